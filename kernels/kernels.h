@@ -1,0 +1,208 @@
+/*
+ * Kernels: pure functions. No malloc, no threads, no I/O, no global state. Every kernel has the same signature: a const argument struct
+ * that describes the whole operation, and the region of the output to compute. Regions of one operation may run in any order, on any
+ * threads, in any split that respects the operation's granularity: the bits are the same.
+ *
+ * How the same bits come about (checked by tests/conformance for every line of kernels.def):
+ *  - matmul, integer types: per group of 32 inputs the exact int32 sum s of weight code x activation code; then, in k order,
+ *        y = fmaf((float)s, w_scale * x_scale, y)       with w_scale * x_scale rounded to float, y starting at +0.
+ *  - matmul, float types: four partial sums p[j], j = k mod 4, each p[j] = fmaf(w, x, p[j]) in k order;
+ *        y = (p[0] + p[1]) + (p[2] + p[3]).
+ *  - sums over a row (rmsnorm): sixteen partial sums p[j], j = i mod 16, fused multiply-adds in i order; then p[j] += p[j + 8], 4, 2, 1.
+ *  - attention: context chunks of INFER_ATTENTION_CHUNK positions at absolute multiples of it. See infer_attention_args.
+ *  - exp: infer_ref_expf (ref/mathf.h); every level repeats its operations one for one.
+ * Compiled with -ffp-contract=off; round to nearest even; denormals kept.
+ *
+ * Padding: weights are padded to whole panels and groups with scale 0 (float types: 0.0); activation buffers to whole groups with code 0.
+ * A kernel reads no byte outside the stored sizes and writes no element outside its region.
+ */
+#ifndef INFER_KERNELS_KERNELS_H
+#define INFER_KERNELS_KERNELS_H
+
+#include "qtypes.h"
+
+/* ---- the table ---- */
+
+typedef enum infer_op_kind {
+    INFER_OP_MATMUL,
+    INFER_OP_EMBED,
+    INFER_OP_QUANTIZE,
+    INFER_OP_RMSNORM,
+    INFER_OP_ROPE,
+    INFER_OP_STORE_K,
+    INFER_OP_STORE_V,
+    INFER_OP_ATTENTION,
+    INFER_OP_SILU_MUL,
+    INFER_OP_ADD,
+    INFER_OP_COUNT
+} infer_op_kind;
+
+/* CPU levels, lowest first. On one machine the levels it has form a chain: each one includes those before it of the same family. */
+typedef enum infer_cpu_level {
+    INFER_CPU_REF = 0,
+    INFER_CPU_AVX2,         /* + FMA, F16C, BMI2 */
+    INFER_CPU_AVXVNNI,
+    INFER_CPU_AVX512,       /* F BW VL DQ */
+    INFER_CPU_AVX512VNNI,   /* + VNNI, VBMI, VBMI2 */
+    INFER_CPU_NEON,
+    INFER_CPU_NEON_DOTPROD,
+    INFER_CPU_NEON_I8MM,
+    INFER_CPU_LEVEL_COUNT
+} infer_cpu_level;
+
+/* Part of an operation's output: tokens (rows) [row0, row1) x columns [col0, col1). */
+typedef struct infer_region {
+    uint32_t row0, row1, col0, col1;
+} infer_region;
+
+typedef void infer_kernel_fn(const void *args, infer_region region);
+
+typedef struct infer_kernel {
+    infer_op_kind op;
+    infer_qtype type;     /* of the weights or the KV cache; NONE where the operation has neither */
+    infer_layout layout;
+    infer_cpu_level level;
+    infer_kernel_fn *fn;
+    const char *name;     /* "matmul_q4g32_tile16x4__avx2" */
+} infer_kernel;
+
+/* All kernels compiled in, best first among those of one (op, type, layout). */
+const infer_kernel *infer_kernels(size_t *count);
+/* The best kernel that `level` may run; NULL when the table has none (an unsupported type). */
+const infer_kernel *infer_kernel_find(infer_op_kind op, infer_qtype type, infer_layout layout, infer_cpu_level level);
+const char *infer_op_name(infer_op_kind op); /* "matmul" */
+
+/* ---- activations ---- */
+
+/* Activations quantized for the integer matmuls: int8 codes in groups of 32 inputs, a float scale a group, and the two int16 numbers that
+ * let kernels work with weight codes stored with an offset of 8: offset8[0] = -8 x sum of the codes at k mod 4 in {0, 1}, offset8[1] the
+ * same for {2, 3}. Their sum is -8 x the sum of all codes. One buffer holds, for `m` rows of k_padded inputs:
+ *   int8_t  codes  [m][k_padded]        64-byte aligned
+ *   float   scales [m][k_padded / 32]
+ *   int16_t offset8[m][k_padded / 32][2]
+ */
+typedef struct infer_q8_rows {
+    int8_t *codes;
+    float *scales;
+    int16_t *offset8;
+    uint32_t k_padded; /* inputs rounded up to a multiple of 32 */
+} infer_q8_rows;
+
+static inline size_t infer_q8_rows_bytes(size_t m, size_t k)
+{
+    size_t k_padded = (k + 31) / 32 * 32;
+    return (m * k_padded + 63) / 64 * 64 + m * (k_padded / 32) * (sizeof(float) + 2 * sizeof(int16_t));
+}
+
+static inline infer_q8_rows infer_q8_rows_at(void *buffer, size_t m, size_t k)
+{
+    size_t k_padded = (k + 31) / 32 * 32, groups = k_padded / 32;
+    infer_q8_rows r;
+    r.codes = (int8_t *)buffer;
+    r.scales = (float *)(void *)((char *)buffer + (m * k_padded + 63) / 64 * 64);
+    r.offset8 = (int16_t *)(void *)(r.scales + m * groups);
+    r.k_padded = (uint32_t)k_padded;
+    return r;
+}
+
+/* x [m][x_stride] -> y. Per group of 32: amax = the largest |x|; scale = amax / 127; code = rint(x * (127 / amax)), half to even. Groups with
+ * amax < 2^-100 get scale 0 and codes 0; groups with an infinity or NaN get scale NaN and codes 0, so that it shows in the output. Columns
+ * k..k_padded get code 0. Region: any rows; columns are multiples of 32, or end at k. */
+typedef struct infer_quantize_args {
+    const float *x;
+    infer_q8_rows y;
+    uint32_t m, k, x_stride;
+} infer_quantize_args;
+
+/* ---- weights ---- */
+
+/* y[m][n] = x[m][k] * w[n][k]^T. Integer types read xq, float types x. Region: columns (output rows of w) at multiples of 16, or ending
+ * at n; any rows. */
+typedef struct infer_matmul_args {
+    const void *w; /* tile16x4, 64-byte aligned */
+    const float *x;
+    infer_q8_rows xq;
+    float *y;
+    uint32_t m, n, k;
+    uint32_t x_stride, y_stride; /* elements from one token to the next */
+} infer_matmul_args;
+
+/* y[t][0..k) = row ids[t] of w, as floats. The ids were checked. Region columns: multiples of 32, or ending at k. */
+typedef struct infer_embed_args {
+    const void *w; /* tile16x4 [n][k] */
+    const int32_t *ids;
+    float *y;
+    uint32_t m, n, k, y_stride;
+} infer_embed_args;
+
+/* ---- rows ---- */
+
+/* y = x * (1 / sqrt(mean(x^2) + eps)) * weight, in this order of products. Whole rows only. y may be x. */
+typedef struct infer_rmsnorm_args {
+    const float *x, *weight;
+    float *y;
+    uint32_t m, n, x_stride, y_stride;
+    float eps;
+} infer_rmsnorm_args;
+
+/* y = gate / (1 + exp(-gate)) * up. Columns: any multiple of 16, or ending at n. y may be gate or up. */
+typedef struct infer_silu_mul_args {
+    const float *gate, *up;
+    float *y;
+    uint32_t m, n, stride; /* one stride for all three */
+} infer_silu_mul_args;
+
+/* y = a + b. y may be a or b. */
+typedef struct infer_add_args {
+    const float *a, *b;
+    float *y;
+    uint32_t m, n, stride;
+} infer_add_args;
+
+typedef enum infer_rope_pairs {
+    INFER_ROPE_ADJACENT = 0, /* (2i, 2i + 1): llama2.c, GGUF llama */
+    INFER_ROPE_HALVES = 1    /* (i, i + dim / 2): Hugging Face */
+} infer_rope_pairs;
+
+/* Rotates the first rope_dim values of every head, in place, by the angle of position pos0 + t. Columns: multiples of head_dim.
+ *   a' = fmaf(a, cos, -(b * sin)), b' = fmaf(a, sin, b * cos). */
+typedef struct infer_rope_args {
+    float *x;                 /* [m][stride], heads side by side */
+    const float *cos, *sin;   /* [positions][rope_dim / 2] */
+    uint32_t m, n, stride;    /* n = heads * head_dim */
+    uint32_t head_dim, rope_dim, pos0;
+    infer_rope_pairs pairs;
+} infer_rope_args;
+
+/* ---- KV cache and attention ---- */
+
+/* One layer's cache for `positions` (a multiple of 16), element type f32 or f16:
+ *   k [kv_heads][positions / 16][head_dim][16]   lanes are positions: a score needs no sum across lanes
+ *   v [kv_heads][positions][head_dim]            lanes are dimensions
+ * Memory starts zeroed and only finite numbers are stored (f16 saturates at +-65504, NaN becomes 0). */
+#define INFER_ATTENTION_CHUNK 256u
+
+/* Copies x [m][stride] (kv_heads * head_dim columns) to positions pos0.. of the cache. Columns: multiples of head_dim. */
+typedef struct infer_store_args {
+    const float *x;
+    void *cache; /* k or v of the layer */
+    uint32_t m, n, stride, head_dim, positions, pos0;
+} infer_store_args;
+
+/* y[t][h] = sum over positions j <= pos0 + t of softmax(q[t][h] . k[j] * scale) v[j]; head h reads KV head h / (heads / kv_heads).
+ * For each chunk of INFER_ATTENTION_CHUNK positions, at absolute multiples of it, in rising order:
+ *   s[j] = (fmaf over d in order, from +0, of q[d] * k[j][d]) * scale; c_max = max s; p[j] = exp(s[j] - c_max)
+ *   c_sum: sixteen partial sums (j mod 16) in j order, folded 8, 4, 2, 1; c_out[d] = fmaf over j in order, from +0, of p[j] * v[j][d]
+ *   first chunk: (max, sum, out) = (c_max, c_sum, c_out); later: new = max(max, c_max), a = exp(max - new), b = exp(c_max - new),
+ *   sum = fmaf(sum, a, c_sum * b), out[d] = fmaf(out[d], a, c_out[d] * b)
+ * then y[d] = out[d] * (1 / sum). Columns: multiples of head_dim * (heads / kv_heads); any rows. */
+typedef struct infer_attention_args {
+    const float *q; /* [m][q_stride] */
+    const void *k, *v;
+    float *y;       /* [m][y_stride] */
+    uint32_t m, heads, kv_heads, head_dim, positions, pos0, q_stride, y_stride;
+    float scale;
+} infer_attention_args;
+#define INFER_MAX_HEAD_DIM 512u
+
+#endif

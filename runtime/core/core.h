@@ -1,0 +1,64 @@
+/* The ground everything stands on: errors, memory, operating system. Knows nothing of models. */
+#ifndef INFER_CORE_CORE_H
+#define INFER_CORE_CORE_H
+
+#include <infer/infer.h>
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define INFER_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define INFER_MUST_USE __attribute__((warn_unused_result))
+#else
+#define INFER_PRINTF(f, a)
+#define INFER_MUST_USE
+#endif
+
+/* ---- status.c ---- */
+
+/* Fills err (may be NULL) with status and a formatted line, and returns the status: `return infer_fail(err, INFER_ERROR_IO, "...")`. */
+infer_status infer_fail(infer_error *err, infer_status status, const char *format, ...) INFER_PRINTF(3, 4);
+infer_status infer_fail_memory(infer_error *err, size_t bytes, const char *what); /* what: "KV cache" */
+
+/* ---- alloc.c: the only place that calls malloc ---- */
+
+/* 64-byte aligned; NULL on failure or when bytes is 0. `a` NULL: the C library's. Memory is not cleared. */
+void *infer_alloc(const infer_allocator *a, size_t bytes);
+void *infer_alloc_zero(const infer_allocator *a, size_t bytes);
+/* count * bytes, NULL on overflow; cleared. */
+void *infer_alloc_array(const infer_allocator *a, size_t count, size_t bytes);
+/* Grows (never shrinks) *p from *cap elements to at least `need`, doubling; keeps contents. False on failure: *p, *cap unchanged. */
+bool infer_grow(const infer_allocator *a, void *p, size_t *cap, size_t need, size_t element_bytes);
+void infer_free(const infer_allocator *a, void *p);
+
+/* ---- checked arithmetic: true on overflow, like the compilers' own ---- */
+
+static inline bool infer_add_overflows(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_add_overflow(a, b, out); }
+static inline bool infer_mul_overflows(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_mul_overflow(a, b, out); }
+static inline size_t infer_round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+static inline size_t infer_ceil_div(size_t n, size_t d) { return (n + d - 1) / d; }
+
+/* ---- os.c: the only place with operating-system #ifdefs ---- */
+
+typedef struct infer_mapping {
+    const uint8_t *data; /* NULL when size is 0 */
+    size_t size;
+    int fd;              /* kept open, so that a file that shrinks is noticed */
+} infer_mapping;
+
+/* Maps a regular file read-only. IO: missing, a directory, no permission; the message says which. */
+infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err);
+/* CORRUPT when the file is now shorter than the mapping: touching the pages beyond its end would raise SIGBUS. Cheap (one fstat). */
+infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err);
+void infer_unmap(infer_mapping *m);
+
+uint64_t infer_now_ns(void);             /* monotonic */
+uint32_t infer_cpus_available(void);     /* logical CPUs this process may run on (affinity, cgroup quota), at least 1 */
+uint32_t infer_cores_available(void);    /* physical cores among them, at least 1 */
+uint64_t infer_peak_rss_bytes(void);     /* 0 where unknown */
+uint64_t infer_anonymous_rss_bytes(void);/* resident anonymous memory (private, not file-backed); 0 where unknown */
+
+#endif

@@ -1,0 +1,247 @@
+/*
+ * libinfer: language models on ordinary CPUs, with the least energy per token.
+ * SPDX-License-Identifier: MIT
+ *
+ * A tour
+ *   infer_runtime   a CPU level and a pool of threads. Nothing is process-global: two runtimes live side by side.
+ *   infer_model     one .infer file, mapped read-only. Its weights are used in place and shared by all its sessions.
+ *   infer_session   a plan, its buffers and a KV cache: one conversation.
+ *   infer_sampler   turns logits into a token.
+ *   infer_decoder   turns tokens into whole UTF-8 characters.
+ *
+ * A complete program
+ *   #include <infer/infer.h>
+ *   #include <stdio.h>
+ *
+ *   int main(int argc, char **argv)
+ *   {
+ *       infer_error err = {0};
+ *       infer_runtime *rt = NULL;
+ *       infer_model *model = NULL;
+ *       infer_session *session = NULL;
+ *       int32_t ids[64];
+ *       size_t n = 0;
+ *       if (argc < 3 || infer_runtime_create(NULL, &rt, &err) || infer_model_open(rt, argv[1], NULL, &model, &err) ||
+ *           infer_session_create(model, NULL, &session, &err) ||
+ *           infer_model_tokenize(model, argv[2], strlen(argv[2]), INFER_TOKENIZE_BOS, ids, 64, &n, &err) ||
+ *           infer_session_eval(session, ids, n, INFER_LOGITS_LAST, &err))
+ *           fprintf(stderr, "%s\n", err.message);
+ *       else
+ *           printf("the most likely next token is %d\n", (int)infer_argmax(infer_session_logits(session, 0),
+ *                                                                     infer_model_vocab_size(model)));
+ *       infer_session_destroy(session);
+ *       infer_model_close(model);
+ *       infer_runtime_destroy(rt);
+ *   }
+ *
+ * Conventions
+ *   Every fallible function returns an infer_status and leaves its out-parameters untouched on failure. `err` may be NULL;
+ *   else it receives the status and one line that names what, where, found and expected.
+ *   Options structs may be NULL (all defaults). Else start from INFER_..._DEFAULTS, which sets `size`: it lets the library tell
+ *   an old caller from a new one.
+ *   Destroy and close functions accept NULL. Close in the reverse order of opening.
+ *   Threads: a runtime and a model may be shared by threads; a session, sampler or decoder is used by one thread at a time.
+ *   The library never prints, aborts, exits, installs signal handlers or keeps global state.
+ */
+#ifndef INFER_INFER_H
+#define INFER_INFER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define INFER_API
+#else
+#define INFER_API __attribute__((visibility("default")))
+#endif
+
+#define INFER_VERSION_MAJOR 0
+#define INFER_VERSION_MINOR 1
+#define INFER_VERSION_PATCH 0
+
+/* "0.1.0", the version of the library that runs, as opposed to the header compiled against. Static storage. */
+INFER_API const char *infer_version(void);
+
+/* ---- status ---- */
+
+typedef enum infer_status {
+    INFER_OK = 0,
+    INFER_ERROR_ARGUMENT = 1,    /* a parameter is outside its stated range */
+    INFER_ERROR_MEMORY = 2,      /* an allocation or a mapping failed */
+    INFER_ERROR_IO = 3,          /* open, read, write or rename failed: see the message */
+    INFER_ERROR_FORMAT = 4,      /* the bytes of a file are not what its format says */
+    INFER_ERROR_CORRUPT = 5,     /* a hash differs from the stored one, or the file changed under the mapping */
+    INFER_ERROR_UNSUPPORTED = 6, /* well-formed, but this build or this CPU lacks what it needs; the message names it */
+    INFER_ERROR_CONTEXT = 7,     /* more tokens than the session's context holds */
+    INFER_ERROR_CANCELLED = 8    /* infer_session_cancel was called */
+} infer_status;
+
+typedef struct infer_error {
+    infer_status status;
+    char message[500]; /* one line, NUL-terminated, no newline at its end */
+} infer_error;
+
+/* A short name such as "out of memory". Never NULL; "unknown status" for other values. Static storage. */
+INFER_API const char *infer_status_name(infer_status status);
+
+/* ---- runtime ---- */
+
+/* Memory for everything a handle owns. `alloc` returns `bytes` aligned to 64, or NULL. All three of one set, or all NULL. */
+typedef struct infer_allocator {
+    void *(*alloc)(void *user, size_t bytes);
+    void (*free)(void *user, void *p);
+    void *user;
+} infer_allocator;
+
+typedef struct infer_runtime_options {
+    size_t size;
+    uint32_t threads;       /* 0: one per physical core that this process may use; at most 256 */
+    const char *cpu_level;  /* NULL: environment INFER_CPU, else the best that this CPU has. "ref", "avx2", ... */
+    infer_allocator allocator; /* zeros: the C library's */
+} infer_runtime_options;
+#define INFER_RUNTIME_DEFAULTS {sizeof(infer_runtime_options), 0, NULL, {NULL, NULL, NULL}}
+
+typedef struct infer_runtime infer_runtime;
+
+/* Starts the pool; its threads sleep until a session evaluates. INFER_ERROR_UNSUPPORTED names a level this CPU lacks. */
+INFER_API infer_status infer_runtime_create(const infer_runtime_options *options, infer_runtime **out, infer_error *err);
+INFER_API void infer_runtime_destroy(infer_runtime *rt);
+/* The level in use ("avx2"), static storage, and the number of threads that work, the caller's among them. */
+INFER_API const char *infer_runtime_cpu_level(const infer_runtime *rt);
+INFER_API uint32_t infer_runtime_threads(const infer_runtime *rt);
+
+/* ---- model ---- */
+
+typedef enum infer_verify {
+    INFER_VERIFY_FIRST_USE = 0, /* a tensor's hash is checked before it is first read */
+    INFER_VERIFY_OPEN = 1,      /* all are checked by infer_model_open */
+    INFER_VERIFY_NEVER = 2
+} infer_verify;
+
+typedef struct infer_model_options {
+    size_t size;
+    infer_verify verify;
+} infer_model_options;
+#define INFER_MODEL_DEFAULTS {sizeof(infer_model_options), INFER_VERIFY_FIRST_USE}
+
+typedef struct infer_model infer_model;
+
+/* Maps the .infer file at `path` (UTF-8) read-only and checks header and directory; no weight is read or copied. The runtime must
+ * outlive the model. IO, FORMAT, CORRUPT, UNSUPPORTED (architecture, tensor type), MEMORY. */
+INFER_API infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_model_options *options, infer_model **out,
+                                        infer_error *err);
+INFER_API void infer_model_close(infer_model *model);
+INFER_API uint32_t infer_model_vocab_size(const infer_model *model);     /* tokens = logits in a row */
+INFER_API uint32_t infer_model_context_length(const infer_model *model); /* positions the model was trained for */
+INFER_API uint64_t infer_model_parameters(const infer_model *model);     /* weights, tied ones counted once */
+/* The file's metadata as one JSON object (UTF-8, NUL-terminated), owned by the model. */
+INFER_API const char *infer_model_metadata(const infer_model *model);
+
+/* ---- text ---- */
+
+#define INFER_TOKENIZE_BOS 1u     /* put the begin-of-text token first, where the model has one */
+#define INFER_TOKENIZE_SPECIAL 2u /* names of special tokens inside the text (<|im_end|>) become those tokens */
+
+/* Text (`bytes` long, any bytes; invalid UTF-8 falls back to bytes or the unknown token) to at most `cap` token ids. *count gets the
+ * number the text needs; when that exceeds `cap` the status is INFER_ERROR_ARGUMENT, *count is set all the same, and ids[0..cap)
+ * are undefined. `ids` may be NULL when cap is 0. */
+INFER_API infer_status infer_model_tokenize(const infer_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids,
+                                            size_t cap, size_t *count, infer_error *err);
+/* The bytes of one token, not NUL-terminated, owned by the model; *bytes is their number. NULL for ids out of range. Control tokens
+ * have no bytes. */
+INFER_API const char *infer_model_token_text(const infer_model *model, int32_t id, size_t *bytes);
+/* -1 where the model has none. */
+INFER_API int32_t infer_model_token_bos(const infer_model *model);
+/* 1 when generation ends at this token (end of text, end of turn). */
+INFER_API int infer_model_token_is_end(const infer_model *model, int32_t id);
+
+/* Holds back bytes until whole UTF-8 characters can be written. */
+typedef struct infer_decoder infer_decoder;
+INFER_API infer_status infer_decoder_create(const infer_model *model, infer_decoder **out, infer_error *err);
+INFER_API void infer_decoder_destroy(infer_decoder *decoder);
+/* Adds a token; *text points at the characters that became whole (*bytes of them, perhaps 0; NUL follows), valid until the next
+ * call. A malformed sequence comes out as U+FFFD. `id` < 0 flushes. ARGUMENT for ids beyond the vocabulary. */
+INFER_API infer_status infer_decoder_push(infer_decoder *decoder, int32_t id, const char **text, size_t *bytes);
+
+/* ---- session ---- */
+
+typedef enum infer_kv_type { INFER_KV_F16 = 0, INFER_KV_F32 = 1 } infer_kv_type;
+
+typedef struct infer_session_options {
+    size_t size;
+    uint32_t context;    /* positions in the KV cache; 0: the model's own context length, at most 4096 */
+    uint32_t batch;      /* tokens evaluated at once while reading a prompt, 1..4096; 0: 512. More use more memory. */
+    uint32_t logit_rows; /* most rows of logits kept by one evaluation with INFER_LOGITS_ALL; 0: 1 */
+    infer_kv_type kv_type;
+    int profile;         /* nonzero: time every graph node (about 1 % slower) */
+} infer_session_options;
+#define INFER_SESSION_DEFAULTS {sizeof(infer_session_options), 0, 0, 0, INFER_KV_F16, 0}
+
+typedef struct infer_session infer_session;
+
+/* Plans the graph and allocates everything a session will ever need. The model must outlive the session. MEMORY, ARGUMENT,
+ * UNSUPPORTED, CORRUPT (a tensor's hash). */
+INFER_API infer_status infer_session_create(infer_model *model, const infer_session_options *options, infer_session **out,
+                                            infer_error *err);
+INFER_API void infer_session_destroy(infer_session *session);
+
+typedef enum infer_logits { INFER_LOGITS_NONE = 0, INFER_LOGITS_LAST = 1, INFER_LOGITS_ALL = 2 } infer_logits;
+
+/* Appends `n` >= 1 tokens at the session's position, in batches; blocks until done. Logits are the same bits for every thread count,
+ * CPU level and split into batches. ARGUMENT (id outside the vocabulary, n = 0, ALL with n > logit_rows), CONTEXT (nothing was
+ * evaluated), CANCELLED (the position is where it was before), CORRUPT (file changed). */
+INFER_API infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits,
+                                          infer_error *err);
+/* Row `row` of the last evaluation's logits: vocab_size floats, owned by the session, valid until its next evaluation. With
+ * INFER_LOGITS_LAST only row 0. NULL for rows that do not exist. */
+INFER_API const float *infer_session_logits(const infer_session *session, size_t row);
+INFER_API uint32_t infer_session_position(const infer_session *session); /* tokens in the KV cache */
+INFER_API uint32_t infer_session_context(const infer_session *session);  /* positions it can hold */
+/* Forgets all tokens from `position` on. ARGUMENT when the session holds fewer. */
+INFER_API infer_status infer_session_rewind(infer_session *session, uint32_t position, infer_error *err);
+/* Ends a running evaluation within one graph node. May be called from any thread or a signal handler; when nothing runs, it is the next
+ * evaluation that ends. */
+INFER_API void infer_session_cancel(infer_session *session);
+
+/* The plan ("explain"), the times of the last evaluations ("profile", needs options.profile), or a drawing for Graphviz ("dot"), as
+ * text. The callback gets pieces in order; a nonzero return ends it. ARGUMENT for other names. */
+typedef int infer_write_fn(void *user, const char *text, size_t bytes);
+INFER_API infer_status infer_session_describe(const infer_session *session, const char *what, infer_write_fn *write, void *user,
+                                              infer_error *err);
+/* Bytes of weights read by the evaluation of one token, and bytes that the session allocated. */
+INFER_API uint64_t infer_session_weight_bytes_per_token(const infer_session *session);
+INFER_API uint64_t infer_session_memory_bytes(const infer_session *session);
+
+/* ---- sampling ---- */
+
+typedef struct infer_sampler_options {
+    size_t size;
+    float temperature;    /* 0: greedy (the largest logit, lowest id first); else 0 < t <= 100 */
+    uint32_t top_k;       /* 0: off */
+    float top_p;          /* 0 < p <= 1; 1: off */
+    float min_p;          /* 0 <= p <= 1, relative to the most likely token; 0: off */
+    float repeat_penalty; /* > 0; 1: off. Divides positive, multiplies negative logits of recent tokens. */
+    uint32_t repeat_last; /* how many recent tokens the penalty sees, at most 4096 */
+    uint64_t seed;        /* same seed, same logits: same tokens */
+} infer_sampler_options;
+#define INFER_SAMPLER_DEFAULTS {sizeof(infer_sampler_options), 0.8f, 40, 0.95f, 0.05f, 1.0f, 64, 0}
+
+typedef struct infer_sampler infer_sampler;
+INFER_API infer_status infer_sampler_create(const infer_model *model, const infer_sampler_options *options, infer_sampler **out,
+                                            infer_error *err);
+INFER_API void infer_sampler_destroy(infer_sampler *sampler);
+/* Tells the sampler of a token that it did not choose itself (the prompt), for the repetition penalty. */
+INFER_API void infer_sampler_accept(infer_sampler *sampler, int32_t id);
+/* Chooses from vocab_size logits (not changed) and remembers the choice. NaN counts as minus infinity. Never fails. */
+INFER_API int32_t infer_sampler_sample(infer_sampler *sampler, const float *logits);
+/* Index of the largest of n >= 1 values, the lowest index on ties; NaN counts as minus infinity. */
+INFER_API int32_t infer_argmax(const float *values, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
