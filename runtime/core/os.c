@@ -1,0 +1,168 @@
+#include "core/core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err)
+{
+    infer_mapping m = {NULL, 0, -1};
+    struct stat st;
+    m.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: a FIFO must not hang the caller */
+    if (m.fd < 0)
+        return infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
+    if (fstat(m.fd, &st) != 0) {
+        int e = errno;
+        close(m.fd);
+        return infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(e));
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(m.fd);
+        return infer_fail(err, INFER_ERROR_IO, "%s: %s, expected a regular file", path, S_ISDIR(st.st_mode) ? "is a directory" : "is not a file");
+    }
+    m.size = (size_t)st.st_size;
+    if (m.size > 0) {
+        void *p = mmap(NULL, m.size, PROT_READ, MAP_SHARED, m.fd, 0);
+        if (p == MAP_FAILED) {
+            int e = errno;
+            close(m.fd);
+            return infer_fail(err, INFER_ERROR_MEMORY, "%s: cannot map %zu bytes: %s", path, m.size, strerror(e));
+        }
+        m.data = p;
+    }
+    *out = m;
+    return INFER_OK;
+}
+
+infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err)
+{
+    struct stat st;
+    if (fstat(m->fd, &st) != 0)
+        return infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
+    if ((uint64_t)st.st_size < m->size)
+        return infer_fail(err, INFER_ERROR_CORRUPT, "%s: the file shrank while in use: found %lld bytes, expected %zu", path,
+                          (long long)st.st_size, m->size);
+    return INFER_OK;
+}
+
+void infer_unmap(infer_mapping *m)
+{
+    if (m->data)
+        munmap((void *)(uintptr_t)m->data, m->size);
+    if (m->fd >= 0)
+        close(m->fd);
+    *m = (infer_mapping){NULL, 0, -1};
+}
+
+uint64_t infer_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+#if defined(__linux__)
+
+/* First line of a small file under /proc or /sys into `line`; false when it cannot be read. */
+static bool read_line(const char *path, char *line, size_t size)
+{
+    FILE *f = fopen(path, "re");
+    bool ok = f && fgets(line, (int)size, f);
+    if (f)
+        fclose(f);
+    if (ok)
+        line[strcspn(line, "\n")] = 0;
+    return ok;
+}
+
+/* CPUs that the cgroup's quota pays for, rounded up; UINT32_MAX without a quota. */
+static uint32_t cgroup_cpus(void)
+{
+    char line[512], path[640];
+    unsigned long long quota, period;
+    const char *group = "";
+    if (read_line("/proc/self/cgroup", line, sizeof line) && strncmp(line, "0::", 3) == 0)
+        group = strcmp(line + 3, "/") == 0 ? "" : line + 3;
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
+    if (!read_line(path, line, sizeof line) || sscanf(line, "%llu %llu", &quota, &period) != 2 || period == 0)
+        return UINT32_MAX;
+    quota = (quota + period - 1) / period;
+    return quota < 1 ? 1 : quota > UINT32_MAX ? UINT32_MAX : (uint32_t)quota;
+}
+
+/* Allowed CPUs; with `cores`, only the first allowed one of each set of hardware threads that share a core. */
+static uint32_t count_cpus(bool cores)
+{
+    cpu_set_t set;
+    uint32_t count = 0, quota = cgroup_cpus();
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        char path[96], line[128];
+        bool first = true;
+        if (!CPU_ISSET(cpu, &set))
+            continue;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+        if (cores && read_line(path, line, sizeof line)) {
+            for (char *p = line; *p;) { /* "0,64" or "0-1": the first sibling that we may use counts for the core */
+                long low = strtol(p, &p, 10), high = *p == '-' ? strtol(p + 1, &p, 10) : low;
+                for (long other = low; other <= high && other < cpu; other++)
+                    if (other >= 0 && CPU_ISSET((int)other, &set))
+                        first = false;
+                p += strcspn(p, ",");
+                p += *p == ',';
+            }
+        }
+        count += first;
+    }
+    count = count < quota ? count : quota;
+    return count ? count : 1;
+}
+
+uint32_t infer_cpus_available(void) { return count_cpus(false); }
+uint32_t infer_cores_available(void) { return count_cpus(true); }
+
+uint64_t infer_anonymous_rss_bytes(void)
+{
+    char line[256];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %llu", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib * 1024;
+}
+
+#else
+
+uint32_t infer_cpus_available(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (uint32_t)n : 1;
+}
+uint32_t infer_cores_available(void) { return infer_cpus_available(); }
+uint64_t infer_anonymous_rss_bytes(void) { return 0; }
+
+#endif
+
+uint64_t infer_peak_rss_bytes(void)
+{
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u) != 0)
+        return 0;
+#if defined(__APPLE__)
+    return (uint64_t)u.ru_maxrss;
+#else
+    return (uint64_t)u.ru_maxrss * 1024;
+#endif
+}
