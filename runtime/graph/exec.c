@@ -1,0 +1,131 @@
+/* Runs a plan. Every thread walks the steps in order, waits until a step's dependencies are done, and takes tasks of it until none are left; a thread
+ * that is not running holds up at most the one task it has taken. */
+#include "graph/plan.h"
+
+
+#define TASK_WEIGHT_BYTES (48u << 10) /* smallest share of a step's weights worth a task of its own */
+#define TASK_ELEMENTS 4096u           /* the same for steps without weights, in output elements */
+#define TASKS_PER_THREAD 8u
+
+static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Cuts a step into tasks for `m` rows. */
+static void cut(const infer_plan *plan, const infer_step *step, infer_step_state *st, uint32_t m)
+{
+    uint64_t work = step->weight_bytes ? step->weight_bytes / TASK_WEIGHT_BYTES * m : (uint64_t)m * step->cols / TASK_ELEMENTS;
+    uint32_t most = plan->threads > 1 ? plan->threads * TASKS_PER_THREAD : 1;
+    uint32_t want = work < 1 ? 1 : work < most ? (uint32_t)work : most;
+    uint32_t grains = (uint32_t)infer_ceil_div(step->cols, step->grain);
+    st->m = m;
+    st->rows_each = m;
+    st->cols_each = step->cols;
+    if (m == 0) {
+        st->row_tasks = st->col_tasks = st->tasks = 1;
+        return;
+    }
+    if (step->axes & INFER_AXIS_COLUMNS) {
+        uint32_t each = (uint32_t)infer_ceil_div(grains, minimum(want, grains));
+        st->cols_each = each * step->grain;
+    }
+    st->col_tasks = (uint32_t)infer_ceil_div(step->cols, st->cols_each);
+    if (step->axes & INFER_AXIS_ROWS && !step->weight_bytes && st->col_tasks < want) {
+        uint32_t parts = minimum((uint32_t)infer_ceil_div(want, st->col_tasks), m);
+        st->rows_each = (uint32_t)infer_ceil_div(m, parts);
+    }
+    st->row_tasks = (uint32_t)infer_ceil_div(m, st->rows_each);
+    st->tasks = st->row_tasks * st->col_tasks;
+}
+
+typedef struct job {
+    infer_plan *plan;
+    uint32_t spin_ns;
+} job;
+
+static void finish_step(infer_plan *plan, uint32_t s)
+{
+    const infer_step *step = &plan->steps[s];
+    uint64_t now = plan->profile ? infer_now_ns() : 0;
+    bool news = false;
+    if (plan->profile) {
+        plan->step_times[s].wall_ns += now - plan->step_times[s].ready_ns;
+        plan->step_times[s].runs++;
+    }
+    for (uint32_t i = 0; i < step->successors; i++) {
+        uint32_t next = plan->successors[step->first_successor + i];
+        if (atomic_fetch_sub_explicit(&plan->states[next].pending, 1, memory_order_acq_rel) == 1) {
+            if (plan->profile)
+                plan->step_times[next].ready_ns = now;
+            atomic_store_explicit(&plan->states[next].ready, 1, memory_order_release);
+            news = true;
+        }
+    }
+    if (news)
+        infer_event_post(&plan->event);
+}
+
+static void run_task(infer_plan *plan, const infer_step *step, const infer_step_state *st, uint32_t task, uint32_t thread)
+{
+    uint32_t row = task / st->col_tasks, col = task % st->col_tasks;
+    infer_region region = {
+        .row0 = row * st->rows_each,
+        .row1 = minimum((row + 1) * st->rows_each, st->m),
+        .col0 = col * st->cols_each,
+        .col1 = minimum((col + 1) * st->cols_each, step->cols),
+    };
+    for (uint32_t i = 0; i < step->count; i++) {
+        uint32_t node = infer_step_node(plan, step, i);
+        uint64_t start = plan->profile ? infer_now_ns() : 0;
+        plan->kernels[node]->fn(&plan->args[node], region);
+        if (plan->profile)
+            plan->node_ns[(size_t)thread * plan->graph.node_count + node] += infer_now_ns() - start;
+    }
+}
+
+static void work(void *arg, uint32_t thread)
+{
+    const job *j = arg;
+    infer_plan *plan = j->plan;
+    for (uint32_t s = 0; s < plan->step_count; s++) {
+        const infer_step *step = &plan->steps[s];
+        infer_step_state *st = &plan->states[s];
+        uint32_t task;
+        if (atomic_load_explicit(&st->next, memory_order_relaxed) >= st->tasks)
+            continue;
+        infer_event_wait(&plan->event, &st->ready, 0, j->spin_ns);
+        while ((task = atomic_fetch_add_explicit(&st->next, 1, memory_order_relaxed)) < st->tasks) {
+            if (st->m && !atomic_load_explicit(&plan->cancel, memory_order_relaxed))
+                run_task(plan, step, st, task, thread);
+            if (atomic_fetch_sub_explicit(&st->left, 1, memory_order_acq_rel) == 1)
+                finish_step(plan, s);
+        }
+    }
+}
+
+infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batch *batch, infer_error *err)
+{
+    job j = {plan, infer_pool_spin_ns(pool)};
+    uint64_t start = plan->profile ? infer_now_ns() : 0;
+    for (size_t i = 0; i < plan->graph.node_count; i++) {
+        const infer_node *n = &plan->graph.nodes[i];
+        infer_ops[n->op].bind(plan, n, batch, &plan->args[i]);
+    }
+    for (uint32_t s = 0; s < plan->step_count; s++) {
+        infer_step_state *st = &plan->states[s];
+        cut(plan, &plan->steps[s], st, infer_batch_rows(batch, plan->steps[s].rows));
+        atomic_store_explicit(&st->next, 0, memory_order_relaxed);
+        atomic_store_explicit(&st->left, st->tasks, memory_order_relaxed);
+        atomic_store_explicit(&st->pending, plan->steps[s].dependencies, memory_order_relaxed);
+        atomic_store_explicit(&st->ready, plan->steps[s].dependencies == 0, memory_order_relaxed);
+        if (plan->profile)
+            plan->step_times[s].ready_ns = start;
+    }
+    infer_pool_run(pool, work, &j);
+    if (plan->profile) {
+        plan->eval_ns += infer_now_ns() - start;
+        plan->evals++;
+        plan->tokens += batch->m;
+    }
+    if (atomic_exchange(&plan->cancel, 0))
+        return infer_fail(err, INFER_ERROR_CANCELLED, "the evaluation was cancelled");
+    return INFER_OK;
+}

@@ -1,0 +1,83 @@
+/*
+ * The graph of one forward pass. A model file builds it once, from named weights, in the order of the forward pass; each value is written by one
+ * node (SSA). plan.h turns it into something that can run.
+ *
+ * Values have a row per token and a fixed number of columns. Rows are either all tokens of the batch, or only those whose logits are asked
+ * for: a node that outputs the latter reads the last rows of an input of the former.
+ */
+#ifndef INFER_GRAPH_GRAPH_H
+#define INFER_GRAPH_GRAPH_H
+
+#include "core/core.h"
+#include "file.h"
+#include "kernels.h"
+
+#define INFER_NONE UINT32_MAX
+
+typedef enum infer_rows { INFER_ROWS_TOKENS, INFER_ROWS_LOGITS } infer_rows;
+
+typedef enum infer_value_kind {
+    INFER_VALUE_F32,   /* [rows][cols] floats in the arena */
+    INFER_VALUE_Q8,    /* infer_q8_rows in the arena; put in by the planner */
+    INFER_VALUE_CACHE, /* a layer's keys or values: stands for "stored" */
+    INFER_VALUE_LOGITS /* [rows][cols] floats in the session's logits buffer */
+} infer_value_kind;
+
+typedef struct infer_value {
+    infer_value_kind kind;
+    infer_rows rows;
+    uint32_t cols;
+    uint32_t producer; /* node */
+} infer_value;
+
+/* A stored tensor in the map. */
+typedef struct infer_weight {
+    const infer_tensor_info *info;
+    const void *data;
+} infer_weight;
+
+typedef struct infer_rope_config {
+    float theta;
+    uint32_t dim;           /* of each head, even, <= head_dim */
+    infer_rope_pairs pairs;
+    enum { INFER_ROPE_PLAIN, INFER_ROPE_LINEAR, INFER_ROPE_LLAMA3 } scaling;
+    float factor, low_freq_factor, high_freq_factor; /* llama3: all three; linear: factor */
+    uint32_t original_context;
+} infer_rope_config;
+
+#define INFER_NODE_INPUTS 3
+
+typedef struct infer_node {
+    infer_op_kind op;
+    uint32_t in[INFER_NODE_INPUTS]; /* values; INFER_NONE where unused */
+    uint32_t out;                   /* value */
+    uint32_t layer;                 /* INFER_NONE outside the layers */
+    infer_weight weight;            /* info NULL: none */
+    char name[48];                  /* "layers.3.q" */
+    union {
+        float eps;                                             /* rmsnorm */
+        struct { uint32_t head_dim; } rope;                    /* and store */
+        struct { uint32_t heads, kv_heads, head_dim; } attention;
+    } u;
+} infer_node;
+
+typedef struct infer_graph {
+    infer_allocator allocator;
+    infer_value *values;
+    infer_node *nodes;
+    size_t value_count, value_cap, node_count, node_cap;
+    uint32_t layers, heads, kv_heads, head_dim, vocab;
+    infer_rope_config rope;
+    bool out_of_memory; /* sticky: builders return INFER_NONE from then on, and the caller looks once at the end */
+} infer_graph;
+
+void infer_graph_init(infer_graph *g, const infer_allocator *a);
+void infer_graph_free(infer_graph *g);
+/* Deep copy. */
+bool infer_graph_copy(const infer_graph *g, infer_graph *out);
+
+/* For the files in ops/: appends a value and a node that writes it. INFER_NONE when memory ran out. */
+uint32_t infer_graph_value(infer_graph *g, infer_value_kind kind, infer_rows rows, uint32_t cols);
+infer_node *infer_graph_node(infer_graph *g, infer_op_kind op, uint32_t layer, const char *name, uint32_t out);
+
+#endif

@@ -1,0 +1,139 @@
+/*
+ * A plan: the graph with everything chosen. Nodes that work on the same region of their outputs are grouped into steps; a step is cut into tasks
+ * (regions), and a task runs all nodes of its step on its region. So gate, up, silu_mul and the quantization of its result are one step without a
+ * barrier inside. Steps depend on earlier steps through the values and the memory they share.
+ */
+#ifndef INFER_GRAPH_PLAN_H
+#define INFER_GRAPH_PLAN_H
+
+#include "core/pool.h"
+#include "graph/graph.h"
+
+/* What one evaluation does with the plan. */
+typedef struct infer_batch {
+    const int32_t *ids; /* [m] */
+    uint32_t m;         /* tokens, 1..max_batch */
+    uint32_t logits;    /* rows of logits wanted: the last ones of the m */
+    uint32_t logits_row;/* where in the logits buffer they go */
+    uint32_t pos0;      /* position of the first token */
+} infer_batch;
+
+typedef union infer_args {
+    infer_matmul_args matmul;
+    infer_embed_args embed;
+    infer_quantize_args quantize;
+    infer_rmsnorm_args rmsnorm;
+    infer_rope_args rope;
+    infer_store_args store;
+    infer_attention_args attention;
+    infer_silu_mul_args silu_mul;
+    infer_add_args add;
+} infer_args;
+
+typedef struct infer_buffer {
+    uint32_t root;       /* value whose memory this value uses (itself, unless in place) */
+    uint32_t stride;     /* f32: elements from one row to the next */
+    size_t offset, bytes;/* in the arena, of roots */
+    uint32_t first_step, last_step;
+} infer_buffer;
+
+enum { INFER_AXIS_ROWS = 1, INFER_AXIS_COLUMNS = 2 };
+
+typedef struct infer_step {
+    uint32_t first, count;       /* into plan->order */
+    unsigned axes;               /* it may be cut along */
+    infer_rows rows;
+    uint32_t cols, grain;        /* columns of its outputs, and where they may be cut */
+    uint64_t weight_bytes;       /* read by the step, whatever the batch */
+    uint32_t dependencies;       /* steps it waits for */
+    uint32_t first_successor, successors; /* into plan->successors */
+} infer_step;
+
+/* What changes while a step runs, a cache line of its own. */
+typedef struct infer_step_state {
+    _Alignas(64) _Atomic uint32_t next; /* first task not taken */
+    _Atomic uint32_t left;              /* tasks not finished */
+    _Atomic uint32_t pending;           /* dependencies not finished */
+    _Atomic uint32_t ready;             /* 1 when pending is 0 */
+    uint32_t tasks, row_tasks, col_tasks, rows_each, cols_each, m;
+} infer_step_state;
+
+typedef struct infer_step_time {
+    uint64_t ready_ns, wall_ns, runs;
+} infer_step_time;
+
+typedef struct infer_plan {
+    infer_allocator allocator;
+    infer_graph graph;            /* a copy, with quantize nodes put in */
+    const infer_kernel **kernels; /* [nodes] */
+    infer_args *args;             /* [nodes] */
+    infer_buffer *buffers;        /* [values] */
+    uint32_t *order;              /* [nodes] node indices, step by step */
+    infer_step *steps;
+    infer_step_state *states;     /* [steps] */
+    uint32_t step_count;
+    uint32_t *successors;
+    infer_event event;            /* posted when a step becomes ready */
+
+    uint32_t max_batch, max_logits, positions; /* positions: a multiple of 16 */
+    infer_qtype kv_type;
+    infer_cpu_level level;
+    uint8_t *arena;
+    size_t arena_bytes;
+    float *logits;                /* [max_logits][vocab] */
+    uint8_t *cache;               /* [layers][k, v][kv_heads * positions * head_dim] */
+    size_t cache_bytes;
+    float *rope_cos, *rope_sin;   /* [positions][rope.dim / 2] */
+    size_t rope_bytes;
+
+    _Atomic uint32_t cancel;
+    uint32_t threads;
+    bool profile;
+    infer_step_time *step_times;  /* [steps], when profiling */
+    uint64_t *node_ns;            /* [threads][nodes] time inside kernels */
+    uint64_t evals, eval_ns, tokens;
+} infer_plan;
+
+typedef struct infer_plan_options {
+    uint32_t max_batch, max_logits, context, threads;
+    infer_qtype kv_type; /* F32 or F16 */
+    infer_cpu_level level;
+    bool profile;
+} infer_plan_options;
+
+/* Everything allocated here; nothing later. UNSUPPORTED names the node and type without a kernel. */
+infer_status infer_plan_create(const infer_graph *g, const infer_plan_options *options, infer_plan **out, infer_error *err);
+void infer_plan_destroy(infer_plan *plan);
+uint64_t infer_plan_bytes(const infer_plan *plan); /* all memory of the plan's buffers */
+uint64_t infer_plan_weight_bytes(const infer_plan *plan);
+
+/* exec.c. CANCELLED when plan->cancel was set; it is cleared. */
+infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batch *batch, infer_error *err);
+/* Number of nodes in the step, and the i-th. */
+static inline uint32_t infer_step_node(const infer_plan *p, const infer_step *s, uint32_t i) { return p->order[s->first + i]; }
+
+/* profile.c: the plan and its times as text. */
+infer_status infer_plan_explain(const infer_plan *plan, infer_write_fn *write, void *user);
+infer_status infer_plan_profile(const infer_plan *plan, infer_write_fn *write, void *user);
+infer_status infer_plan_dot(const infer_plan *plan, infer_write_fn *write, void *user);
+
+/* ---- for ops/ ---- */
+
+/* First row of an f32 value (or of the logits), as seen by a node that works on `rows` rows of the batch. */
+float *infer_plan_f32(const infer_plan *plan, uint32_t value, infer_rows rows, const infer_batch *batch);
+infer_q8_rows infer_plan_q8(const infer_plan *plan, uint32_t value);
+uint32_t infer_plan_stride(const infer_plan *plan, uint32_t value);
+/* A layer's keys (which = 0) or values (1). */
+void *infer_plan_cache(const infer_plan *plan, uint32_t layer, uint32_t which);
+static inline uint32_t infer_batch_rows(const infer_batch *b, infer_rows rows) { return rows == INFER_ROWS_LOGITS ? b->logits : b->m; }
+
+typedef struct infer_op {
+    const char *name;
+    unsigned axes;
+    bool columns_needed, local, in_place;
+    uint32_t (*grain)(const infer_graph *g, const infer_node *n);
+    void (*bind)(const infer_plan *plan, const infer_node *n, const infer_batch *batch, infer_args *args);
+} infer_op;
+extern const infer_op infer_ops[INFER_OP_COUNT];
+
+#endif

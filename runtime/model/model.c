@@ -1,0 +1,243 @@
+#include "model/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const infer_architecture architectures[] = {
+    {"llama", infer_llama_build},
+};
+
+static const infer_architecture *find_architecture(const char *name)
+{
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
+        if (strcmp(architectures[i].name, name) == 0)
+            return &architectures[i];
+    return NULL;
+}
+
+infer_status infer_model_weight(const infer_model *model, uint32_t layer, const char *name, uint32_t rows, uint32_t cols, bool matrix,
+                                infer_weight *out, infer_error *err)
+{
+    const char *path = infer_file_path(model->file);
+    const infer_tensor_info *t;
+    char full[64];
+    if (layer == INFER_NONE)
+        snprintf(full, sizeof full, "%s", name);
+    else
+        snprintf(full, sizeof full, "layers.%u.%s", layer, name);
+    t = infer_file_find(model->file, full);
+    if (!t)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s is missing", path, full);
+    if (t->rows != rows || t->cols != cols)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: found shape %llu x %llu, expected %u x %u", path, full,
+                          (unsigned long long)t->rows, (unsigned long long)t->cols, rows, cols);
+    if (matrix ? t->layout != INFER_LAYOUT_TILE16X4 : t->layout != INFER_LAYOUT_ROWS || t->type != INFER_QTYPE_F32)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: found %s in layout %s, expected %s", path, full,
+                          infer_qtype_find(t->type)->name, infer_layout_name(t->layout), matrix ? "layout tile16x4" : "f32 in layout rows");
+    out->info = t;
+    out->data = infer_file_data(model->file, t);
+    return INFER_OK;
+}
+
+/* ---- hashes ---- */
+
+typedef struct verify_job {
+    infer_model *model;
+    _Atomic uint32_t next, failed;
+    infer_error error;
+} verify_job;
+
+static size_t tensor_index(const infer_model *model, const infer_tensor_info *t)
+{
+    return (size_t)(t - infer_file_tensor(model->file, 0));
+}
+
+static void verify_work(void *arg, uint32_t thread)
+{
+    verify_job *j = arg;
+    size_t count = infer_file_tensor_count(j->model->file), i;
+    (void)thread;
+    while ((i = atomic_fetch_add(&j->next, 1)) < count && !atomic_load(&j->failed)) {
+        infer_error err;
+        /* 1: wanted; 2: found right */
+        if (atomic_load(&j->model->verified[i]) != 1)
+            continue;
+        if (infer_file_verify(j->model->file, infer_file_tensor(j->model->file, i), &err) == INFER_OK)
+            atomic_store(&j->model->verified[i], 2);
+        else if (atomic_exchange(&j->failed, 1) == 0)
+            j->error = err;
+    }
+}
+
+static infer_status verify_wanted(infer_model *model, infer_error *err)
+{
+    verify_job j = {.model = model};
+    infer_status s = infer_file_check_size(model->file, err);
+    if (s != INFER_OK)
+        return s;
+    infer_pool_run(model->rt->pool, verify_work, &j);
+    return atomic_load(&j.failed) ? infer_fail(err, j.error.status, "%s", j.error.message) : INFER_OK;
+}
+
+static void want(infer_model *model, size_t tensor)
+{
+    uint8_t unknown = 0;
+    atomic_compare_exchange_strong(&model->verified[tensor], &unknown, 1);
+}
+
+infer_status infer_model_verify(infer_model *model, infer_error *err)
+{
+    bool all = true;
+    if (model->verify == INFER_VERIFY_NEVER)
+        return infer_file_check_size(model->file, err);
+    for (size_t i = 0; i < model->graph.node_count; i++)
+        if (model->graph.nodes[i].weight.info) {
+            size_t t = tensor_index(model, model->graph.nodes[i].weight.info);
+            want(model, t);
+            all &= atomic_load(&model->verified[t]) == 2;
+        }
+    return all ? infer_file_check_size(model->file, err) : verify_wanted(model, err);
+}
+
+/* ---- open ---- */
+
+static infer_status open_model(infer_model *model, const char *path, infer_error *err)
+{
+    const infer_allocator *a = &model->rt->allocator;
+    const infer_architecture *arch;
+    const uint8_t *vocab;
+    size_t vocab_bytes, tensors;
+    infer_status s = infer_file_open(a, path, &model->file, err);
+    if (s != INFER_OK)
+        return s;
+    if ((s = infer_config_parse(infer_file_metadata(model->file), path, &model->config, err)) != INFER_OK)
+        return s;
+    arch = find_architecture(model->config.architecture);
+    if (!arch)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: architecture \"%s\" is not known here, expected llama", path,
+                          model->config.architecture);
+    vocab = infer_file_vocab(model->file, &vocab_bytes);
+    if (vocab_bytes) {
+        if ((s = infer_tokenizer_open(a, vocab, vocab_bytes, path, &model->tokenizer, err)) != INFER_OK)
+            return s;
+        if (infer_tokenizer_vocab(model->tokenizer)->tokens > model->config.vocab)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: the tokenizer has %u tokens, the model only %u", path,
+                              infer_tokenizer_vocab(model->tokenizer)->tokens, model->config.vocab);
+    }
+    tensors = infer_file_tensor_count(model->file);
+    if (!(model->verified = infer_alloc_zero(a, tensors ? tensors : 1)))
+        return infer_fail_memory(err, tensors, "the model");
+    for (size_t i = 0; i < tensors; i++) {
+        const infer_tensor_info *t = infer_file_tensor(model->file, i);
+        model->parameters += t->rows * t->cols;
+    }
+    infer_graph_init(&model->graph, a);
+    model->graph.layers = model->config.layers;
+    model->graph.heads = model->config.heads;
+    model->graph.kv_heads = model->config.kv_heads;
+    model->graph.head_dim = model->config.head_dim;
+    model->graph.vocab = model->config.vocab;
+    model->graph.rope = model->config.rope;
+    if ((s = arch->build(model, &model->graph, err)) != INFER_OK)
+        return s;
+    if (model->graph.out_of_memory)
+        return infer_fail(err, INFER_ERROR_MEMORY, "%s: out of memory for the graph", path);
+    if (model->verify == INFER_VERIFY_OPEN) {
+        for (size_t i = 0; i < tensors; i++)
+            want(model, i);
+        return verify_wanted(model, err);
+    }
+    return INFER_OK;
+}
+
+infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_model_options *options, infer_model **out, infer_error *err)
+{
+    infer_model_options o = INFER_MODEL_DEFAULTS;
+    infer_model *model;
+    infer_status s;
+    if (!rt || !path || !out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: runtime, path or out is NULL");
+    if (options) {
+        if (options->size != sizeof o || (unsigned)options->verify > INFER_VERIFY_NEVER)
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: options: found size %zu and verify %d, expected size %zu and verify 0..2",
+                              options->size, (int)options->verify, sizeof o);
+        o = *options;
+    }
+    model = infer_alloc_zero(&rt->allocator, sizeof *model);
+    if (!model)
+        return infer_fail_memory(err, sizeof *model, "the model");
+    model->rt = rt;
+    model->verify = o.verify;
+    s = open_model(model, path, err);
+    if (s != INFER_OK) {
+        infer_model_close(model);
+        return s;
+    }
+    *out = model;
+    return INFER_OK;
+}
+
+void infer_model_close(infer_model *model)
+{
+    const infer_allocator *a;
+    if (!model)
+        return;
+    a = &model->rt->allocator;
+    infer_graph_free(&model->graph);
+    infer_tokenizer_close(model->tokenizer);
+    infer_file_close(model->file);
+    infer_free(a, (void *)model->verified);
+    infer_free(a, model);
+}
+
+uint32_t infer_model_vocab_size(const infer_model *model) { return model->config.vocab; }
+uint32_t infer_model_context_length(const infer_model *model) { return model->config.context; }
+uint64_t infer_model_parameters(const infer_model *model) { return model->parameters; }
+const char *infer_model_metadata(const infer_model *model) { return infer_file_metadata(model->file); }
+
+/* ---- text ---- */
+
+static infer_status need_tokenizer(const infer_model *model, infer_error *err)
+{
+    return model->tokenizer ? INFER_OK
+                            : infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: the file has no tokenizer; convert it again with --tokenizer FILE",
+                                         infer_file_path(model->file));
+}
+
+infer_status infer_model_tokenize(const infer_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t cap,
+                                  size_t *count, infer_error *err)
+{
+    infer_status s;
+    if (!model || (!text && bytes) || (!ids && cap) || !count || flags & ~(INFER_TOKENIZE_BOS | INFER_TOKENIZE_SPECIAL))
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_tokenize: model, text, ids or count is NULL, or unknown flags %#x", flags);
+    s = need_tokenizer(model, err);
+    return s != INFER_OK ? s : infer_tokenizer_encode(model->tokenizer, text, bytes, flags, ids, cap, count, err);
+}
+
+const char *infer_model_token_text(const infer_model *model, int32_t id, size_t *bytes)
+{
+    return model->tokenizer ? infer_tokenizer_token(model->tokenizer, id, bytes) : NULL;
+}
+
+int32_t infer_model_token_bos(const infer_model *model) { return model->config.bos; }
+
+int infer_model_token_is_end(const infer_model *model, int32_t id)
+{
+    for (uint32_t i = 0; i < model->config.eos_count; i++)
+        if (model->config.eos[i] == id)
+            return 1;
+    return 0;
+}
+
+infer_status infer_decoder_create(const infer_model *model, infer_decoder **out, infer_error *err)
+{
+    infer_status s = !model || !out ? infer_fail(err, INFER_ERROR_ARGUMENT, "infer_decoder_create: model or out is NULL") : need_tokenizer(model, err);
+    return s != INFER_OK ? s : infer_decoder_open(&model->rt->allocator, model->tokenizer, out, err);
+}
+
+infer_status infer_sampler_create(const infer_model *model, const infer_sampler_options *options, infer_sampler **out, infer_error *err)
+{
+    if (!model || !out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_sampler_create: model or out is NULL");
+    return infer_sampler_open(&model->rt->allocator, model->config.vocab, options, out, err);
+}

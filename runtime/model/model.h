@@ -1,0 +1,62 @@
+/* Inside of infer_runtime, infer_model and infer_session. */
+#ifndef INFER_MODEL_MODEL_H
+#define INFER_MODEL_MODEL_H
+
+#include "core/pool.h"
+#include "cpu.h"
+#include "graph/plan.h"
+#include "text/text.h"
+
+struct infer_runtime {
+    infer_allocator allocator;
+    infer_pool *pool;
+    infer_cpu_level level;
+};
+
+/* Hyperparameters, from the file's metadata; every one within the limits below. */
+typedef struct infer_config {
+    char architecture[32];
+    uint32_t dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab, context;
+    float norm_eps;
+    infer_rope_config rope;
+    bool tied_head;
+    int32_t bos;
+    int32_t eos[16];
+    uint32_t eos_count;
+} infer_config;
+
+#define INFER_MAX_DIM (1u << 20)
+#define INFER_MAX_LAYERS 1024u
+#define INFER_MAX_VOCAB (1u << 22)
+#define INFER_MAX_CONTEXT (1u << 20)
+
+/* config.c: FORMAT names the key, what was found and what is allowed. */
+infer_status infer_config_parse(const char *metadata, const char *path, infer_config *out, infer_error *err);
+
+struct infer_model {
+    infer_runtime *rt;
+    infer_file *file;
+    infer_config config;
+    infer_tokenizer *tokenizer; /* NULL: the file has none */
+    infer_graph graph;
+    infer_verify verify;
+    _Atomic uint8_t *verified;  /* [tensors] */
+    uint64_t parameters;
+};
+
+/* An architecture: named tensors -> graph. */
+typedef struct infer_architecture {
+    const char *name;
+    infer_status (*build)(const infer_model *model, infer_graph *g, infer_error *err);
+} infer_architecture;
+
+infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_error *err);
+
+/* The tensor `name` (of layer `layer`, if not INFER_NONE) with this shape. `matrix`: tile16x4 of any type; else rows of f32. FORMAT: missing, or another
+ * shape, type or layout. */
+infer_status infer_model_weight(const infer_model *model, uint32_t layer, const char *name, uint32_t rows, uint32_t cols, bool matrix,
+                                infer_weight *out, infer_error *err);
+/* Checks the hashes of all tensors of the graph that were not checked before, on all threads. */
+infer_status infer_model_verify(infer_model *model, infer_error *err);
+
+#endif

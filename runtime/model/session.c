@@ -1,0 +1,136 @@
+#include "model/model.h"
+
+#include <string.h>
+
+struct infer_session {
+    infer_model *model;
+    infer_plan *plan;
+    uint32_t context, batch, position;
+    size_t logit_rows; /* of the last evaluation */
+};
+
+infer_status infer_session_create(infer_model *model, const infer_session_options *options, infer_session **out, infer_error *err)
+{
+    infer_session_options o = INFER_SESSION_DEFAULTS;
+    infer_plan_options p = {0};
+    infer_session *session;
+    infer_status s;
+    if (!model || !out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_create: model or out is NULL");
+    if (options) {
+        if (options->size != sizeof o)
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_create: options.size: found %zu, expected %zu", options->size, sizeof o);
+        o = *options;
+    }
+    if (o.context > INFER_MAX_CONTEXT || o.batch > 4096 || o.logit_rows > INFER_MAX_CONTEXT || (unsigned)o.kv_type > INFER_KV_F32)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "session options: found context %u, batch %u, logit_rows %u, kv_type %d; expected at most "
+                          "%u, 4096, %u and 1", o.context, o.batch, o.logit_rows, (int)o.kv_type, INFER_MAX_CONTEXT, INFER_MAX_CONTEXT);
+    if (!o.context)
+        o.context = model->config.context < 4096 ? model->config.context : 4096;
+    if (!o.batch)
+        o.batch = 512;
+    p.max_batch = o.batch < o.context ? o.batch : o.context;
+    p.max_logits = o.logit_rows ? o.logit_rows : 1;
+    p.context = o.context;
+    p.threads = infer_pool_threads(model->rt->pool);
+    p.kv_type = o.kv_type == INFER_KV_F32 ? INFER_QTYPE_F32 : INFER_QTYPE_F16;
+    p.level = model->rt->level;
+    p.profile = o.profile != 0;
+    if ((s = infer_model_verify(model, err)) != INFER_OK)
+        return s;
+    session = infer_alloc_zero(&model->rt->allocator, sizeof *session);
+    if (!session)
+        return infer_fail_memory(err, sizeof *session, "the session");
+    session->model = model;
+    session->context = o.context;
+    session->batch = p.max_batch;
+    s = infer_plan_create(&model->graph, &p, &session->plan, err);
+    if (s != INFER_OK) {
+        infer_free(&model->rt->allocator, session);
+        return s;
+    }
+    *out = session;
+    return INFER_OK;
+}
+
+void infer_session_destroy(infer_session *session)
+{
+    if (!session)
+        return;
+    infer_plan_destroy(session->plan);
+    infer_free(&session->model->rt->allocator, session);
+}
+
+infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits, infer_error *err)
+{
+    uint32_t vocab, start;
+    infer_status s;
+    if (!session || !tokens || n == 0 || (unsigned)logits > INFER_LOGITS_ALL)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_eval: session or tokens is NULL, n is 0, or logits is not 0..2");
+    vocab = session->model->config.vocab;
+    start = session->position;
+    if (n > session->context - start)
+        return infer_fail(err, INFER_ERROR_CONTEXT, "%zu tokens after position %u do not fit into a context of %u", n, start, session->context);
+    if (logits == INFER_LOGITS_ALL && n > session->plan->max_logits)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "logits of %zu tokens wanted, the session keeps %u rows", n, session->plan->max_logits);
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= vocab)
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "token %zu: found id %d, expected 0..%u", i, (int)tokens[i], vocab - 1);
+    if ((s = infer_file_check_size(session->model->file, err)) != INFER_OK)
+        return s;
+    session->logit_rows = 0;
+    for (size_t done = 0; done < n;) {
+        uint32_t m = n - done < session->batch ? (uint32_t)(n - done) : session->batch;
+        infer_batch batch = {.ids = tokens + done, .m = m, .pos0 = session->position};
+        if (logits == INFER_LOGITS_ALL) {
+            batch.logits = m;
+            batch.logits_row = (uint32_t)done;
+        } else if (logits == INFER_LOGITS_LAST && done + m == n) {
+            batch.logits = 1;
+        }
+        s = infer_plan_run(session->plan, session->model->rt->pool, &batch, err);
+        if (s != INFER_OK) {
+            session->position = start;
+            return s;
+        }
+        session->position += m;
+        done += m;
+    }
+    session->logit_rows = logits == INFER_LOGITS_ALL ? n : logits == INFER_LOGITS_LAST ? 1 : 0;
+    return INFER_OK;
+}
+
+const float *infer_session_logits(const infer_session *session, size_t row)
+{
+    return row < session->logit_rows ? session->plan->logits + row * session->model->config.vocab : NULL;
+}
+
+uint32_t infer_session_position(const infer_session *session) { return session->position; }
+uint32_t infer_session_context(const infer_session *session) { return session->context; }
+
+infer_status infer_session_rewind(infer_session *session, uint32_t position, infer_error *err)
+{
+    if (position > session->position)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "rewind to position %u: the session is at %u", position, session->position);
+    session->position = position;
+    return INFER_OK;
+}
+
+void infer_session_cancel(infer_session *session) { atomic_store(&session->plan->cancel, 1); }
+
+infer_status infer_session_describe(const infer_session *session, const char *what, infer_write_fn *write, void *user, infer_error *err)
+{
+    if (!session || !what || !write)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_describe: session, what or write is NULL");
+    if (strcmp(what, "explain") == 0)
+        return infer_plan_explain(session->plan, write, user);
+    if (strcmp(what, "dot") == 0)
+        return infer_plan_dot(session->plan, write, user);
+    if (strcmp(what, "profile") == 0 && session->plan->profile)
+        return infer_plan_profile(session->plan, write, user);
+    return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_describe: found \"%.32s\", expected explain, dot%s", what,
+                      session->plan->profile ? " or profile" : " (profile needs the option)");
+}
+
+uint64_t infer_session_weight_bytes_per_token(const infer_session *session) { return infer_plan_weight_bytes(session->plan); }
+uint64_t infer_session_memory_bytes(const infer_session *session) { return infer_plan_bytes(session->plan); }

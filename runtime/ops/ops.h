@@ -1,0 +1,23 @@
+/* Builders of graph nodes, one file per operation. Each returns the value it makes, INFER_NONE when memory ran out (see infer_graph). The shapes were
+ * checked by the caller (model/). `layer` is INFER_NONE outside the layers. */
+#ifndef INFER_OPS_OPS_H
+#define INFER_OPS_OPS_H
+
+#include "graph/graph.h"
+
+/* ids [tokens] -> [tokens][w.cols] */
+uint32_t infer_build_embed(infer_graph *g, infer_weight w);
+/* x [tokens][w.cols] -> [rows][w.rows]; `rows` may narrow to the logits' rows */
+uint32_t infer_build_matmul(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w, infer_value_kind out);
+uint32_t infer_build_rmsnorm(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w, float eps, infer_rows rows);
+/* [tokens][heads * head_dim], rotated by position */
+uint32_t infer_build_rope(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t head_dim);
+/* stores k and v of the tokens, then attends: q [tokens][heads * head_dim] -> the same shape */
+uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, uint32_t heads, uint32_t kv_heads,
+                               uint32_t head_dim);
+uint32_t infer_build_silu_mul(infer_graph *g, uint32_t layer, uint32_t gate, uint32_t up);
+uint32_t infer_build_add(infer_graph *g, uint32_t layer, const char *name, uint32_t a, uint32_t b);
+/* The planner's: x -> int8 groups, for matmuls of integer types. */
+uint32_t infer_build_quantize(infer_graph *g, uint32_t layer, const char *name, uint32_t x);
+
+#endif

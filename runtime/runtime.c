@@ -1,0 +1,72 @@
+#include "model/model.h"
+
+#include <stdlib.h>
+
+#define MAX_THREADS 256u
+
+static infer_status choose_level(const char *wanted, const char *from, infer_cpu_level *out, infer_error *err)
+{
+    uint32_t levels = infer_cpu_levels_here();
+    infer_cpu_level level = infer_cpu_best(levels);
+    if (wanted && !infer_cpu_level_find(wanted, &level))
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: unknown CPU level \"%.32s\", expected ref, avx2, avxvnni, avx512, avx512vnni, neon, "
+                          "neon-dotprod or neon-i8mm", from, wanted);
+    if (!(levels >> level & 1))
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: this CPU has no level %s; its best is %s", from, wanted,
+                          infer_cpu_level_name(infer_cpu_best(levels)));
+    *out = level;
+    return INFER_OK;
+}
+
+infer_status infer_runtime_create(const infer_runtime_options *options, infer_runtime **out, infer_error *err)
+{
+    infer_runtime_options o = INFER_RUNTIME_DEFAULTS;
+    infer_runtime *rt;
+    const char *environment = getenv("INFER_CPU");
+    infer_cpu_level level = INFER_CPU_REF;
+    infer_status s;
+    if (!out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_runtime_create: out is NULL");
+    if (options) {
+        if (options->size != sizeof o)
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_runtime_create: options.size: found %zu, expected %zu", options->size, sizeof o);
+        o = *options;
+    }
+    if (o.threads > MAX_THREADS)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "threads: found %u, expected 0..%u", o.threads, MAX_THREADS);
+    if (!o.allocator.alloc != !o.allocator.free)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "allocator: alloc and free must both be set, or neither");
+    if (environment && !*environment)
+        environment = NULL;
+    if ((s = choose_level(o.cpu_level ? o.cpu_level : environment, o.cpu_level ? "cpu_level" : "INFER_CPU", &level, err)) != INFER_OK)
+        return s;
+    rt = infer_alloc_zero(&o.allocator, sizeof *rt);
+    if (!rt)
+        return infer_fail_memory(err, sizeof *rt, "the runtime");
+    rt->allocator = o.allocator;
+    rt->level = level;
+    if (!o.threads) {
+        o.threads = infer_cores_available();
+        o.threads = o.threads < MAX_THREADS ? o.threads : MAX_THREADS;
+    }
+    s = infer_pool_create(&rt->allocator, o.threads, &rt->pool, err);
+    if (s != INFER_OK) {
+        infer_free(&o.allocator, rt);
+        return s;
+    }
+    *out = rt;
+    return INFER_OK;
+}
+
+void infer_runtime_destroy(infer_runtime *rt)
+{
+    infer_allocator a;
+    if (!rt)
+        return;
+    infer_pool_destroy(rt->pool);
+    a = rt->allocator;
+    infer_free(&a, rt);
+}
+
+const char *infer_runtime_cpu_level(const infer_runtime *rt) { return infer_cpu_level_name(rt->level); }
+uint32_t infer_runtime_threads(const infer_runtime *rt) { return infer_pool_threads(rt->pool); }
