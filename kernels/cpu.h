@@ -19,7 +19,7 @@ infer_cpu_family infer_cpu_family_here(void);
 uint32_t infer_cpu_levels(const infer_cpu_regs *regs, infer_cpu_family family);
 /* Levels of this machine, read anew: infer_cpu_read + infer_cpu_levels. */
 uint32_t infer_cpu_levels_here(void);
-/* True when a machine at level `at` may run kernels of level `kernel` (the chain of its family). */
+/* True when a machine at level `at` may run kernels of level `kernel` (what the level includes: see infer_cpu_level). */
 bool infer_cpu_level_includes(infer_cpu_level at, infer_cpu_level kernel);
 /* Highest level in the mask. */
 infer_cpu_level infer_cpu_best(uint32_t levels);

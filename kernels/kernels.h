@@ -37,7 +37,8 @@ typedef enum infer_op_kind {
     INFER_OP_COUNT
 } infer_op_kind;
 
-/* CPU levels, lowest first. On one machine the levels it has form a chain: each one includes those before it of the same family. */
+/* CPU levels, lowest first. Each includes the one it builds on: AVXVNNI and AVX512 both build on AVX2 (Ice Lake and Zen 4 have the second
+ * without the first), the others of a family on the one before. */
 typedef enum infer_cpu_level {
     INFER_CPU_REF = 0,
     INFER_CPU_AVX2,         /* + FMA, F16C, BMI2 */
@@ -204,5 +205,11 @@ typedef struct infer_attention_args {
     float scale;
 } infer_attention_args;
 #define INFER_MAX_HEAD_DIM 512u
+
+/* ---- every kernel of the table, also those of other architectures, which are declared only ---- */
+
+#define KERNEL(op, type, layout, level, fn) infer_kernel_fn fn;
+#include "kernels.def"
+#undef KERNEL
 
 #endif

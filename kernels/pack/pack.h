@@ -8,9 +8,10 @@
  * q8g32: scale = fp16(amax / 127), code = rint(x / scale) in -127..127. q4g32: scale = fp16(m / -8) where m is the value of largest magnitude,
  * code = clamp(rint(x / scale) + 8, 0, 15). Returns false when a value is not finite or does not fit the type's scale. */
 bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel);
-/* codes [n][k] (q8g32: -127..127; q4g32: -8..7), scales fp16 [n][ceil(k / 32)]: stored as they are. Types q8g32 and q4g32 only. */
+/* codes [n][k] (q8g32: -127..127; q4g32: -8..7), scales fp16 [n][ceil(k / 32)]: stored as they are. Types q8g32 and q4g32 only. Returns false
+ * for another type, a code outside its range, or a scale that is not finite. */
 bool infer_pack_panel_codes(infer_qtype type, const int8_t *codes, const uint16_t *scales, uint32_t n, uint64_t k, void *panel);
-/* The panel's values as floats, rows [16][k] (only the first n rows are written). */
+/* The panel's values as floats, rows [16][k] (only the first n rows, n <= 16, are written). */
 void infer_unpack_panel(infer_qtype type, const void *panel, uint32_t n, uint64_t k, float *rows);
 uint64_t infer_panel_bytes(infer_qtype type, uint64_t k);
 

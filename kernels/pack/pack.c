@@ -1,0 +1,170 @@
+#include "pack.h"
+
+#include "ref/mathf.h"
+#include "tile16x4.h"
+
+#define F16_MAX 65504.0f
+
+uint64_t infer_panel_bytes(infer_qtype type, uint64_t k)
+{
+    uint64_t bytes;
+
+    return infer_tensor_bytes(type, INFER_LAYOUT_TILE16X4, 16, k, &bytes) ? bytes : 0;
+}
+
+/* ---- floats ---- */
+
+static size_t float_index(uint32_t r, uint64_t k) { return (size_t)(k / 4 * 64 + 4 * r + k % 4); }
+
+static bool pack_float(infer_qtype type, const float *rows, uint32_t n, uint64_t k, uint8_t *panel)
+{
+    for (uint32_t r = 0; r < n; r++) {
+        for (uint64_t i = 0; i < k; i++) {
+            float x = rows[r * k + i];
+            uint16_t half;
+            if (!isfinite(x))
+                return false;
+            if (type == INFER_QTYPE_F32) {
+                memcpy(panel + float_index(r, i) * sizeof x, &x, sizeof x);
+                continue;
+            }
+            half = type == INFER_QTYPE_F16 ? infer_ref_f32_to_f16(x) : infer_ref_f32_to_bf16(x);
+            if (!isfinite(type == INFER_QTYPE_F16 ? infer_ref_f16_to_f32(half) : infer_ref_bf16_to_f32(half)))
+                return false;
+            memcpy(panel + float_index(r, i) * sizeof half, &half, sizeof half);
+        }
+    }
+    return true;
+}
+
+/* ---- groups of 32 with a scale ---- */
+
+static size_t group_bytes(infer_qtype type) { return type == INFER_QTYPE_Q8G32 ? INFER_TILE_Q8_GROUP_BYTES : INFER_TILE_Q4_GROUP_BYTES; }
+
+static void set_scale(uint8_t *group, uint32_t r, uint16_t scale) { memcpy(group + 2 * r, &scale, sizeof scale); }
+
+static void set_code(infer_qtype type, uint8_t *group, uint32_t r, uint32_t i, int32_t code)
+{
+    if (type == INFER_QTYPE_Q8G32) {
+        group[infer_tile_q8_offset(r, i)] = (uint8_t)code;
+    } else {
+        uint8_t *byte = group + infer_tile_q4_offset(r, i);
+        uint32_t shift = infer_tile_q4_shift(i);
+        *byte = (uint8_t)((*byte & ~(15u << shift)) | (uint32_t)(code + 8) << shift);
+    }
+}
+
+/* All rows and inputs 0: scale 0 and codes that mean 0. */
+static void clear_group(infer_qtype type, uint8_t *group)
+{
+    memset(group, 0, INFER_TILE_SCALE_BYTES);
+    memset(group + INFER_TILE_SCALE_BYTES, type == INFER_QTYPE_Q8G32 ? 0 : 0x88, group_bytes(type) - INFER_TILE_SCALE_BYTES);
+}
+
+static int32_t clamp_code(float code, int32_t low, int32_t high)
+{
+    return code < (float)low ? low : code > (float)high ? high : (int32_t)code;
+}
+
+static bool pack_group_row(infer_qtype type, const float *x, uint32_t count, uint8_t *group, uint32_t r)
+{
+    float extreme = 0, scale;
+    uint16_t bits;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!isfinite(x[i]))
+            return false;
+        if (fabsf(x[i]) > fabsf(extreme))
+            extreme = x[i];
+    }
+    bits = infer_ref_f32_to_f16(type == INFER_QTYPE_Q8G32 ? fabsf(extreme) / 127.0f : extreme / -8.0f);
+    scale = infer_ref_f16_to_f32(bits);
+    if (fabsf(scale) > F16_MAX)
+        return false;
+    if (scale == 0)
+        return true; /* the group was cleared */
+    set_scale(group, r, bits);
+    for (uint32_t i = 0; i < count; i++) {
+        float code = rintf(x[i] / scale);
+        set_code(type, group, r, i, type == INFER_QTYPE_Q8G32 ? clamp_code(code, -127, 127) : clamp_code(code, -8, 7));
+    }
+    return true;
+}
+
+bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel)
+{
+    uint8_t *group = panel;
+
+    if (type != INFER_QTYPE_Q8G32 && type != INFER_QTYPE_Q4G32) {
+        memset(panel, 0, (size_t)infer_panel_bytes(type, k));
+        return pack_float(type, rows, n, k, panel);
+    }
+    for (uint64_t k0 = 0; k0 < k; k0 += 32, group += group_bytes(type)) {
+        clear_group(type, group);
+        for (uint32_t r = 0; r < n; r++)
+            if (!pack_group_row(type, rows + r * k + k0, k - k0 < 32 ? (uint32_t)(k - k0) : 32, group, r))
+                return false;
+    }
+    return true;
+}
+
+bool infer_pack_panel_codes(infer_qtype type, const int8_t *codes, const uint16_t *scales, uint32_t n, uint64_t k, void *panel)
+{
+    uint8_t *group = panel;
+    uint64_t groups = (k + 31) / 32;
+    int32_t low = type == INFER_QTYPE_Q8G32 ? -127 : -8, high = type == INFER_QTYPE_Q8G32 ? 127 : 7;
+
+    if (type != INFER_QTYPE_Q8G32 && type != INFER_QTYPE_Q4G32)
+        return false;
+    for (uint64_t g = 0; g < groups; g++, group += group_bytes(type)) {
+        uint32_t count = k - 32 * g < 32 ? (uint32_t)(k - 32 * g) : 32;
+        clear_group(type, group);
+        for (uint32_t r = 0; r < n; r++) {
+            uint16_t scale = scales[r * groups + g];
+            if ((scale & 0x7c00) == 0x7c00) /* infinity or NaN */
+                return false;
+            set_scale(group, r, scale);
+            for (uint32_t i = 0; i < count; i++) {
+                int32_t code = codes[r * k + 32 * g + i];
+                if (code < low || code > high)
+                    return false;
+                set_code(type, group, r, i, code);
+            }
+        }
+    }
+    return true;
+}
+
+void infer_unpack_panel(infer_qtype type, const void *panel, uint32_t n, uint64_t k, float *rows)
+{
+    const uint8_t *bytes = panel;
+
+    for (uint32_t r = 0; r < n; r++) {
+        for (uint64_t i = 0; i < k; i++) {
+            float x = 0;
+            uint16_t half;
+            const uint8_t *group;
+            switch (type) {
+            case INFER_QTYPE_F32:
+                memcpy(&x, bytes + float_index(r, i) * sizeof x, sizeof x);
+                break;
+            case INFER_QTYPE_F16:
+            case INFER_QTYPE_BF16:
+                memcpy(&half, bytes + float_index(r, i) * sizeof half, sizeof half);
+                x = type == INFER_QTYPE_F16 ? infer_ref_f16_to_f32(half) : infer_ref_bf16_to_f32(half);
+                break;
+            case INFER_QTYPE_Q8G32:
+                group = bytes + i / 32 * INFER_TILE_Q8_GROUP_BYTES;
+                x = (float)infer_tile_q8_code(group, r, i % 32) * infer_ref_f16_to_f32(infer_tile_scale(group, r));
+                break;
+            case INFER_QTYPE_Q4G32:
+                group = bytes + i / 32 * INFER_TILE_Q4_GROUP_BYTES;
+                x = (float)infer_tile_q4_code(group, r, i % 32) * infer_ref_f16_to_f32(infer_tile_scale(group, r));
+                break;
+            case INFER_QTYPE_NONE:
+                break;
+            }
+            rows[r * k + i] = x;
+        }
+    }
+}

@@ -1,0 +1,26 @@
+/* y = x w^T, weights q8g32, activations q8: an exact integer sum a group, one fused multiply-add a group. */
+#include "kernels.h"
+#include "mathf.h"
+#include "tile16x4.h"
+
+void matmul_q8g32_tile16x4__ref(const void *args, infer_region at)
+{
+    const infer_matmul_args *a = args;
+    size_t groups = a->xq.k_padded / 32;
+
+    for (uint32_t t = at.row0; t < at.row1; t++) {
+        const int8_t *codes = a->xq.codes + (size_t)t * a->xq.k_padded;
+        const float *scales = a->xq.scales + t * groups;
+        for (uint32_t o = at.col0; o < at.col1; o++) {
+            const uint8_t *group = (const uint8_t *)a->w + o / 16 * groups * INFER_TILE_Q8_GROUP_BYTES;
+            float y = 0;
+            for (size_t g = 0; g < groups; g++, group += INFER_TILE_Q8_GROUP_BYTES) {
+                int32_t sum = 0;
+                for (uint32_t i = 0; i < 32; i++)
+                    sum += infer_tile_q8_code(group, o % 16, i) * codes[32 * g + i];
+                y = fmaf((float)sum, infer_ref_f16_to_f32(infer_tile_scale(group, o % 16)) * scales[g], y);
+            }
+            a->y[(size_t)t * a->y_stride + o] = y;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+/*
+ * Where the numbers lie in the layout `tile16x4`. The C form of the layout sections of formats/SPEC.md; the reference kernels and pack/ use
+ * nothing else to find a weight.
+ *
+ * Rows are padded to 16. Panel p holds rows 16p..16p+15 as their groups in k order; every panel group has the same size:
+ *
+ *   q8g32  16 fp16 scales (32 bytes), 8 tiles of 64 bytes. Tile c, byte 4r + j: the int8 code of row r, input 4c + j of the group.
+ *   q4g32  16 fp16 scales (32 bytes), 4 tiles of 64 bytes. Tile c, byte 4r + j: low nibble input 8c + j, high nibble input 8c + 4 + j;
+ *          nibbles are 0..15 and mean nibble - 8.
+ *   f32, f16, bf16  one tile of 16 rows x 4 inputs, no scales: element 4r + j is row r, input j.
+ */
+#ifndef INFER_KERNELS_TILE16X4_H
+#define INFER_KERNELS_TILE16X4_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum {
+    INFER_TILE_ROWS = 16,
+    INFER_TILE_SCALE_BYTES = 32,
+    INFER_TILE_BYTES = 64,
+    INFER_TILE_Q8_GROUP_BYTES = 32 + 8 * 64,
+    INFER_TILE_Q4_GROUP_BYTES = 32 + 4 * 64
+};
+
+/* fp16 bits of the scale of row r in a q8g32 or q4g32 panel group. */
+static inline uint16_t infer_tile_scale(const uint8_t *group, uint32_t r)
+{
+    uint16_t bits;
+    memcpy(&bits, group + 2 * r, sizeof bits);
+    return bits;
+}
+
+/* Byte offset in a q8g32 panel group of the code of row r (0..15), input i (0..31). */
+static inline size_t infer_tile_q8_offset(uint32_t r, uint32_t i)
+{
+    return INFER_TILE_SCALE_BYTES + i / 4 * INFER_TILE_BYTES + 4 * r + i % 4;
+}
+
+static inline int32_t infer_tile_q8_code(const uint8_t *group, uint32_t r, uint32_t i)
+{
+    return (int8_t)group[infer_tile_q8_offset(r, i)];
+}
+
+/* Byte offset in a q4g32 panel group; the shift says which nibble. */
+static inline size_t infer_tile_q4_offset(uint32_t r, uint32_t i)
+{
+    return INFER_TILE_SCALE_BYTES + i / 8 * INFER_TILE_BYTES + 4 * r + i % 4;
+}
+
+static inline uint32_t infer_tile_q4_shift(uint32_t i) { return i % 8 / 4 * 4; }
+
+static inline int32_t infer_tile_q4_code(const uint8_t *group, uint32_t r, uint32_t i)
+{
+    return (int32_t)(group[infer_tile_q4_offset(r, i)] >> infer_tile_q4_shift(i) & 15) - 8;
+}
+
+#endif
