@@ -11,7 +11,8 @@
 #define INFER_FILE_ALIGN 64u      /* of every tensor */
 #define INFER_FILE_MAX_TENSORS 65536u
 #define INFER_FILE_MAX_NAME 255u  /* bytes of a tensor name */
-#define INFER_FILE_MAX_META (16u << 20)   /* bytes of the JSON metadata */
+#define INFER_FILE_MAX_DIM (1u << 30)     /* rows or columns of a tensor */
+#define INFER_FILE_MAX_META (1u << 20)    /* bytes of the JSON metadata */
 #define INFER_FILE_MAX_VOCAB (256u << 20) /* bytes of the tokenizer section */
 
 typedef struct infer_tensor_info {
@@ -50,11 +51,11 @@ infer_status infer_file_check_size(const infer_file *f, infer_error *err);
 /* ---- writer.c ---- */
 
 /* Writes to a temporary file beside `path` and renames it at the end: an existing file is replaced whole or left as it was. Order of calls:
- * create, declare every tensor, begin, then each tensor's data in the declared order, finish. Abort at any point removes what was made. */
+ * create, declare every tensor, write each tensor's data in the declared order, finish. Abort at any point removes what was made. */
 typedef struct infer_writer infer_writer;
 
 typedef struct infer_writer_options {
-    const char *metadata;  /* one JSON object */
+    const char *metadata;  /* one JSON object; borrowed, like the vocabulary, during infer_writer_create */
     const void *vocab;     /* tokenizer section */
     size_t vocab_bytes;
     bool overwrite;        /* else an existing path is an error */

@@ -20,6 +20,16 @@
 #define INFER_VOCAB_META_SPACE 16u   /* token texts write a space as U+2581 */
 
 #define INFER_VOCAB_NO_ID 0xffffffffu
+#define INFER_VOCAB_MAX_TOKENS (1u << 22)
+#define INFER_VOCAB_MAX_MERGES (1u << 23)
+
+/* How the text is cut before merging; the names are GGUF's ("tokenizer.ggml.pre"). Stored, so never change or reuse a number. */
+enum {
+    INFER_PRETOKENIZER_NONE = 0, /* the whole text is one piece */
+    INFER_PRETOKENIZER_GPT2 = 1,
+    INFER_PRETOKENIZER_LLAMA3 = 2, /* "llama-bpe" */
+    INFER_PRETOKENIZER_QWEN2 = 3
+};
 
 enum { /* types[] */
     INFER_TOKEN_NORMAL = 1,
@@ -30,8 +40,7 @@ enum { /* types[] */
     INFER_TOKEN_BYTE = 6
 };
 
-/* Pointers into the section, which must outlive the view. The arrays may be unaligned on disk: the section itself is 64-byte aligned, so
- * that they are not. */
+/* Pointers into the section, which must outlive the view. A file keeps the section 64-byte aligned, so the arrays are aligned too. */
 typedef struct infer_vocab_view {
     uint32_t kind, flags, pretokenizer, unk, bos, eos, tokens, merges;
     const float *scores;
@@ -42,7 +51,8 @@ typedef struct infer_vocab_view {
     uint32_t text_bytes;
 } infer_vocab_view;
 
-/* Checks every size, id and offset. FORMAT says what is wrong; `name` is the file's, for messages. */
+/* Checks every size, id and offset: afterwards each number of the view is in range, scores are finite, byte tokens read <0xXX>, and both
+ * sides of a merge have text. The section is aligned to 4 bytes (ARGUMENT otherwise). FORMAT says what is wrong; `name` is the file's, for messages. */
 infer_status infer_vocab_parse(const void *section, size_t bytes, const char *name, infer_vocab_view *out, infer_error *err);
 
 typedef struct infer_vocab_parts {
