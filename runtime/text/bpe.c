@@ -1,0 +1,66 @@
+/* Merge-based BPE (Sennrich et al. 2016; byte-level: Radford et al. 2019): the file lists the pairs in the order of their rank. */
+#include "text/tables.h"
+#include "text/utf8.h"
+
+infer_status infer_bpe_build(infer_tokenizer *t, infer_error *err)
+{
+    const infer_vocab_view *v = &t->vocab;
+    char joined[2 * INFER_TOKEN_MAX_BYTES];
+    if (!infer_pairs_init(&t->pairs, t->allocator, v->merges))
+        return infer_fail_memory(err, v->merges * sizeof *t->pairs.slots, "the tokenizer's pairs");
+    for (uint32_t i = 0; i < v->merges; i++) {
+        const uint32_t left = v->merge[i][0], right = v->merge[i][1];
+        uint32_t n, m, id;
+        const char *p = infer_token_surface(t, left, &n), *q = infer_token_surface(t, right, &m);
+        if (n == 0 || m == 0)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merge %u joins tokens %u and %u, of which one has no text", t->name, i,
+                              left, right);
+        if (n > INFER_TOKEN_MAX_BYTES || m > INFER_TOKEN_MAX_BYTES)
+            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: merge %u joins tokens of %u and %u bytes; at most %u are handled",
+                              t->name, i, n, m, INFER_TOKEN_MAX_BYTES);
+        memcpy(joined, p, n);
+        memcpy(joined + n, q, m);
+        id = infer_strmap_get(&t->texts, joined, n + m);
+        if (id == INFER_STRMAP_NONE)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merge %u joins tokens %u and %u, but no token has the joined text \"%.*s\"",
+                              t->name, i, left, right, (int)(n + m < 60 ? n + m : 60), joined);
+        if (!infer_pairs_add(&t->pairs, t->allocator, (infer_pair){left, right, i, id}, (uint8_t)p[n - 1], (uint8_t)q[0]))
+            return infer_fail_memory(err, 2 * (t->pairs.mask + 1) * sizeof *t->pairs.slots, "the tokenizer's pairs");
+    }
+    return INFER_OK;
+}
+
+/* GPT-2 writes each byte as a printable character: bytes that are printable in Latin-1 as themselves, the others, in order, as U+0100 on. */
+static bool printable(uint32_t c) { return (c >= '!' && c <= '~') || (c >= 0xa1 && c <= 0xac) || (c >= 0xae && c <= 0xff); }
+
+/* -1 for characters outside the alphabet. */
+static int alphabet_byte(uint32_t c)
+{
+    if (c < 0x100)
+        return printable(c) ? (int)c : -1;
+    if (c < 0x121)
+        return (int)(c - 0x100); /* 0..32 */
+    if (c < 0x143)
+        return (int)(c - 0x121 + 0x7f); /* 127..160 */
+    return c == 0x143 ? 0xad : -1;
+}
+
+uint32_t infer_byte_alphabet_decode(const char *text, uint32_t n, char *out)
+{
+    uint32_t written = 0, length;
+    for (uint32_t i = 0; i < n; i += length) {
+        const uint8_t *p = (const uint8_t *)text + i;
+        infer_utf8 what;
+        int byte = -1;
+        length = infer_utf8_next(p, n - i, &what);
+        if (what == INFER_UTF8_WHOLE && length <= 2)
+            byte = alphabet_byte(length == 1 ? p[0] : (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu));
+        if (byte >= 0)
+            out[written++] = (char)byte;
+        else {
+            memcpy(out + written, p, length);
+            written += length;
+        }
+    }
+    return written;
+}
