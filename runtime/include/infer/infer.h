@@ -12,10 +12,11 @@
  * A complete program
  *   #include <infer/infer.h>
  *   #include <stdio.h>
+ *   #include <string.h>
  *
  *   int main(int argc, char **argv)
  *   {
- *       infer_error err = {0};
+ *       infer_error err = {INFER_OK, ""};
  *       infer_runtime *rt = NULL;
  *       infer_model *model = NULL;
  *       infer_session *session = NULL;
