@@ -53,17 +53,14 @@ install() {
 configure() {
     local folder=$1
     shift
-    local again=()
-    if [ -d "$folder/meson-private" ]; then
-        if grep -qsF "\"source\": \"$PWD\"" "$folder/meson-info/meson-info.json" && [ -f "$folder/build.ninja" ]; then
-            again=(--reconfigure)
-        else
-            again=(--wipe)
-        fi
+    local again=() said
+    if [ -f "$folder/build.ninja" ] && grep -qsF "\"source\": \"$PWD\"" "$folder/meson-info/meson-info.json"; then
+        again=(--reconfigure)
+    elif [ -f "$folder/meson-private/coredata.dat" ]; then
+        again=(--wipe)
     fi
-    mkdir -p "$folder"
-    if ! meson setup "${again[@]}" "$@" "$folder" >"$folder/setup.log" 2>&1; then
-        cat "$folder/setup.log" >&2
+    if ! said=$(meson setup "${again[@]}" "$@" "$folder" 2>&1); then
+        printf '%s\n' "$said" >&2
         fail "Meson could not configure $folder (see above)"
     fi
 }
