@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs the build into a temporary folder and uses the library as a stranger would. Reports in TAP.
 
-usage: install.py --build FOLDER --data FOLDER [--sanitized]
+usage: install.py --build FOLDER [--data FOLDER] [--sanitized]
 
 Checks what is exported, that the header compiles alone, and that the example in the header's tour compiles and runs against the
 shared and the static library, in C and in C++, with nothing but what pkg-config says.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 
+DEFAULT_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "data")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 LANGUAGES = {"C11": ("gcc", "c", "-std=c11"), "C++17": ("g++", "c++", "-std=c++17")}
 
@@ -150,10 +151,10 @@ def example_with_model(installed, language, static):
 def main():
     parser = argparse.ArgumentParser(description="installs the build into a temporary folder and uses it, reports in TAP")
     parser.add_argument("--build", required=True)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", default="")
     parser.add_argument("--sanitized", action="store_true")
     args = parser.parse_args()
-    args.data = os.environ.get("INFER_TEST_DATA") or args.data
+    args.data = args.data or os.environ.get("INFER_TEST_DATA") or DEFAULT_DATA
 
     tests = [("exported symbols are those of infer.h", only_infer_symbols, ()), ("soname", soname, ())]
     for language in LANGUAGES:

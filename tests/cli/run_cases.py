@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the command-line tests of one .cases file and reports in TAP.
 
-usage: run_cases.py --tools FOLDER --data FOLDER FILE.cases [NAME-PART]
+usage: run_cases.py --tools FOLDER [--data FOLDER] FILE.cases [NAME-PART]
 
 A .cases file is a list of cases, each a line `case NAME` followed by indented lines. `#` starts a comment line.
 
@@ -17,7 +17,7 @@ A .cases file is a list of cases, each a line `case NAME` followed by indented l
     writes NAME...                     files the command makes or changes; all others must be there, unchanged, afterwards
 
 In commands, $MODEL is a q8g32 .infer file of stories260K, $BIN and $TOK its source files, $DATA the folder of the test data. The
-tools are on PATH. INFER_TEST_DATA, where set, takes the place of --data.
+tools are on PATH. Without --data the test data is where INFER_TEST_DATA says, else in ../shared/data beside the checkout.
 """
 import argparse
 import hashlib
@@ -28,6 +28,7 @@ import sys
 import tempfile
 
 TIMEOUT_SECONDS = 120
+DEFAULT_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "data")
 # Root without the two capabilities that make it ignore file permissions.
 BOUND_BY_PERMISSIONS = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
 
@@ -174,12 +175,12 @@ def missing(case, env, have_model):
 def main():
     parser = argparse.ArgumentParser(description="runs the command-line tests of one .cases file, reports in TAP")
     parser.add_argument("--tools", required=True)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", default="")
     parser.add_argument("cases")
     parser.add_argument("part", nargs="?", default="", help="only cases whose name holds this")
     args = parser.parse_args()
 
-    data = os.path.abspath(os.environ.get("INFER_TEST_DATA") or args.data)
+    data = os.path.abspath(args.data or os.environ.get("INFER_TEST_DATA") or DEFAULT_DATA)
     source = os.path.join(data, "models", "stories260K")
     env = dict(os.environ, DATA=data, BIN=os.path.join(source, "stories260K.bin"), TOK=os.path.join(source, "tok512.bin"), LC_ALL="C.UTF-8",
                PATH=os.path.abspath(args.tools) + os.pathsep + os.environ["PATH"])
