@@ -167,7 +167,11 @@ def main():
     print(f"1..{len(tests)}")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="infer-install-") as folder:
-        installed = Installed(args, folder)
+        try:
+            installed = Installed(args, folder)
+        except Failed as e:
+            print("Bail out! " + str(e).replace("\n", " "))
+            return 1
         for number, (name, test, arguments) in enumerate(tests, 1):
             try:
                 test(installed, *arguments)
