@@ -1,0 +1,163 @@
+#include "cli.h"
+
+#include "core/core.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LARGEST_FILE (1u << 30)
+#define BAR_WIDTH 30
+
+static const char *tool = "infer";
+
+void cli_start(const char *name)
+{
+    tool = name;
+    setvbuf(stderr, NULL, _IOLBF, 0);
+}
+
+static void say(const char *format, va_list args)
+{
+    char line[1024];
+    vsnprintf(line, sizeof line, format, args);
+    for (unsigned char *p = (unsigned char *)line; *p; p++)
+        if (*p < 32 || *p == 127)
+            *p = '?';
+    fflush(stdout);
+    fprintf(stderr, "%s: %s", tool, line);
+}
+
+void cli_die(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+void cli_usage(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    fprintf(stderr, "; see %s --help\n", tool);
+    exit(2);
+}
+
+void cli_bad_option(int c, char **argv)
+{
+    extern int optopt, optind;
+    char short_name[3] = {'-', (char)optopt, 0};
+    const char *name = optopt > 0 && optopt < 128 && isgraph(optopt) ? short_name : argv[optind - 1];
+    if (c == ':')
+        cli_usage("option %s needs a value", name);
+    cli_usage("unknown option %s", name);
+}
+
+uint64_t cli_whole(const char *option, const char *text, uint64_t low, uint64_t high)
+{
+    char *end;
+    unsigned long long value;
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)*text) || *end || errno || value < low || value > high)
+        cli_usage("%s: found \"%s\", expected a whole number in %llu..%llu", option, text, (unsigned long long)low, (unsigned long long)high);
+    return value;
+}
+
+double cli_real(const char *option, const char *text, double low, double high)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || isspace((unsigned char)*text) || !(value >= low && value <= high))
+        cli_usage("%s: found \"%s\", expected a number in %g..%g", option, text, low, high);
+    return value;
+}
+
+bool cli_buffer_add(cli_buffer *b, const void *data, size_t bytes)
+{
+    size_t need = b->size + bytes + 1;
+    if (need < b->size)
+        return false;
+    if (need > b->capacity) {
+        size_t capacity = need < 4096 ? 4096 : need > SIZE_MAX / 2 ? need : need * 2;
+        char *grown = realloc(b->data, capacity);
+        if (!grown)
+            return false;
+        b->data = grown;
+        b->capacity = capacity;
+    }
+    if (bytes)
+        memcpy(b->data + b->size, data, bytes);
+    b->size += bytes;
+    b->data[b->size] = 0;
+    return true;
+}
+
+void cli_buffer_free(cli_buffer *b)
+{
+    free(b->data);
+    *b = (cli_buffer){0};
+}
+
+void cli_read_file(const char *path, cli_buffer *out)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *f = standard ? stdin : fopen(path, "rbe");
+    const char *name = standard ? "standard input" : path;
+    char chunk[65536];
+    size_t n;
+    if (!f)
+        cli_die("%s: %s", name, strerror(errno));
+    if (!cli_buffer_add(out, "", 0))
+        cli_die("%s: out of memory", name);
+    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0) {
+        if (out->size + n > LARGEST_FILE)
+            cli_die("%s: larger than %u bytes", name, LARGEST_FILE);
+        if (!cli_buffer_add(out, chunk, n))
+            cli_die("%s: out of memory", name);
+    }
+    if (ferror(f))
+        cli_die("%s: %s", name, strerror(errno));
+    if (!standard)
+        fclose(f);
+}
+
+void cli_progress_start(cli_progress *p, const char *label, uint64_t total)
+{
+    *p = (cli_progress){.label = label, .total = total ? total : 1, .started_ns = infer_now_ns(), .terminal = isatty(STDERR_FILENO)};
+}
+
+void cli_progress_update(cli_progress *p, uint64_t done)
+{
+    uint64_t now;
+    double part = (double)done / p->total, seconds;
+    char bar[BAR_WIDTH + 1];
+    if (!p->terminal)
+        return;
+    now = infer_now_ns();
+    seconds = (now - p->started_ns) / 1e9;
+    if (seconds < 1 || now - p->drawn_ns < 100000000)
+        return;
+    p->drawn_ns = now;
+    p->shown = true;
+    for (int i = 0; i < BAR_WIDTH; i++)
+        bar[i] = i < part * BAR_WIDTH ? '#' : '.';
+    bar[BAR_WIDTH] = 0;
+    fprintf(stderr, "\r%s [%s] %3.0f %%  %.0f s left \033[K", p->label, bar, part * 100, part > 0 ? seconds / part - seconds : 0);
+    fflush(stderr);
+}
+
+void cli_progress_end(cli_progress *p)
+{
+    if (p->shown)
+        fputs("\r\033[K", stderr);
+}

@@ -1,0 +1,478 @@
+/* infer-run: continues a prompt. Arguments and printing only; the work is libinfer's. */
+#include "cli.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <getopt.h>
+#include <infer/infer.h>
+#include <math.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/core.h"
+
+#define STORY_SEPARATOR "<|endoftext|>"
+
+typedef struct arguments {
+    const char *model, *prompt, *prompt_file, *nll_file;
+    uint32_t tokens;
+    infer_runtime_options runtime;
+    infer_session_options session;
+    infer_sampler_options sampler;
+    bool explain, profile, dot, json, no_prompt, quiet;
+} arguments;
+
+typedef struct run {
+    const arguments *args;
+    infer_runtime *rt;
+    infer_model *model;
+    infer_session *session;
+    infer_sampler *sampler;
+    infer_decoder *decoder;
+    cli_buffer text; /* --json collects instead of streaming */
+    uint64_t load_ns, prompt_ns, generation_ns, first_token_ns;
+    size_t prompt_tokens, generated, evaluated;
+} run;
+
+static const char usage[] =
+    "usage: infer-run [options] MODEL [PROMPT]\n"
+    "Continues PROMPT (or the text of -f FILE, or standard input) with the model in a .infer file.\n"
+    "\n"
+    "  -f, --file FILE          prompt from a file; - is standard input\n"
+    "  -n, --tokens N           tokens to generate (256); 0 only evaluates the prompt\n"
+    "  -t, --threads N          threads (one per core)\n"
+    "  -c, --ctx N              context in tokens (the model's, at most 4096)\n"
+    "      --batch N            tokens evaluated at once while reading the prompt (512)\n"
+    "      --temp T             temperature (0.8); 0 takes the most likely token\n"
+    "      --top-k K            sample from the K most likely tokens (40); 0: all\n"
+    "      --top-p P            sample from the fewest tokens that reach probability P (0.95)\n"
+    "      --min-p P            drop tokens below P x the most likely one (0.05)\n"
+    "      --repeat-penalty R   make recent tokens less likely (1: off)\n"
+    "      --repeat-last N      how many tokens are recent (64)\n"
+    "      --seed S             same seed, same text (0)\n"
+    "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
+    "      --kv f16|f32         number type of the KV cache (f16)\n"
+    "      --nll FILE           negative log-likelihood of a text instead of generating\n"
+    "      --explain            print the plan\n"
+    "      --profile            print the time of every node afterwards\n"
+    "      --dot                draw the graph for Graphviz instead of generating\n"
+    "      --json               print one JSON object instead of text\n"
+    "      --no-prompt          print only the continuation\n"
+    "  -q, --quiet              no closing line\n"
+    "  -v, --version\n"
+    "  -h, --help\n"
+    "\n"
+    "Exit status: 0 done, 1 it could not be done, 2 the command line is wrong, 130 interrupted.\n";
+
+/* ---- interruption ---- */
+
+static infer_session *volatile running; /* what the signal handler cancels */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+    if (running)
+        infer_session_cancel(running); /* one atomic store */
+}
+
+static void catch_interrupts(infer_session *session)
+{
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    running = session;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* ---- arguments ---- */
+
+enum {
+    OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_NLL, OPT_EXPLAIN,
+    OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT
+};
+
+static const struct option long_options[] = {
+    {"file", required_argument, NULL, 'f'}, {"tokens", required_argument, NULL, 'n'}, {"threads", required_argument, NULL, 't'},
+    {"ctx", required_argument, NULL, 'c'}, {"batch", required_argument, NULL, OPT_BATCH}, {"temp", required_argument, NULL, OPT_TEMP},
+    {"top-k", required_argument, NULL, OPT_TOP_K}, {"top-p", required_argument, NULL, OPT_TOP_P}, {"min-p", required_argument, NULL, OPT_MIN_P},
+    {"repeat-penalty", required_argument, NULL, OPT_REPEAT_PENALTY}, {"repeat-last", required_argument, NULL, OPT_REPEAT_LAST},
+    {"seed", required_argument, NULL, OPT_SEED}, {"cpu", required_argument, NULL, OPT_CPU}, {"kv", required_argument, NULL, OPT_KV},
+    {"nll", required_argument, NULL, OPT_NLL}, {"explain", no_argument, NULL, OPT_EXPLAIN}, {"profile", no_argument, NULL, OPT_PROFILE},
+    {"dot", no_argument, NULL, OPT_DOT}, {"json", no_argument, NULL, OPT_JSON}, {"no-prompt", no_argument, NULL, OPT_NO_PROMPT},
+    {"quiet", no_argument, NULL, 'q'}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
+};
+
+static uint32_t whole(const char *option, uint64_t low, uint64_t high) { return (uint32_t)cli_whole(option, optarg, low, high); }
+static float real(const char *option, double low, double high) { return (float)cli_real(option, optarg, low, high); }
+
+static infer_kv_type kv_type(const char *name)
+{
+    if (strcmp(name, "f16") == 0)
+        return INFER_KV_F16;
+    if (strcmp(name, "f32") == 0)
+        return INFER_KV_F32;
+    cli_usage("--kv: found \"%s\", expected f16 or f32", name);
+}
+
+/* Never returns on a wrong command line (status 2), --help or --version. */
+static void parse(int argc, char **argv, arguments *a)
+{
+    int c;
+    *a = (arguments){.tokens = 256, .runtime = INFER_RUNTIME_DEFAULTS, .session = INFER_SESSION_DEFAULTS, .sampler = INFER_SAMPLER_DEFAULTS};
+    while ((c = getopt_long(argc, argv, ":f:n:t:c:qvh", long_options, NULL)) != -1)
+        switch (c) {
+        case 'f': a->prompt_file = optarg; break;
+        case 'n': a->tokens = whole("-n", 0, 1u << 30); break;
+        case 't': a->runtime.threads = whole("-t", 1, 256); break;
+        case 'c': a->session.context = whole("-c", 1, 1u << 20); break;
+        case OPT_BATCH: a->session.batch = whole("--batch", 1, 4096); break;
+        case OPT_TEMP: a->sampler.temperature = real("--temp", 0, 100); break;
+        case OPT_TOP_K: a->sampler.top_k = whole("--top-k", 0, UINT32_MAX); break;
+        case OPT_TOP_P: a->sampler.top_p = real("--top-p", 1e-6, 1); break;
+        case OPT_MIN_P: a->sampler.min_p = real("--min-p", 0, 1); break;
+        case OPT_REPEAT_PENALTY: a->sampler.repeat_penalty = real("--repeat-penalty", 1e-3, 1e3); break;
+        case OPT_REPEAT_LAST: a->sampler.repeat_last = whole("--repeat-last", 0, 4096); break;
+        case OPT_SEED: a->sampler.seed = cli_whole("--seed", optarg, 0, UINT64_MAX); break;
+        case OPT_CPU: a->runtime.cpu_level = optarg; break;
+        case OPT_KV: a->session.kv_type = kv_type(optarg); break;
+        case OPT_NLL: a->nll_file = optarg; break;
+        case OPT_EXPLAIN: a->explain = true; break;
+        case OPT_PROFILE: a->profile = true; break;
+        case OPT_DOT: a->dot = true; break;
+        case OPT_JSON: a->json = true; break;
+        case OPT_NO_PROMPT: a->no_prompt = true; break;
+        case 'q': a->quiet = true; break;
+        case 'v': printf("infer-run %s\n", infer_version()); exit(0);
+        case 'h': fputs(usage, stdout); exit(0);
+        default: cli_bad_option(c, argv);
+        }
+    if (optind == argc)
+        cli_usage("no MODEL given");
+    a->model = argv[optind++];
+    if (optind < argc)
+        a->prompt = argv[optind++];
+    if (optind < argc)
+        cli_usage("unexpected argument \"%s\" (a prompt of several words needs quotes)", argv[optind]);
+    if (a->prompt && a->prompt_file)
+        cli_usage("both a PROMPT and -f FILE given");
+    if (a->nll_file && (a->prompt || a->prompt_file || a->dot))
+        cli_usage("--nll takes no prompt and no --dot");
+    a->session.profile = a->profile;
+}
+
+/* ---- output ---- */
+
+static void emit(run *r, const char *text, size_t bytes)
+{
+    if (r->args->json) {
+        if (!cli_buffer_add(&r->text, text, bytes))
+            cli_die("out of memory for the text");
+    } else if (fwrite(text, 1, bytes, stdout) != bytes || fflush(stdout) != 0) {
+        cli_die("standard output: %s", strerror(errno));
+    }
+}
+
+static void emit_token(run *r, int32_t id)
+{
+    const char *text;
+    size_t bytes;
+    if (infer_decoder_push(r->decoder, id, &text, &bytes) == INFER_OK && bytes)
+        emit(r, text, bytes);
+}
+
+static int write_to(void *file, const char *text, size_t bytes) { return fwrite(text, 1, bytes, file) != bytes; }
+
+static void describe(const run *r, const char *what, FILE *to)
+{
+    infer_error err;
+    if (infer_session_describe(r->session, what, write_to, to, &err) != INFER_OK)
+        cli_die("%s", err.message);
+}
+
+static double per_second(size_t tokens, uint64_t ns) { return ns ? tokens * 1e9 / ns : 0; }
+
+static void add_rate(cJSON *object, const char *name, size_t tokens, double rate, const run *generation)
+{
+    cJSON *o = cJSON_AddObjectToObject(object, name);
+    cJSON_AddNumberToObject(o, "tokens", tokens);
+    cJSON_AddNumberToObject(o, "tokens_per_s", rate);
+    cJSON_AddNullToObject(o, "joules_per_token"); /* this version has no meter: see "energy" */
+    if (generation) {
+        cJSON_AddNumberToObject(o, "weight_bytes_per_token", (double)infer_session_weight_bytes_per_token(generation->session));
+        cJSON_AddNumberToObject(o, "skipped_fraction", 0);
+    }
+}
+
+static void print_json(const run *r)
+{
+    cJSON *o = cJSON_CreateObject(), *energy;
+    char *text;
+    cJSON_AddStringToObject(o, "text", r->text.data ? r->text.data : "");
+    cJSON_AddStringToObject(o, "model", r->args->model);
+    cJSON_AddStringToObject(o, "cpu_level", infer_runtime_cpu_level(r->rt));
+    cJSON_AddNumberToObject(o, "threads", infer_runtime_threads(r->rt));
+    cJSON_AddNumberToObject(o, "load_ms", r->load_ns / 1e6);
+    cJSON_AddNumberToObject(o, "first_token_ms", r->first_token_ns / 1e6);
+    cJSON_AddNumberToObject(o, "peak_rss_bytes", (double)infer_peak_rss_bytes());
+    add_rate(o, "prompt", r->prompt_tokens, per_second(r->prompt_tokens, r->prompt_ns), NULL);
+    add_rate(o, "generation", r->generated, per_second(r->evaluated, r->generation_ns), r);
+    energy = cJSON_AddObjectToObject(o, "energy");
+    cJSON_AddNullToObject(energy, "source");
+    cJSON_AddStringToObject(energy, "kind", "none");
+    text = cJSON_PrintUnformatted(o);
+    cJSON_Delete(o);
+    if (!text)
+        cli_die("out of memory for the JSON");
+    if (printf("%s\n", text) < 0 || fflush(stdout) != 0)
+        cli_die("standard output: %s", strerror(errno));
+    cJSON_free(text);
+}
+
+static void print_closing_line(const run *r)
+{
+    fprintf(stderr, "prompt %zu tokens, %.1f tokens/s; generation %zu tokens, %.1f tokens/s; load %.1f ms; peak memory %.1f MB; %s, %u thread%s\n",
+            r->prompt_tokens, per_second(r->prompt_tokens, r->prompt_ns), r->generated, per_second(r->evaluated, r->generation_ns),
+            r->load_ns / 1e6, infer_peak_rss_bytes() / 1e6, infer_runtime_cpu_level(r->rt), infer_runtime_threads(r->rt),
+            infer_runtime_threads(r->rt) == 1 ? "" : "s");
+}
+
+/* ---- work ---- */
+
+static int32_t *tokenize(const run *r, const char *text, size_t bytes, unsigned flags, size_t *count)
+{
+    infer_error err;
+    size_t need = 0;
+    int32_t *ids;
+    infer_status s = infer_model_tokenize(r->model, text, bytes, flags, NULL, 0, &need, &err);
+    if (s != INFER_OK && !(s == INFER_ERROR_ARGUMENT && need > 0))
+        cli_die("%s", err.message);
+    ids = malloc((need ? need : 1) * sizeof *ids);
+    if (!ids)
+        cli_die("out of memory for %zu tokens", need);
+    if (need && infer_model_tokenize(r->model, text, bytes, flags, ids, need, count, &err) != INFER_OK)
+        cli_die("%s", err.message);
+    *count = need;
+    return ids;
+}
+
+static void evaluate(run *r, const int32_t *ids, size_t n)
+{
+    infer_error err;
+    infer_status s = infer_session_eval(r->session, ids, n, INFER_LOGITS_LAST, &err);
+    if (s != INFER_OK && s != INFER_ERROR_CANCELLED)
+        cli_die("%s", err.message);
+}
+
+static void generate(run *r)
+{
+    int32_t id = 0;
+    uint64_t start = infer_now_ns();
+    for (r->generated = 0; r->generated < r->args->tokens && !interrupted;) {
+        if (r->generated) {
+            if (infer_session_position(r->session) == infer_session_context(r->session)) {
+                fprintf(stderr, "%sinfer-run: the context of %u tokens is full\n", r->args->json ? "" : "\n", infer_session_context(r->session));
+                break;
+            }
+            evaluate(r, &id, 1);
+            if (interrupted)
+                break;
+            r->evaluated++;
+        }
+        id = infer_sampler_sample(r->sampler, infer_session_logits(r->session, 0));
+        if (infer_model_token_is_end(r->model, id))
+            break;
+        emit_token(r, id);
+        if (r->generated++ == 0)
+            r->first_token_ns = r->prompt_ns + infer_now_ns() - start;
+    }
+    r->generation_ns = infer_now_ns() - start;
+}
+
+static void continue_prompt(run *r, const char *prompt, size_t bytes)
+{
+    size_t n;
+    int32_t *ids = tokenize(r, prompt, bytes, INFER_TOKENIZE_BOS | INFER_TOKENIZE_SPECIAL, &n);
+    uint64_t start;
+    if (n == 0)
+        cli_die("the prompt is empty, and this model has no begin token to start from");
+    if (n > infer_session_context(r->session))
+        cli_die("the prompt has %zu tokens, the context holds %u; see --ctx", n, infer_session_context(r->session));
+    for (size_t i = 0; i < n; i++) {
+        infer_sampler_accept(r->sampler, ids[i]);
+        if (!r->args->no_prompt)
+            emit_token(r, ids[i]);
+    }
+    start = infer_now_ns();
+    evaluate(r, ids, n);
+    r->prompt_ns = infer_now_ns() - start;
+    r->prompt_tokens = n;
+    free(ids);
+    if (!interrupted)
+        generate(r);
+    emit_token(r, -1);
+    if (!r->args->json)
+        emit(r, "\n", 1);
+}
+
+/* -log of the probability that softmax(logits) gives to `id`. */
+static double nll_of(const float *logits, uint32_t vocab, int32_t id)
+{
+    double sum = 0, top = logits[0];
+    for (uint32_t i = 1; i < vocab; i++)
+        top = logits[i] > top ? logits[i] : top;
+    for (uint32_t i = 0; i < vocab; i++)
+        sum += exp(logits[i] - top);
+    return log(sum) + top - logits[id];
+}
+
+/* Sum over the tokens of one text that has a begin token (or its own first token) as context; longer texts start anew where the context ends. */
+static double text_nll(run *r, const int32_t *ids, size_t n, size_t rows, size_t *counted)
+{
+    uint32_t vocab = infer_model_vocab_size(r->model);
+    double sum = 0;
+    infer_error err;
+    for (size_t i = 0; i + 1 < n && !interrupted;) {
+        size_t room = infer_session_context(r->session) - infer_session_position(r->session), m = n - 1 - i;
+        if (room == 0) {
+            infer_session_rewind(r->session, 0, NULL);
+            continue;
+        }
+        m = m < rows ? m : rows;
+        m = m < room ? m : room;
+        if (infer_session_eval(r->session, ids + i, m, INFER_LOGITS_ALL, &err) != INFER_OK) {
+            if (interrupted)
+                break;
+            cli_die("%s", err.message);
+        }
+        for (size_t k = 0; k < m; k++)
+            sum += nll_of(infer_session_logits(r->session, k), vocab, ids[i + k + 1]);
+        i += m;
+        *counted += m;
+    }
+    infer_session_rewind(r->session, 0, NULL);
+    return sum;
+}
+
+/* Texts are separated by lines that hold only <|endoftext|>. */
+static void report_nll(run *r, const char *text, size_t bytes)
+{
+    const char *end = text + bytes;
+    size_t tokens = 0, texts = 0, text_bytes = 0;
+    double sum = 0;
+    uint64_t start = infer_now_ns();
+    cli_progress progress;
+    cli_progress_start(&progress, "nll", bytes);
+    for (const char *p = text; p < end && !interrupted;) {
+        const char *stop = memmem(p, (size_t)(end - p), STORY_SEPARATOR, strlen(STORY_SEPARATOR)), *next;
+        const char *from = p, *to;
+        size_t n;
+        int32_t *ids;
+        next = stop ? stop + strlen(STORY_SEPARATOR) : end;
+        to = stop ? stop : end;
+        while (from < to && (*from == '\n' || *from == '\r'))
+            from++;
+        while (to > from && (to[-1] == '\n' || to[-1] == '\r'))
+            to--;
+        if (to > from) {
+            ids = tokenize(r, from, (size_t)(to - from), INFER_TOKENIZE_BOS, &n);
+            sum += text_nll(r, ids, n, r->args->session.logit_rows, &tokens);
+            free(ids);
+            texts++;
+            text_bytes += (size_t)(to - from);
+        }
+        p = next;
+        cli_progress_update(&progress, (uint64_t)(p - text));
+    }
+    cli_progress_end(&progress);
+    if (interrupted)
+        return;
+    if (!tokens)
+        cli_die("%s: no text with two tokens or more", r->args->nll_file);
+    if (r->args->json)
+        printf("{\"nll\":%.6f,\"perplexity\":%.6f,\"bits_per_byte\":%.6f,\"tokens\":%zu,\"texts\":%zu,\"tokens_per_s\":%.1f}\n", sum / tokens,
+               exp(sum / tokens), sum / log(2) / text_bytes, tokens, texts, per_second(tokens, infer_now_ns() - start));
+    else
+        printf("nll %.4f per token, perplexity %.3f, %.4f bits per byte, %zu tokens in %zu texts\n", sum / tokens, exp(sum / tokens),
+               sum / log(2) / text_bytes, tokens, texts);
+}
+
+static void open_all(run *r)
+{
+    const arguments *a = r->args;
+    infer_session_options session = a->session;
+    infer_error err;
+    uint64_t start = infer_now_ns();
+    if (infer_runtime_create(&a->runtime, &r->rt, &err) != INFER_OK)
+        cli_die("%s", err.message);
+    if (infer_model_open(r->rt, a->model, NULL, &r->model, &err) != INFER_OK ||
+        infer_session_create(r->model, &session, &r->session, &err) != INFER_OK ||
+        infer_sampler_create(r->model, &a->sampler, &r->sampler, &err) != INFER_OK)
+        cli_die("%s", err.message);
+    r->load_ns = infer_now_ns() - start;
+    catch_interrupts(r->session);
+}
+
+static void close_all(run *r)
+{
+    running = NULL;
+    infer_decoder_destroy(r->decoder);
+    infer_sampler_destroy(r->sampler);
+    infer_session_destroy(r->session);
+    infer_model_close(r->model);
+    infer_runtime_destroy(r->rt);
+    cli_buffer_free(&r->text);
+}
+
+static void read_input(const arguments *a, cli_buffer *input)
+{
+    const char *path = a->nll_file ? a->nll_file : a->prompt_file;
+    if (!path && (a->dot || (isatty(STDIN_FILENO) && !a->prompt && a->explain)))
+        return;
+    if (!path && !a->prompt && isatty(STDIN_FILENO))
+        cli_usage("no PROMPT given");
+    if (!path && a->prompt) {
+        if (!cli_buffer_add(input, a->prompt, strlen(a->prompt)))
+            cli_die("out of memory for the prompt");
+    } else {
+        cli_read_file(path ? path : "-", input);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    arguments a;
+    run r = {.args = &a};
+    cli_buffer input = {0};
+    cli_start("infer-run");
+    parse(argc, argv, &a);
+    read_input(&a, &input);
+    if (a.nll_file && !a.session.logit_rows)
+        a.session.logit_rows = 64;
+    open_all(&r);
+    if (a.explain)
+        describe(&r, "explain", stderr);
+    if (a.dot) {
+        describe(&r, "dot", stdout);
+    } else if (a.nll_file) {
+        report_nll(&r, input.data ? input.data : "", input.size);
+    } else if (input.data || !a.explain) {
+        infer_error err;
+        if (infer_decoder_create(r.model, &r.decoder, &err) != INFER_OK)
+            cli_die("%s", err.message);
+        continue_prompt(&r, input.data ? input.data : "", input.size);
+        if (a.json)
+            print_json(&r);
+        if (!a.quiet && !a.json)
+            print_closing_line(&r);
+    }
+    if (a.profile)
+        describe(&r, "profile", stderr);
+    cli_buffer_free(&input);
+    close_all(&r);
+    return interrupted ? 130 : 0;
+}
