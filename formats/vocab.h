@@ -19,9 +19,6 @@
 #define INFER_VOCAB_ADD_BOS 8u       /* a begin token goes first */
 #define INFER_VOCAB_META_SPACE 16u   /* token texts write a space as U+2581 */
 
-#define INFER_PRETOKENIZER_NONE 0u /* merges may cross anything */
-#define INFER_PRETOKENIZER_GPT2 1u /* contractions, words, numbers, other signs (one space before each), white space */
-
 #define INFER_VOCAB_NO_ID 0xffffffffu
 #define INFER_VOCAB_MAX_TOKENS (1u << 22)
 #define INFER_VOCAB_MAX_MERGES (1u << 23)
