@@ -1,4 +1,3 @@
-#include "graph/plan.h"
 #include "ops/ops.h"
 
 uint32_t infer_build_add(infer_graph *g, uint32_t layer, const char *name, uint32_t a, uint32_t b)

@@ -1,5 +1,4 @@
 /* Attention over the KV cache: two nodes that store this batch's keys and values, and one that reads them all. */
-#include "graph/plan.h"
 #include "ops/ops.h"
 
 #include <math.h>

@@ -1,4 +1,3 @@
-#include "graph/plan.h"
 #include "ops/ops.h"
 
 uint32_t infer_build_embed(infer_graph *g, infer_weight w)

@@ -3,7 +3,7 @@
 #ifndef INFER_OPS_OPS_H
 #define INFER_OPS_OPS_H
 
-#include "graph/graph.h"
+#include "graph/plan.h"
 
 /* ids [tokens] -> [tokens][w.cols] */
 uint32_t infer_build_embed(infer_graph *g, infer_weight w);
@@ -19,5 +19,12 @@ uint32_t infer_build_silu_mul(infer_graph *g, uint32_t layer, uint32_t gate, uin
 uint32_t infer_build_add(infer_graph *g, uint32_t layer, const char *name, uint32_t a, uint32_t b);
 /* The planner's: x -> int8 groups, for matmuls of integer types. */
 uint32_t infer_build_quantize(infer_graph *g, uint32_t layer, const char *name, uint32_t x);
+
+/* What the table needs of each operation: columns at which its output may be cut, and the kernel's arguments for a batch. */
+#define OP(KIND, name, axes, local, in_place)                                                                                                  \
+    uint32_t infer_op_##name##_grain(const infer_graph *g, const infer_node *n);                                                               \
+    void infer_op_##name##_bind(const infer_plan *plan, const infer_node *n, const infer_batch *batch, infer_args *args);
+#include "graph/ops.def"
+#undef OP
 
 #endif

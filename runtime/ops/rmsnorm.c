@@ -1,4 +1,3 @@
-#include "graph/plan.h"
 #include "ops/ops.h"
 
 uint32_t infer_build_rmsnorm(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w, float eps, infer_rows rows)

@@ -1,4 +1,3 @@
-#include "graph/plan.h"
 #include "ops/ops.h"
 
 uint32_t infer_build_rope(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t head_dim)

@@ -1,4 +1,3 @@
-#include "graph/plan.h"
 #include "ops/ops.h"
 
 uint32_t infer_build_silu_mul(infer_graph *g, uint32_t layer, uint32_t gate, uint32_t up)
