@@ -185,6 +185,10 @@ def main():
     env = dict(os.environ, DATA=data, BIN=os.path.join(source, "stories260K.bin"), TOK=os.path.join(source, "tok512.bin"), LC_ALL="C.UTF-8",
                PATH=os.path.abspath(args.tools) + os.pathsep + os.environ["PATH"])
     env.pop("INFER_CPU", None)
+    tools = {word for c in parse(args.cases) for word in c.run.split() if word.startswith("infer-")}
+    absent = [t for t in sorted(tools) if not os.access(os.path.join(args.tools, t), os.X_OK)]
+    if absent:
+        sys.exit(f"{args.tools} lacks {', '.join(absent)}")
     cases = [c for c in parse(args.cases) if args.part in c.name]
 
     with tempfile.TemporaryDirectory(prefix="infer-cli-model-") as folder:
