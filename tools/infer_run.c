@@ -36,6 +36,7 @@ typedef struct run {
     cli_buffer text; /* --json collects instead of streaming */
     uint64_t load_ns, prompt_ns, generation_ns, first_token_ns;
     size_t prompt_tokens, generated, evaluated;
+    bool context_full;
 } run;
 
 static const char usage[] =
@@ -275,7 +276,7 @@ static void generate(run *r)
     for (r->generated = 0; r->generated < r->args->tokens && !interrupted;) {
         if (r->generated) {
             if (infer_session_position(r->session) == infer_session_context(r->session)) {
-                fprintf(stderr, "%sinfer-run: the context of %u tokens is full\n", r->args->json ? "" : "\n", infer_session_context(r->session));
+                r->context_full = true;
                 break;
             }
             evaluate(r, &id, 1);
@@ -317,6 +318,8 @@ static void continue_prompt(run *r, const char *prompt, size_t bytes)
     emit_token(r, -1);
     if (!r->args->json)
         emit(r, "\n", 1);
+    if (r->context_full)
+        fprintf(stderr, "infer-run: the context of %u tokens is full\n", infer_session_context(r->session));
 }
 
 /* -log of the probability that softmax(logits) gives to `id`. */
@@ -407,8 +410,11 @@ static void open_all(run *r)
     infer_session_options session = a->session;
     infer_error err;
     uint64_t start = infer_now_ns();
-    if (infer_runtime_create(&a->runtime, &r->rt, &err) != INFER_OK)
-        cli_die("%s", err.message);
+    switch (infer_runtime_create(&a->runtime, &r->rt, &err)) {
+    case INFER_OK: break;
+    case INFER_ERROR_ARGUMENT: cli_usage("%s", err.message); /* an unknown level */
+    default: cli_die("%s", err.message);
+    }
     if (infer_model_open(r->rt, a->model, NULL, &r->model, &err) != INFER_OK ||
         infer_session_create(r->model, &session, &r->session, &err) != INFER_OK ||
         infer_sampler_create(r->model, &a->sampler, &r->sampler, &err) != INFER_OK)

@@ -1,0 +1,150 @@
+/* Memory, failing allocations and wrong calls. */
+#include "models.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+TestSuite(limits, .fini = models_clean);
+
+Test(limits, opening_copies_no_weights)
+{
+    const char *path = model_random(96u << 20);
+    struct stat st;
+    uint64_t before = infer_anonymous_rss_bytes(), after;
+    model_open m;
+    int32_t ids[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    infer_error err = {0};
+    cr_assert_eq(stat(path, &st), 0);
+    cr_assert_geq(st.st_size, 96 << 20);
+    if (!before)
+        cr_skip_test("this system does not tell resident anonymous memory");
+    m = model_start(path, &(model_settings){.context = 64});
+    cr_assert_eq(infer_session_eval(m.session, ids, 8, INFER_LOGITS_LAST, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_session_eval(m.session, ids, 1, INFER_LOGITS_LAST, &err), INFER_OK, "%s", err.message);
+    after = infer_anonymous_rss_bytes();
+    cr_expect_lt(after - before, infer_session_memory_bytes(m.session) + (2u << 20), "file %lld, anonymous memory grew by %llu, the session has %llu",
+                 (long long)st.st_size, (unsigned long long)(after - before), (unsigned long long)infer_session_memory_bytes(m.session));
+    cr_expect_lt(after - before, (uint64_t)st.st_size / 8);
+    model_stop(&m);
+}
+
+/* Opens, plans, tokenizes, decodes with the allocator; OK only when everything was. */
+static infer_status whole_run(const char *path, const infer_allocator *a, infer_error *err)
+{
+    infer_runtime_options ro = INFER_RUNTIME_DEFAULTS;
+    infer_session_options so = INFER_SESSION_DEFAULTS;
+    infer_runtime *rt = NULL;
+    infer_model *model = NULL;
+    infer_session *session = NULL;
+    infer_sampler *sampler = NULL;
+    infer_decoder *decoder = NULL;
+    int32_t ids[16], id;
+    size_t n = 0;
+    infer_status s;
+    ro.threads = 2;
+    ro.allocator = *a;
+    so.context = 32;
+    so.profile = 1;
+    if ((s = infer_runtime_create(&ro, &rt, err)) == INFER_OK && (s = infer_model_open(rt, path, NULL, &model, err)) == INFER_OK &&
+        (s = infer_session_create(model, &so, &session, err)) == INFER_OK && (s = infer_sampler_create(model, NULL, &sampler, err)) == INFER_OK &&
+        (s = infer_decoder_create(model, &decoder, err)) == INFER_OK &&
+        (s = infer_model_tokenize(model, "Once upon", 9, INFER_TOKENIZE_BOS, ids, 16, &n, err)) == INFER_OK &&
+        (s = infer_session_eval(session, ids, n, INFER_LOGITS_LAST, err)) == INFER_OK) {
+        const char *text;
+        size_t bytes;
+        id = infer_sampler_sample(sampler, infer_session_logits(session, 0));
+        s = infer_session_eval(session, &id, 1, INFER_LOGITS_LAST, err);
+        if (s == INFER_OK)
+            s = infer_decoder_push(decoder, id, &text, &bytes);
+    }
+    infer_decoder_destroy(decoder);
+    infer_sampler_destroy(sampler);
+    infer_session_destroy(session);
+    infer_model_close(model);
+    infer_runtime_destroy(rt);
+    return s;
+}
+
+Test(limits, every_allocation_may_fail)
+{
+    const char *path = model_converted("models/stories260K/stories260K.bin", "models/stories260K/tok512.bin", "q8g32");
+    check_allocator c;
+    size_t calls;
+    infer_error err = {0};
+    if (!path)
+        cr_skip_test("test data is absent");
+    check_allocator_init(&c, 0);
+    cr_assert_eq(whole_run(path, &c.allocator, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(c.live, 0, "%zu blocks leaked", c.live);
+    calls = c.calls;
+    cr_assert_gt(calls, 10);
+    for (size_t n = 1; n <= calls; n++) {
+        err = (infer_error){0};
+        check_allocator_init(&c, n);
+        cr_expect_eq(whole_run(path, &c.allocator, &err), INFER_ERROR_MEMORY, "allocation %zu of %zu: %s", n, calls, err.message);
+        cr_expect_eq(err.status, INFER_ERROR_MEMORY, "allocation %zu of %zu", n, calls);
+        cr_expect(strlen(err.message) > 0);
+        cr_expect_eq(c.live, 0, "allocation %zu of %zu: %zu blocks leaked", n, calls, c.live);
+    }
+}
+
+Test(limits, wrong_calls_are_refused)
+{
+    const char *path = model_random(1);
+    model_open m = model_start(path, &(model_settings){.context = 8, .threads = 1});
+    int32_t ids[16] = {0}, outside = 1 << 20;
+    infer_error err = {0};
+    infer_model *none = NULL;
+    infer_session *no_session = NULL;
+    infer_session_options so = INFER_SESSION_DEFAULTS;
+    size_t n = 0;
+    cr_expect_eq(infer_session_eval(m.session, ids, 0, INFER_LOGITS_LAST, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_eq(infer_session_eval(m.session, &outside, 1, INFER_LOGITS_LAST, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_eq(infer_session_eval(m.session, ids, 9, INFER_LOGITS_LAST, &err), INFER_ERROR_CONTEXT);
+    cr_expect_eq(infer_session_eval(m.session, ids, 2, INFER_LOGITS_ALL, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_eq(infer_session_position(m.session), 0);
+    cr_expect_null(infer_session_logits(m.session, 0));
+    cr_expect_eq(infer_session_eval(m.session, ids, 8, INFER_LOGITS_NONE, &err), INFER_OK);
+    cr_expect_null(infer_session_logits(m.session, 0));
+    cr_expect_eq(infer_session_eval(m.session, ids, 1, INFER_LOGITS_LAST, &err), INFER_ERROR_CONTEXT);
+    cr_expect_eq(infer_model_tokenize(m.model, "a", 1, 0, ids, 16, &n, &err), INFER_ERROR_UNSUPPORTED); /* no tokenizer in the file */
+    cr_expect_eq(infer_model_open(m.rt, "/nonexistent", NULL, &none, &err), INFER_ERROR_IO);
+    cr_expect_eq(infer_model_open(m.rt, "/", NULL, &none, &err), INFER_ERROR_IO);
+    cr_expect_null(none);
+    so.size = 1;
+    cr_expect_eq(infer_session_create(m.model, &so, &no_session, &err), INFER_ERROR_ARGUMENT);
+    so = (infer_session_options)INFER_SESSION_DEFAULTS;
+    so.context = UINT32_MAX;
+    cr_expect_eq(infer_session_create(m.model, &so, &no_session, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_eq(infer_session_describe(m.session, "nothing", NULL, NULL, &err), INFER_ERROR_ARGUMENT);
+    model_stop(&m);
+}
+
+Test(limits, a_file_that_shrinks_is_an_error)
+{
+    const char *path = model_random(4u << 20);
+    model_open m = model_start(path, &(model_settings){.threads = 1});
+    int32_t id = 1;
+    infer_error err = {0};
+    cr_assert_eq(truncate(path, 4096), 0);
+    cr_expect_eq(infer_session_eval(m.session, &id, 1, INFER_LOGITS_LAST, &err), INFER_ERROR_CORRUPT);
+    cr_expect(strstr(err.message, "shrank") != NULL, "%s", err.message);
+    model_stop(&m);
+}
+
+Test(limits, cancel_ends_the_next_evaluation)
+{
+    const char *path = model_random(1);
+    model_open m = model_start(path, &(model_settings){.threads = 2});
+    int32_t ids[2] = {1, 2};
+    infer_error err = {0};
+    cr_assert_eq(infer_session_eval(m.session, ids, 2, INFER_LOGITS_LAST, &err), INFER_OK);
+    infer_session_cancel(m.session);
+    cr_expect_eq(infer_session_eval(m.session, ids, 2, INFER_LOGITS_LAST, &err), INFER_ERROR_CANCELLED);
+    cr_expect_eq(infer_session_position(m.session), 2);
+    cr_expect_eq(infer_session_eval(m.session, ids, 2, INFER_LOGITS_LAST, &err), INFER_OK);
+    model_stop(&m);
+}

@@ -1,0 +1,202 @@
+/* Real checkpoints, the whole way: import, quantize, write, map, plan, run, text. */
+#include "models.h"
+
+#include "cpu.h"
+
+#include <cjson/cJSON.h>
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STORIES "models/stories260K/stories260K.bin"
+#define STORIES_GGUF "models/stories260K/stories260Ktok512.gguf"
+#define STORIES_TOKENIZER "models/stories260K/tok512.bin"
+#define TINY_GGUF "models/tinystories-656K/TinyStories-656K-Q8_0.gguf"
+
+TestSuite(story, .fini = models_clean);
+
+static const char *need(const char *path)
+{
+    if (!path)
+        cr_skip_test("test data is absent");
+    return path;
+}
+
+Test(story, f32_greedy_text_is_the_reference)
+{
+    static const infer_kv_type kv[] = {INFER_KV_F32, INFER_KV_F16};
+    const char *path = need(model_converted(STORIES, STORIES_TOKENIZER, "f32")), *reference = check_data("reference/stories260K.f32.once.n200.txt");
+    size_t bytes;
+    char *expected = check_read(reference, &bytes);
+    cr_assert_not_null(expected);
+    while (bytes && expected[bytes - 1] == '\n')
+        expected[--bytes] = 0;
+    for (int i = 0; i < 2; i++) {
+        model_settings s = {.kv = kv[i]};
+        /* The reference run made 200 steps in all, the prompt's 12 tokens among them. */
+        char *text = model_greedy(path, &s, "Once upon a time, there was a little dog", 200);
+        cr_expect_eq(strncmp(text, expected, bytes), 0, "kv %d: %s", i, text);
+        free(text);
+    }
+    free(expected);
+}
+
+/* The float32 rows of a .npy file (version 1, little-endian, C order): returns the data, fills the shape. */
+static float *read_npy(const char *path, uint32_t *rows, uint32_t *cols, char **file)
+{
+    size_t bytes, header;
+    *file = check_read(path, &bytes);
+    cr_assert(*file && bytes > 10 && memcmp(*file, "\x93NUMPY\x01", 7) == 0);
+    header = 10u + (uint8_t)(*file)[8] + 256u * (uint8_t)(*file)[9];
+    cr_assert_eq(sscanf(strstr(*file + 10, "'shape': (") + 10, "%u, %u", rows, cols), 2);
+    cr_assert_geq(bytes, header + sizeof(float) * *rows * *cols);
+    return (float *)(void *)(*file + header);
+}
+
+static int32_t *read_ids(const char *path, size_t *count)
+{
+    size_t bytes;
+    char *text = check_read(path, &bytes);
+    cJSON *list = cJSON_Parse(text), *item;
+    int32_t *ids = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *ids);
+    *count = 0;
+    cJSON_ArrayForEach(item, list) ids[(*count)++] = item->valueint;
+    cJSON_Delete(list);
+    free(text);
+    return ids;
+}
+
+/* Largest difference between our logits and a float64 forward pass, over all positions. */
+static float logits_error(const char *model, const char *name, infer_kv_type kv)
+{
+    char file[256], *memory;
+    uint32_t rows, cols;
+    float *expected, worst = 0;
+    size_t count;
+    int32_t *ids;
+    model_open m;
+    infer_error err = {0};
+    snprintf(file, sizeof file, "reference/%s.logits_f64.npy", name);
+    expected = read_npy(need(check_data(file)), &rows, &cols, &memory);
+    snprintf(file, sizeof file, "reference/%s.logits_ids.json", name);
+    ids = read_ids(need(check_data(file)), &count);
+    cr_assert_eq(count, rows);
+    m = model_start(model, &(model_settings){.logit_rows = rows, .kv = kv});
+    cr_assert_eq(infer_model_vocab_size(m.model), cols);
+    cr_assert_eq(infer_session_eval(m.session, ids, count, INFER_LOGITS_ALL, &err), INFER_OK, "%s", err.message);
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t c = 0; c < cols; c++)
+            worst = fmaxf(worst, fabsf(infer_session_logits(m.session, r)[c] - expected[(size_t)r * cols + c]));
+    model_stop(&m);
+    free(ids);
+    free(memory);
+    return worst;
+}
+
+Test(story, f32_logits_match_float64)
+{
+    const char *path = need(model_converted(STORIES, STORIES_TOKENIZER, "f32"));
+    float f32 = logits_error(path, "stories260K", INFER_KV_F32), f16 = logits_error(path, "stories260K", INFER_KV_F16);
+    cr_log_info("largest difference of a logit: kv f32 %.2e, kv f16 %.2e", f32, f16);
+    cr_expect_leq(f32, 1e-3f);
+    cr_expect_leq(f16, 1e-2f); /* 11-bit keys and values */
+}
+
+Test(story, q8_0_gguf_follows_the_golden_text)
+{
+    const char *path = need(model_converted(TINY_GGUF, NULL, "q8g32")), *golden = need(check_data("reference/tinystories-656K.llamacpp-golden.json"));
+    char *json = check_read(golden, &(size_t){0});
+    cJSON *list = cJSON_Parse(json), *item;
+    cr_assert_not_null(list);
+    cJSON_ArrayForEach(item, list)
+    {
+        const char *prompt = cJSON_GetObjectItem(item, "prompt")->valuestring, *expected = cJSON_GetObjectItem(item, "text")->valuestring;
+        int n = cJSON_GetObjectItem(item, "new_tokens")->valueint;
+        char *text = model_greedy(path, &(model_settings){0}, prompt, (size_t)n + 1), *new_text = text;
+        size_t same = 0;
+        if (strncmp(text, " ", 1) == 0 && prompt[0] != ' ')
+            new_text++;
+        cr_assert_eq(strncmp(new_text, prompt, strlen(prompt)), 0, "%s", text);
+        new_text += strlen(prompt);
+        while (expected[same] && expected[same] == new_text[same])
+            same++;
+        cr_expect_eq(expected[same], 0, "\"%s\": parts after %zu of %zu bytes: ours \"%s\"", prompt, same, strlen(expected), new_text);
+        free(text);
+    }
+    cJSON_Delete(list);
+    free(json);
+}
+
+/* All logits of a fixed text, hashed bit by bit. */
+static uint64_t logits_bits(const char *path, const model_settings *settings, size_t step)
+{
+    static const char text[] = "Once upon a time, there was a little dog named Max. Max loved to play with his toys and run around.";
+    model_settings s = *settings;
+    model_open m;
+    int32_t ids[64];
+    size_t n = 0, need_n = 0;
+    uint64_t hash = 1469598103934665603ull;
+    infer_error err = {0};
+    s.logit_rows = 64;
+    m = model_start(path, &s);
+    infer_model_tokenize(m.model, text, sizeof text - 1, INFER_TOKENIZE_BOS, ids, 64, &need_n, &err);
+    n = need_n < 64 ? need_n : 64;
+    for (size_t i = 0; i < n; i += step) {
+        size_t k = n - i < step ? n - i : step;
+        cr_assert_eq(infer_session_eval(m.session, ids + i, k, INFER_LOGITS_ALL, &err), INFER_OK, "%s", err.message);
+        for (size_t r = 0; r < k; r++) {
+            const float *logits = infer_session_logits(m.session, r);
+            for (uint32_t v = 0; v < infer_model_vocab_size(m.model); v++) {
+                uint32_t bits;
+                memcpy(&bits, &logits[v], sizeof bits);
+                hash = (hash ^ bits) * 1099511628211ull;
+            }
+        }
+    }
+    model_stop(&m);
+    return hash;
+}
+
+Test(story, same_bits_at_every_level_thread_count_and_batch)
+{
+    static const char *const types[] = {"f32", "q8g32", "q4g32"};
+    static const struct { uint32_t threads, batch; size_t step; } cases[] = {{1, 64, 64}, {2, 64, 64}, {4, 64, 64}, {1, 64, 1}, {2, 7, 64}, {4, 3, 5}};
+    static const char *const models[][2] = {{STORIES, STORIES_TOKENIZER}, {TINY_GGUF, NULL}};
+    uint32_t levels = infer_cpu_levels_here();
+    for (int model = 0; model < 2; model++)
+        for (int t = 0; t < 3; t++) {
+            const char *path = need(model_converted(models[model][0], models[model][1], types[t]));
+            uint64_t expected = logits_bits(path, &(model_settings){.level = "ref", .threads = 1, .batch = 64}, 64);
+            for (infer_cpu_level level = 0; level < INFER_CPU_LEVEL_COUNT; level++)
+                for (size_t c = 0; levels >> level & 1 && c < sizeof cases / sizeof *cases; c++) {
+                    model_settings s = {.level = infer_cpu_level_name(level), .threads = cases[c].threads, .batch = cases[c].batch};
+                    cr_expect_eq(logits_bits(path, &s, cases[c].step), expected, "%s %s at %s, %u threads, batch %u, %zu at a time", models[model][0],
+                                 types[t], s.level, s.threads, s.batch, cases[c].step);
+                }
+        }
+}
+
+Test(story, gguf_and_bin_are_the_same_model)
+{
+    const char *a = need(model_converted(STORIES, STORIES_TOKENIZER, "q4g32")), *b = need(model_converted(STORIES_GGUF, STORIES_TOKENIZER, "q4g32"));
+    cr_expect_eq(logits_bits(a, &(model_settings){.context = 64}, 64), logits_bits(b, &(model_settings){.context = 64}, 64));
+}
+
+Test(story, rewinding_repeats_the_bits)
+{
+    const char *path = need(model_converted(STORIES, STORIES_TOKENIZER, "q8g32"));
+    model_open m = model_start(path, &(model_settings){0});
+    int32_t ids[] = {1, 403, 407, 261, 378, 432};
+    float first[512];
+    cr_assert_eq(infer_session_eval(m.session, ids, 6, INFER_LOGITS_LAST, NULL), INFER_OK);
+    memcpy(first, infer_session_logits(m.session, 0), sizeof first);
+    cr_assert_eq(infer_session_eval(m.session, ids, 6, INFER_LOGITS_LAST, NULL), INFER_OK);
+    cr_assert_eq(infer_session_position(m.session), 12);
+    cr_assert_eq(infer_session_rewind(m.session, 13, NULL), INFER_ERROR_ARGUMENT);
+    cr_assert_eq(infer_session_rewind(m.session, 3, NULL), INFER_OK);
+    cr_assert_eq(infer_session_eval(m.session, ids + 3, 3, INFER_LOGITS_LAST, NULL), INFER_OK);
+    cr_expect_eq(memcmp(first, infer_session_logits(m.session, 0), sizeof first), 0);
+    model_stop(&m);
+}
