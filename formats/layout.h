@@ -10,9 +10,9 @@
 
 /* Byte offsets in the header. */
 enum {
-    HEADER_VERSION = 8,         /* u32 */
-    HEADER_BYTES_FIELD = 12,    /* u32 */
-    HEADER_FILE_BYTES = 16,     /* u64, and so on */
+    HEADER_VERSION = 8,      /* u32 */
+    HEADER_BYTES_FIELD = 12, /* u32 */
+    HEADER_FILE_BYTES = 16,  /* u64, and so on */
     HEADER_META_OFFSET = 24,
     HEADER_META_BYTES = 32,
     HEADER_VOCAB_OFFSET = 40,
@@ -20,13 +20,13 @@ enum {
     HEADER_DIR_OFFSET = 56,
     HEADER_DIR_BYTES = 64,
     HEADER_DATA_OFFSET = 72,
-    HEADER_TENSORS = 80,        /* u32 */
-    HEADER_FLAGS = 84,          /* u32, zero */
+    HEADER_TENSORS = 80, /* u32 */
+    HEADER_FLAGS = 84,   /* u32, zero */
     HEADER_META_HASH = 88,
     HEADER_VOCAB_HASH = 96,
     HEADER_DIR_HASH = 104,
-    HEADER_RESERVED = 112,      /* u64, zero */
-    HEADER_HASH = 120,          /* of bytes 0..119 */
+    HEADER_RESERVED = 112, /* u64, zero */
+    HEADER_HASH = 120,     /* of bytes 0..119 */
     HEADER_BYTES = 128
 };
 
@@ -37,10 +37,10 @@ enum {
     ENTRY_ROWS = 16,
     ENTRY_COLS = 24,
     ENTRY_HASH = 32,
-    ENTRY_NAME_OFFSET = 40,     /* u32, from the first name */
-    ENTRY_NAME_BYTES = 44,      /* u16, without the NUL */
-    ENTRY_TYPE = 46,            /* u8 */
-    ENTRY_LAYOUT = 47,          /* u8 */
+    ENTRY_NAME_OFFSET = 40, /* u32, from the first name */
+    ENTRY_NAME_BYTES = 44,  /* u16, without the NUL */
+    ENTRY_TYPE = 46,        /* u8 */
+    ENTRY_LAYOUT = 47,      /* u8 */
     ENTRY_BYTES = 48
 };
 

@@ -3,6 +3,7 @@
 #include "file.h"
 #include "layout.h"
 #include "strmap.h"
+#include "utf8.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -28,15 +29,16 @@ typedef struct header {
     uint32_t tensors;
 } header;
 
-static infer_status fail_number(infer_error *err, infer_status status, const char *path, const char *what, uint64_t found, uint64_t expected)
+static infer_status fail_number(infer_error *err, infer_status status, const char *path, const char *what, uint64_t found,
+                                uint64_t expected)
 {
     return infer_fail(err, status, "%s: %s: found %" PRIu64 ", expected %" PRIu64, path, what, found, expected);
 }
 
 static infer_status fail_hash(infer_error *err, const char *path, const char *what, uint64_t offset, uint64_t found, uint64_t expected)
 {
-    return infer_fail(err, INFER_ERROR_CORRUPT, "%s: %s at offset %" PRIu64 " is damaged: hash %016" PRIx64 ", expected %016" PRIx64, path, what,
-                      offset, found, expected);
+    return infer_fail(err, INFER_ERROR_CORRUPT, "%s: %s at offset %" PRIu64 " is damaged: hash %016" PRIx64 ", expected %016" PRIx64, path,
+                      what, offset, found, expected);
 }
 
 /* Bytes [from, to) of the map, fewer than INFER_FILE_ALIGN of them. */
@@ -44,8 +46,8 @@ static infer_status check_padding(const infer_file *f, uint64_t from, uint64_t t
 {
     for (uint64_t i = from; i < to; i++)
         if (f->map.data[i] != 0)
-            return infer_fail(err, INFER_ERROR_CORRUPT, "%s: padding after %s at offset %" PRIu64 ": found byte 0x%02x, expected 0x00", f->path,
-                              after, i, f->map.data[i]);
+            return infer_fail(err, INFER_ERROR_CORRUPT, "%s: padding after %s at offset %" PRIu64 ": found byte 0x%02x, expected 0x00",
+                              f->path, after, i, f->map.data[i]);
     return INFER_OK;
 }
 
@@ -61,8 +63,8 @@ static infer_status read_header(const infer_file *f, header *h, infer_error *err
     if (memcmp(p, MAGIC, size < MAGIC_BYTES ? (size_t)size : MAGIC_BYTES) != 0)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: not an .infer file (the first bytes differ)", path);
     if (size < HEADER_BYTES)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: the file ends within its header: %" PRIu64 " bytes, expected at least %d", path, size,
-                          HEADER_BYTES);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: the file ends within its header: %" PRIu64 " bytes, expected at least %d", path,
+                          size, HEADER_BYTES);
     version = get_u32(p + HEADER_VERSION);
     if (version != INFER_FILE_VERSION)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: format version %" PRIu32 ", this library reads version %u", path, version,
@@ -105,8 +107,9 @@ static infer_status read_header(const infer_file *f, header *h, infer_error *err
                           INFER_FILE_MAX_TENSORS);
     end = (uint64_t)h->tensors * (ENTRY_BYTES + 2);
     if (h->dir_bytes < end || h->dir_bytes > (uint64_t)h->tensors * (ENTRY_BYTES + INFER_FILE_MAX_NAME + 1))
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: directory bytes: found %" PRIu64 ", expected %" PRIu64 " to %" PRIu64 " for %" PRIu32
-                          " tensors", path, h->dir_bytes, end, (uint64_t)h->tensors * (ENTRY_BYTES + INFER_FILE_MAX_NAME + 1), h->tensors);
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: directory bytes: found %" PRIu64 ", expected %" PRIu64 " to %" PRIu64 " for %" PRIu32 " tensors", path,
+                          h->dir_bytes, end, (uint64_t)h->tensors * (ENTRY_BYTES + INFER_FILE_MAX_NAME + 1), h->tensors);
 
     /* The sections follow one another at multiples of 64. */
     end = HEADER_BYTES;
@@ -122,29 +125,9 @@ static infer_status read_header(const infer_file *f, header *h, infer_error *err
     if (h->data_offset != end)
         return fail_number(err, INFER_ERROR_FORMAT, path, "data offset", h->data_offset, end);
     if (h->data_offset > size)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: the directory ends at offset %" PRIu64 ", beyond the file's %" PRIu64 " bytes", path,
-                          h->data_offset, size);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: the directory ends at offset %" PRIu64 ", beyond the file's %" PRIu64 " bytes",
+                          path, h->data_offset, size);
     return INFER_OK;
-}
-
-/* Length of the UTF-8 character at s, 0 when it is malformed (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF). */
-static size_t utf8_character(const uint8_t *s, size_t n)
-{
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t bytes = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    uint32_t c;
-
-    if (bytes < 2)
-        return bytes;
-    if (bytes > n)
-        return 0;
-    c = s[0] & (0x7fu >> bytes);
-    for (size_t i = 1; i < bytes; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | (s[i] & 0x3f);
-    }
-    return c < least[bytes] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : bytes;
 }
 
 static infer_status read_metadata(infer_file *f, const header *h, infer_error *err)
@@ -199,8 +182,9 @@ static infer_status read_entry(infer_file *f, const uint8_t *entry, uint32_t i, 
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %" PRIu32 ": name offset: found %" PRIu64 ", expected %" PRIu64, f->path, i,
                           name_offset, *name_at);
     if (name_bytes < 1 || name_bytes > INFER_FILE_MAX_NAME || name_bytes >= names_bytes - name_offset)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %" PRIu32 ": name of %" PRIu64 " bytes: expected 1 to %u, inside the directory",
-                          f->path, i, name_bytes, INFER_FILE_MAX_NAME);
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tensor %" PRIu32 ": name of %" PRIu64 " bytes: expected 1 to %u, inside the directory", f->path, i,
+                          name_bytes, INFER_FILE_MAX_NAME);
     for (uint64_t j = 0; j < name_bytes; j++)
         if (!name_byte_ok((unsigned char)f->names[name_offset + j]))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %" PRIu32 ": byte 0x%02x in its name, expected 0x21 to 0x7e", f->path, i,
@@ -218,27 +202,28 @@ static infer_status read_entry(infer_file *f, const uint8_t *entry, uint32_t i, 
     t->type = (infer_qtype)type;
     t->layout = (infer_layout)layout;
     if (!infer_qtype_find(type))
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: type %" PRIu32 " is unknown to this library", f->path, t->name, type);
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: type %" PRIu32 " is unknown to this library", f->path, t->name,
+                          type);
     if (!infer_layout_name(layout))
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: layout %" PRIu32 " is unknown to this library", f->path, t->name,
                           layout);
     if (t->rows < 1 || t->rows > INFER_FILE_MAX_DIM || t->cols < 1 || t->cols > INFER_FILE_MAX_DIM)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: shape [%" PRIu64 "][%" PRIu64 "], expected 1 to %u each", f->path, t->name,
-                          t->rows, t->cols, INFER_FILE_MAX_DIM);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: shape [%" PRIu64 "][%" PRIu64 "], expected 1 to %u each", f->path,
+                          t->name, t->rows, t->cols, INFER_FILE_MAX_DIM);
     if (!infer_tensor_bytes(type, layout, t->rows, t->cols, &expected))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: type %s cannot be stored as %s", f->path, t->name,
                           infer_qtype_find(type)->name, infer_layout_name(layout));
     if (t->bytes != expected)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: bytes: found %" PRIu64 ", expected %" PRIu64 " for %s %s [%" PRIu64
-                          "][%" PRIu64 "]", f->path, t->name, t->bytes, expected, infer_qtype_find(type)->name, infer_layout_name(layout),
-                          t->rows, t->cols);
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tensor %s: bytes: found %" PRIu64 ", expected %" PRIu64 " for %s %s [%" PRIu64 "][%" PRIu64 "]", f->path,
+                          t->name, t->bytes, expected, infer_qtype_find(type)->name, infer_layout_name(layout), t->rows, t->cols);
     if (t->offset != *data_at)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: offset: found %" PRIu64 ", expected %" PRIu64, f->path, t->name, t->offset,
-                          *data_at);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: offset: found %" PRIu64 ", expected %" PRIu64, f->path, t->name,
+                          t->offset, *data_at);
     /* *data_at is within the file and at a multiple of 64; so is the file's end, or the last tensor's padding would not fit. */
     if (t->bytes > f->map.size - t->offset || align_up(t->bytes) > f->map.size - t->offset)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: %" PRIu64 " bytes at offset %" PRIu64 " end beyond the file's %zu", f->path,
-                          t->name, t->bytes, t->offset, f->map.size);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: %" PRIu64 " bytes at offset %" PRIu64 " end beyond the file's %zu",
+                          f->path, t->name, t->bytes, t->offset, f->map.size);
     *data_at += align_up(t->bytes);
 
     if (infer_strmap_put(&f->by_name, t->name, (uint32_t)name_bytes, i) != INFER_STRMAP_NONE)
@@ -296,8 +281,8 @@ infer_status infer_file_open(const infer_allocator *a, const char *path, infer_f
     memcpy(f->path, path, path_bytes);
     if ((s = infer_map_file(path, &f->map, err)) != INFER_OK)
         goto fail;
-    if ((s = read_header(f, &h, err)) != INFER_OK || (s = read_metadata(f, &h, err)) != INFER_OK || (s = read_vocab(f, &h, err)) != INFER_OK ||
-        (s = read_directory(f, &h, err)) != INFER_OK)
+    if ((s = read_header(f, &h, err)) != INFER_OK || (s = read_metadata(f, &h, err)) != INFER_OK ||
+        (s = read_vocab(f, &h, err)) != INFER_OK || (s = read_directory(f, &h, err)) != INFER_OK)
         goto fail;
     *out = f;
     return INFER_OK;
@@ -335,7 +320,10 @@ const uint8_t *infer_file_vocab(const infer_file *f, size_t *bytes)
 
 size_t infer_file_tensor_count(const infer_file *f) { return f->tensor_count; }
 
-const infer_tensor_info *infer_file_tensor(const infer_file *f, size_t index) { return index < f->tensor_count ? &f->tensors[index] : NULL; }
+const infer_tensor_info *infer_file_tensor(const infer_file *f, size_t index)
+{
+    return index < f->tensor_count ? &f->tensors[index] : NULL;
+}
 
 const infer_tensor_info *infer_file_find(const infer_file *f, const char *name)
 {

@@ -8,7 +8,8 @@
 #include <math.h>
 
 #define HEADER_WORDS 9u
-#define KNOWN_FLAGS (INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_BYTE_FALLBACK | INFER_VOCAB_ADD_BOS | INFER_VOCAB_META_SPACE)
+#define KNOWN_FLAGS                                                                                                                        \
+    (INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_BYTE_FALLBACK | INFER_VOCAB_ADD_BOS | INFER_VOCAB_META_SPACE)
 
 /* Bytes of a section; all counts are below their limits, so nothing overflows. */
 static uint64_t section_bytes(uint64_t tokens, uint64_t merges, uint64_t text_bytes)
@@ -20,15 +21,16 @@ static uint64_t section_bytes(uint64_t tokens, uint64_t merges, uint64_t text_by
 static bool is_byte_token(const char *text, uint32_t bytes)
 {
     const char *hex = "0123456789ABCDEF";
-    return bytes == 6 && memcmp(text, "<0x", 3) == 0 && text[5] == '>' && text[3] && strchr(hex, text[3]) && text[4] && strchr(hex, text[4]);
+    return bytes == 6 && memcmp(text, "<0x", 3) == 0 && text[5] == '>' && text[3] && strchr(hex, text[3]) && text[4] &&
+           strchr(hex, text[4]);
 }
 
 static infer_status check_id(const char *name, const char *what, uint32_t id, uint32_t tokens, infer_error *err)
 {
     if (id == INFER_VOCAB_NO_ID || id < tokens)
         return INFER_OK;
-    return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: %s id: found %" PRIu32 ", expected one of %" PRIu32 " tokens, or none", name, what,
-                      id, tokens);
+    return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: %s id: found %" PRIu32 ", expected one of %" PRIu32 " tokens, or none", name,
+                      what, id, tokens);
 }
 
 static infer_status check_tokens(const infer_vocab_view *v, const char *name, infer_error *err)
@@ -36,21 +38,26 @@ static infer_status check_tokens(const infer_vocab_view *v, const char *name, in
     uint32_t start = 0;
     for (uint32_t i = 0; i < v->tokens; i++) {
         if (v->ends[i] < start || v->ends[i] > v->text_bytes)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": text ends at %" PRIu32 ", expected %" PRIu32
-                              " to %" PRIu32, name, i, v->ends[i], start, v->text_bytes);
+            return infer_fail(err, INFER_ERROR_FORMAT,
+                              "%s: tokenizer: token %" PRIu32 ": text ends at %" PRIu32 ", expected %" PRIu32 " to %" PRIu32, name, i,
+                              v->ends[i], start, v->text_bytes);
         if (!isfinite(v->scores[i]))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": its score is not a finite number", name, i);
         if (v->types[i] < INFER_TOKEN_NORMAL || v->types[i] > INFER_TOKEN_BYTE)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": type: found %u, expected 1 to 6", name, i, v->types[i]);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": type: found %u, expected 1 to 6", name, i,
+                              v->types[i]);
         if (v->types[i] == INFER_TOKEN_BYTE && !is_byte_token(v->text + start, v->ends[i] - start))
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": a byte token, but its text is not <0xXX>", name, i);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": a byte token, but its text is not <0xXX>", name,
+                              i);
         start = v->ends[i];
     }
     if (start != v->text_bytes)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token texts end at %" PRIu32 ", expected %" PRIu32, name, start, v->text_bytes);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token texts end at %" PRIu32 ", expected %" PRIu32, name, start,
+                          v->text_bytes);
     for (uint32_t i = v->tokens; i % 4; i++)
         if (v->types[i] != 0)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: padding after the token types: found byte %u, expected 0", name, v->types[i]);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: padding after the token types: found byte %u, expected 0", name,
+                              v->types[i]);
     return INFER_OK;
 }
 
@@ -61,8 +68,9 @@ static infer_status check_merges(const infer_vocab_view *v, const char *name, in
         for (int side = 0; side < 2; side++) {
             uint32_t id = v->merge[i][side];
             if (id >= v->tokens)
-                return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merge %" PRIu32 ": token id: found %" PRIu32 ", expected less than %"
-                                  PRIu32, name, i, id, v->tokens);
+                return infer_fail(err, INFER_ERROR_FORMAT,
+                                  "%s: tokenizer: merge %" PRIu32 ": token id: found %" PRIu32 ", expected less than %" PRIu32, name, i, id,
+                                  v->tokens);
             if (v->ends[id] == (id ? v->ends[id - 1] : 0))
                 return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merge %" PRIu32 ": token %" PRIu32 " has no text", name, i, id);
         }
@@ -102,16 +110,17 @@ infer_status infer_vocab_parse(const void *section, size_t bytes, const char *na
                           INFER_VOCAB_MAX_MERGES);
     expected = section_bytes(v.tokens, v.merges, v.text_bytes);
     if (bytes != expected)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: %zu bytes, expected %" PRIu64 " for %" PRIu32 " tokens and %" PRIu32 " merges",
-                          name, bytes, expected, v.tokens, v.merges);
-    if ((s = check_id(name, "unknown", v.unk, v.tokens, err)) != INFER_OK || (s = check_id(name, "begin", v.bos, v.tokens, err)) != INFER_OK ||
-        (s = check_id(name, "end", v.eos, v.tokens, err)) != INFER_OK)
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tokenizer: %zu bytes, expected %" PRIu64 " for %" PRIu32 " tokens and %" PRIu32 " merges", name, bytes,
+                          expected, v.tokens, v.merges);
+    if ((s = check_id(name, "unknown", v.unk, v.tokens, err)) != INFER_OK ||
+        (s = check_id(name, "begin", v.bos, v.tokens, err)) != INFER_OK || (s = check_id(name, "end", v.eos, v.tokens, err)) != INFER_OK)
         return s;
 
     v.scores = (const float *)(const void *)(p + HEADER_WORDS * 4);
     v.types = (const uint8_t *)(v.scores + v.tokens);
     v.ends = (const uint32_t *)(const void *)(v.types + infer_round_up(v.tokens, 4));
-    v.merge = (const uint32_t (*)[2])(const void *)(v.ends + v.tokens);
+    v.merge = (const uint32_t(*)[2])(const void *)(v.ends + v.tokens);
     v.text = (const char *)(v.merge + v.merges);
     if ((s = check_tokens(&v, name, err)) != INFER_OK || (s = check_merges(&v, name, err)) != INFER_OK)
         return s;
@@ -123,6 +132,7 @@ infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts
 {
     const uint32_t head[HEADER_WORDS - 1] = {parts->kind, parts->flags, parts->pretokenizer, parts->unk,
                                              parts->bos,  parts->eos,   parts->tokens,       parts->merges};
+    const char *name = parts->name ? parts->name : "vocabulary";
     uint64_t total, text_bytes = 0;
     uint8_t *section, *p;
     infer_vocab_view view;
@@ -132,7 +142,8 @@ infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts
         text_bytes += parts->text_bytes[i];
     total = section_bytes(parts->tokens, parts->merges, text_bytes);
     if (parts->tokens > INFER_VOCAB_MAX_TOKENS || parts->merges > INFER_VOCAB_MAX_MERGES || total > INFER_FILE_MAX_VOCAB)
-        return infer_fail(err, INFER_ERROR_FORMAT, "tokenizer: %" PRIu32 " tokens, %" PRIu32 " merges and %" PRIu64 " bytes of text are too many",
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tokenizer: %" PRIu32 " tokens, %" PRIu32 " merges and %" PRIu64 " bytes of text are too many", name,
                           parts->tokens, parts->merges, text_bytes);
     section = infer_alloc_zero(a, (size_t)total);
     if (!section)
@@ -164,7 +175,7 @@ infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts
     }
 
     /* What is written must read back: the rules live in one place. */
-    s = infer_vocab_parse(section, (size_t)total, "vocabulary", &view, err);
+    s = infer_vocab_parse(section, (size_t)total, name, &view, err);
     if (s != INFER_OK) {
         infer_free(a, section);
         return s;

@@ -52,10 +52,12 @@ typedef struct infer_vocab_view {
 } infer_vocab_view;
 
 /* Checks every size, id and offset: afterwards each number of the view is in range, scores are finite, byte tokens read <0xXX>, and both
- * sides of a merge have text. The section is aligned to 4 bytes (ARGUMENT otherwise). FORMAT says what is wrong; `name` is the file's, for messages. */
+ * sides of a merge have text. The section is aligned to 4 bytes (ARGUMENT otherwise). FORMAT says what is wrong; `name` is the file's, for
+ * messages. */
 infer_status infer_vocab_parse(const void *section, size_t bytes, const char *name, infer_vocab_view *out, infer_error *err);
 
 typedef struct infer_vocab_parts {
+    const char *name;        /* where it comes from, for messages; NULL: "vocabulary" */
     uint32_t kind, flags, pretokenizer, unk, bos, eos, tokens, merges;
     const char *const *text; /* [tokens] */
     const uint32_t *text_bytes;
@@ -64,7 +66,7 @@ typedef struct infer_vocab_parts {
     const uint32_t (*merge)[2];
 } infer_vocab_parts;
 
-/* Lays out a section; *out is allocated with `a`. */
+/* Lays out a section, which infer_vocab_parse accepts; *out is allocated with `a`. */
 infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts *parts, void **out, size_t *bytes, infer_error *err);
 
 #endif

@@ -159,7 +159,8 @@ infer_status infer_writer_create(const infer_allocator *a, const char *path, con
     infer_status s;
 
     if (meta_bytes < 2 || meta_bytes > INFER_FILE_MAX_META || !is_json_object(options->metadata, meta_bytes))
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: the metadata must be one JSON object of at most %u bytes", path, INFER_FILE_MAX_META);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: the metadata must be one JSON object of at most %u bytes", path,
+                          INFER_FILE_MAX_META);
     if (options->vocab_bytes > INFER_FILE_MAX_VOCAB)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: tokenizer bytes: found %zu, expected at most %u", path, options->vocab_bytes,
                           INFER_FILE_MAX_VOCAB);
@@ -187,7 +188,8 @@ infer_status infer_writer_create(const infer_allocator *a, const char *path, con
     w->vocab_offset = align_up(HEADER_BYTES + w->meta_bytes);
     w->dir_offset = align_up(w->vocab_offset + w->vocab_bytes);
     if ((s = append(w, no_header, sizeof no_header, err)) != INFER_OK || (s = append(w, options->metadata, meta_bytes, err)) != INFER_OK ||
-        (s = pad(w, err)) != INFER_OK || (s = append(w, options->vocab, options->vocab_bytes, err)) != INFER_OK || (s = pad(w, err)) != INFER_OK)
+        (s = pad(w, err)) != INFER_OK || (s = append(w, options->vocab, options->vocab_bytes, err)) != INFER_OK ||
+        (s = pad(w, err)) != INFER_OK)
         goto fail;
     *out = w;
     return INFER_OK;
@@ -206,8 +208,8 @@ infer_status infer_writer_declare(infer_writer *w, const char *name, infer_qtype
     for (size_t i = 0; name_ok && i < name_bytes; i++)
         name_ok = name_byte_ok((unsigned char)name[i]);
     if (!name_ok)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: tensor \"%s\": a name has 1 to %u bytes of printable ASCII without spaces", w->path,
-                          name, INFER_FILE_MAX_NAME);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: tensor \"%s\": a name has 1 to %u bytes of printable ASCII without spaces",
+                          w->path, name, INFER_FILE_MAX_NAME);
     if (w->begun)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: tensor %s: declared after data was written", w->path, name);
     if (w->tensor_count == INFER_FILE_MAX_TENSORS)
@@ -265,7 +267,8 @@ infer_status infer_writer_write(infer_writer *w, const void *data, size_t bytes,
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: %zu bytes after the last tensor", w->path, bytes);
     d = &w->tensors[w->current];
     if (bytes > d->info.bytes - w->written)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: tensor %s: more than its %" PRIu64 " bytes", w->path, d->info.name, d->info.bytes);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: tensor %s: more than its %" PRIu64 " bytes", w->path, d->info.name,
+                          d->info.bytes);
     XXH3_64bits_update(&w->hash, data, bytes);
     if ((s = append(w, data, bytes, err)) != INFER_OK)
         return s;

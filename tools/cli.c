@@ -1,6 +1,7 @@
 #include "cli.h"
 
 #include "core/core.h"
+#include "utf8.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -52,6 +53,15 @@ void cli_usage(const char *format, ...)
     exit(2);
 }
 
+void cli_note(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
 void cli_bad_option(int c, char **argv)
 {
     extern int optopt, optind;
@@ -80,6 +90,47 @@ double cli_real(const char *option, const char *text, double low, double high)
     if (end == text || *end || isspace((unsigned char)*text) || !(value >= low && value <= high))
         cli_usage("%s: found \"%s\", expected a number in %g..%g", option, text, low, high);
     return value;
+}
+
+const char *cli_bytes(uint64_t bytes, char out[16])
+{
+    static const char units[] = "KMGTPE";
+    double n = (double)bytes;
+    int unit = -1;
+    for (; n >= 1024 && unit + 1 < (int)sizeof units - 1; unit++)
+        n /= 1024;
+    if (unit < 0)
+        snprintf(out, 16, "%u B", (unsigned)bytes);
+    else
+        snprintf(out, 16, "%.*f %ciB", n < 10 ? 2 : n < 100 ? 1 : 0, n, units[unit]);
+    return out;
+}
+
+const char *cli_count(uint64_t n, char out[32])
+{
+    char digits[24], *p = out;
+    int count = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n);
+    for (int i = 0; i < count; i++) {
+        if (i && (count - i) % 3 == 0)
+            *p++ = ' ';
+        *p++ = digits[i];
+    }
+    *p = 0;
+    return out;
+}
+
+void cli_put_text(FILE *f, const char *text, size_t bytes)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    for (size_t i = 0, n; i < bytes; i += n ? n : 1) {
+        bool control = s[i] < 32 || s[i] == 127;
+        n = utf8_character(s + i, bytes - i);
+        control |= n == 2 && s[i] == 0xc2 && s[i + 1] < 0xa0; /* C1 */
+        if (n == 0 || control)
+            fputc('?', f);
+        else
+            fwrite(s + i, 1, n, f);
+    }
 }
 
 bool cli_buffer_add(cli_buffer *b, const void *data, size_t bytes)
@@ -131,16 +182,16 @@ void cli_read_file(const char *path, cli_buffer *out)
         fclose(f);
 }
 
-void cli_progress_start(cli_progress *p, const char *label, uint64_t total)
+void cli_progress_start(cli_progress *p, const char *label, uint64_t total_bytes)
 {
-    *p = (cli_progress){.label = label, .total = total ? total : 1, .started_ns = infer_now_ns(), .terminal = isatty(STDERR_FILENO)};
+    *p = (cli_progress){.label = label, .total = total_bytes ? total_bytes : 1, .started_ns = infer_now_ns(), .terminal = isatty(STDERR_FILENO)};
 }
 
-void cli_progress_update(cli_progress *p, uint64_t done)
+void cli_progress_update(cli_progress *p, uint64_t done_bytes)
 {
     uint64_t now;
-    double part = (double)done / p->total, seconds;
-    char bar[BAR_WIDTH + 1];
+    double part = (double)done_bytes / p->total, seconds;
+    char bar[BAR_WIDTH + 1], rate[16];
     if (!p->terminal)
         return;
     now = infer_now_ns();
@@ -152,7 +203,8 @@ void cli_progress_update(cli_progress *p, uint64_t done)
     for (int i = 0; i < BAR_WIDTH; i++)
         bar[i] = i < part * BAR_WIDTH ? '#' : '.';
     bar[BAR_WIDTH] = 0;
-    fprintf(stderr, "\r%s [%s] %3.0f %%  %.0f s left \033[K", p->label, bar, part * 100, part > 0 ? seconds / part - seconds : 0);
+    fprintf(stderr, "\r%s [%s] %3.0f %%  %s/s  %.0f s left \033[K", p->label, bar, part * 100,
+            cli_bytes((uint64_t)(done_bytes / seconds), rate), part > 0 ? seconds / part - seconds : 0);
     fflush(stderr);
 }
 

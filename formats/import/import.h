@@ -8,17 +8,17 @@
 typedef struct infer_source_tensor {
     char name[INFER_FILE_MAX_NAME + 1];
     uint64_t rows, cols;
-    bool matrix;          /* a matmul weight or embedding: goes to tile16x4. Else rows/f32 */
-    infer_qtype stored;   /* what the source holds: F32, F16, BF16, or Q8G32 / Q4G32 when its codes can be carried over bit for bit */
+    bool matrix;        /* a matmul weight or embedding: goes to tile16x4. Else rows/f32 */
+    infer_qtype stored; /* what the source holds: F32, F16, BF16, or Q8G32 / Q4G32 when its codes can be carried over bit for bit */
 } infer_source_tensor;
 
 typedef struct infer_source {
-    const char *metadata;   /* JSON in the keys of formats/file.h */
-    const void *vocab;      /* tokenizer section, ready to store */
+    const char *metadata; /* JSON in the keys of formats/file.h */
+    const void *vocab;    /* tokenizer section, ready to store */
     size_t vocab_bytes;
     size_t tensor_count;
     const infer_source_tensor *tensors;
-    void *state;            /* the importer's own */
+    void *state; /* the importer's own */
     const struct infer_importer *importer;
     infer_allocator allocator;
 } infer_source;
@@ -28,7 +28,7 @@ typedef struct infer_importer {
     const char *description; /* one line for --help */
     /* 1 when the file at `path`, whose first `bytes` bytes are `head`, is of this kind. */
     int (*probe)(const char *path, const uint8_t *head, size_t bytes);
-    /* `tokenizer` may be NULL: a separate tokenizer file. */
+    /* `tokenizer` may be NULL: a separate tokenizer file. out->allocator is set; everything else is zero, and left so on failure. */
     infer_status (*open)(const char *path, const char *tokenizer, infer_source *out, infer_error *err);
     /* Rows [row, row + n) of tensor `index` as floats [n][cols]. */
     infer_status (*read_f32)(const infer_source *s, size_t index, uint64_t row, uint64_t n, float *out, infer_error *err);
@@ -44,5 +44,9 @@ extern const infer_importer *const infer_importers[]; /* NULL-terminated; import
 /* Tries every importer. FORMAT: none knows the file, with the list of those that exist. */
 infer_status infer_source_open(const infer_allocator *a, const char *path, const char *tokenizer, infer_source *out, infer_error *err);
 void infer_source_close(infer_source *s);
+
+/* The tokenizer section alone, from any file that holds a vocabulary: llama2.c's tokenizer.bin, .gguf, .infer. *section is allocated with
+ * `a`. */
+infer_status infer_vocab_import(const infer_allocator *a, const char *path, void **section, size_t *bytes, infer_error *err);
 
 #endif

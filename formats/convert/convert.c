@@ -1,0 +1,180 @@
+#include "convert/convert.h"
+
+#include "pack/pack.h"
+#include "tile16x4.h"
+
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <math.h>
+
+typedef struct converter {
+    const infer_allocator *a;
+    const infer_source *source;
+    const infer_convert_options *options;
+    infer_writer *writer;
+    infer_qtype *types; /* of each tensor in the new file */
+    float *rows;        /* up to 16 rows of any tensor */
+    int8_t *codes;      /* the same */
+    uint16_t *scales;   /* a group of 32 each */
+    void *panel;
+    infer_convert_progress progress;
+    infer_error *err;
+} converter;
+
+static infer_status choose_types(converter *c)
+{
+    const infer_source *s = c->source;
+    infer_qtype wanted = c->options->type;
+    bool used;
+
+    for (size_t i = 0; i < s->tensor_count; i++) {
+        if (!s->tensors[i].matrix)
+            c->types[i] = INFER_QTYPE_F32;
+        else
+            c->types[i] = wanted == INFER_QTYPE_NONE ? s->tensors[i].stored : wanted;
+    }
+    for (size_t r = 0; r < c->options->rule_count; r++) {
+        const infer_convert_rule *rule = &c->options->rules[r];
+        used = false;
+        for (size_t i = 0; i < s->tensor_count; i++)
+            if (s->tensors[i].matrix && fnmatch(rule->glob, s->tensors[i].name, 0) == 0) {
+                c->types[i] = rule->type;
+                used = true;
+            }
+        if (!used)
+            return infer_fail(c->err, INFER_ERROR_ARGUMENT, "type rule \"%s\" matches no matrix of the model", rule->glob);
+    }
+    return INFER_OK;
+}
+
+static infer_layout layout_of(const infer_source_tensor *t) { return t->matrix ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS; }
+
+static infer_status declare(converter *c)
+{
+    const infer_source *s = c->source;
+    uint64_t bytes;
+    infer_status status = choose_types(c);
+
+    for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
+        const infer_source_tensor *t = &s->tensors[i];
+        status = infer_writer_declare(c->writer, t->name, c->types[i], layout_of(t), t->rows, t->cols, c->err);
+        if (status == INFER_OK && infer_tensor_bytes(c->types[i], layout_of(t), t->rows, t->cols, &bytes))
+            c->progress.total_bytes += bytes;
+    }
+    return status;
+}
+
+/* Buffers for the largest panel of all tensors. */
+static infer_status allocate(converter *c)
+{
+    uint64_t numbers = 1, groups = 1, panel_bytes = 1;
+
+    for (size_t i = 0; i < c->source->tensor_count; i++) {
+        const infer_source_tensor *t = &c->source->tensors[i];
+        uint64_t rows = !t->matrix ? 1 : t->rows < INFER_TILE_ROWS ? t->rows : INFER_TILE_ROWS;
+        uint64_t bytes = t->matrix ? infer_panel_bytes(c->types[i], t->cols) : 1;
+        numbers = rows * t->cols > numbers ? rows * t->cols : numbers;
+        groups = rows * infer_ceil_div(t->cols, 32) > groups ? rows * infer_ceil_div(t->cols, 32) : groups;
+        panel_bytes = bytes > panel_bytes ? bytes : panel_bytes;
+    }
+    c->rows = infer_alloc_array(c->a, numbers, sizeof *c->rows);
+    c->codes = infer_alloc_array(c->a, numbers, 1);
+    c->scales = infer_alloc_array(c->a, groups, sizeof *c->scales);
+    c->panel = infer_alloc(c->a, panel_bytes);
+    if (c->rows && c->codes && c->scales && c->panel)
+        return INFER_OK;
+    return infer_fail_memory(c->err, numbers * 5 + groups * 2 + panel_bytes, "16 rows of a tensor");
+}
+
+static infer_status advance(converter *c, const void *data, uint64_t bytes)
+{
+    infer_status s = infer_writer_write(c->writer, data, bytes, c->err);
+    c->progress.bytes += bytes;
+    if (s == INFER_OK && c->options->progress && c->options->progress(c->options->user, &c->progress))
+        s = infer_fail(c->err, INFER_ERROR_CANCELLED, "interrupted");
+    return s;
+}
+
+static infer_status fail_value(converter *c, const infer_source_tensor *t, uint64_t row, uint64_t n, infer_qtype type)
+{
+    return infer_fail(c->err, INFER_ERROR_FORMAT, "tensor %s, rows %" PRIu64 " to %" PRIu64 ": a value is not finite, or too large for %s",
+                      t->name, row, row + n - 1, infer_qtype_find(type)->name);
+}
+
+static infer_status write_matrix(converter *c, size_t index)
+{
+    const infer_source *s = c->source;
+    const infer_source_tensor *t = &s->tensors[index];
+    infer_qtype type = c->types[index];
+    bool keep_codes = s->importer->read_codes && t->stored == type && (type == INFER_QTYPE_Q8G32 || type == INFER_QTYPE_Q4G32), fits;
+    infer_status status;
+
+    for (uint64_t row = 0; row < t->rows; row += INFER_TILE_ROWS) {
+        uint32_t n = t->rows - row < INFER_TILE_ROWS ? (uint32_t)(t->rows - row) : INFER_TILE_ROWS;
+        status = keep_codes ? s->importer->read_codes(s, index, row, n, c->codes, c->scales, c->err)
+                            : s->importer->read_f32(s, index, row, n, c->rows, c->err);
+        if (status != INFER_OK)
+            return status;
+        fits = keep_codes ? infer_pack_panel_codes(type, c->codes, c->scales, n, t->cols, c->panel)
+                          : infer_pack_panel(type, c->rows, n, t->cols, c->panel);
+        if (!fits)
+            return fail_value(c, t, row, n, type);
+        if ((status = advance(c, c->panel, infer_panel_bytes(type, t->cols))) != INFER_OK)
+            return status;
+    }
+    return INFER_OK;
+}
+
+static infer_status write_rows(converter *c, size_t index)
+{
+    const infer_source_tensor *t = &c->source->tensors[index];
+    infer_status status;
+
+    for (uint64_t row = 0; row < t->rows; row++) {
+        if ((status = c->source->importer->read_f32(c->source, index, row, 1, c->rows, c->err)) != INFER_OK)
+            return status;
+        for (uint64_t i = 0; i < t->cols; i++)
+            if (!isfinite(c->rows[i]))
+                return fail_value(c, t, row, 1, INFER_QTYPE_F32);
+        if ((status = advance(c, c->rows, t->cols * sizeof *c->rows)) != INFER_OK)
+            return status;
+    }
+    return INFER_OK;
+}
+
+infer_status infer_convert(const infer_allocator *a, const infer_source *s, const char *path, const infer_convert_options *options,
+                           infer_convert_result *result, infer_error *err)
+{
+    const infer_writer_options writer_options = {s->metadata, s->vocab, s->vocab_bytes, options->overwrite};
+    converter c = {.a = a, .source = s, .options = options, .err = err};
+    infer_convert_result r = {.tensors = s->tensor_count};
+    infer_status status;
+
+    if (s->tensor_count == 0)
+        return infer_fail(err, INFER_ERROR_FORMAT, "the source has no tensors");
+    c.types = infer_alloc_array(a, s->tensor_count, sizeof *c.types);
+    if (!c.types)
+        return infer_fail_memory(err, s->tensor_count * sizeof *c.types, "tensor types");
+    if ((status = infer_writer_create(a, path, &writer_options, &c.writer, err)) == INFER_OK && (status = declare(&c)) == INFER_OK)
+        status = allocate(&c);
+    for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
+        c.progress.tensor = s->tensors[i].name;
+        r.weights += s->tensors[i].rows * s->tensors[i].cols;
+        status = s->tensors[i].matrix ? write_matrix(&c, i) : write_rows(&c, i);
+    }
+    if (status == INFER_OK) {
+        status = infer_writer_finish(c.writer, err);
+        c.writer = NULL;
+    }
+    infer_writer_abort(c.writer);
+    infer_free(a, c.types);
+    infer_free(a, c.rows);
+    infer_free(a, c.codes);
+    infer_free(a, c.scales);
+    infer_free(a, c.panel);
+    if (status == INFER_OK && result) {
+        r.tensor_bytes = c.progress.bytes;
+        *result = r;
+    }
+    return status;
+}

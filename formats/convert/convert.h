@@ -1,0 +1,39 @@
+/* A source (import/import.h) -> one .infer file. */
+#ifndef INFER_FORMATS_CONVERT_H
+#define INFER_FORMATS_CONVERT_H
+
+#include "import/import.h"
+
+/* "layers.*.down" -> q8g32: the glob (fnmatch) is matched with tensor names. */
+typedef struct infer_convert_rule {
+    const char *glob;
+    infer_qtype type;
+} infer_convert_rule;
+
+typedef struct infer_convert_progress {
+    const char *tensor;
+    uint64_t bytes, total_bytes; /* of tensor data written, and to be written */
+} infer_convert_progress;
+
+typedef struct infer_convert_options {
+    infer_qtype type;                /* of every matrix that no rule names; NONE: as the source stores it */
+    const infer_convert_rule *rules; /* the last one that matches wins; one that matches no matrix is an error */
+    size_t rule_count;
+    bool overwrite;
+    /* Called after each panel of 16 rows. Nonzero ends the conversion with CANCELLED. May be NULL. */
+    int (*progress)(void *user, const infer_convert_progress *p);
+    void *user;
+} infer_convert_options;
+
+typedef struct infer_convert_result {
+    uint64_t tensor_bytes, weights; /* weights: numbers in all tensors */
+    size_t tensors;
+} infer_convert_result;
+
+/* Matrices become tile16x4 in the chosen types, everything else f32 rows. Codes are carried over bit for bit when the type stays. Memory:
+ * 16 rows. On failure nothing is left behind and an existing file is as it was. ARGUMENT: rules; CORRUPT, FORMAT, IO, UNSUPPORTED: the
+ * source; FORMAT also for values that are not finite or too large for the type; `result` may be NULL. */
+infer_status infer_convert(const infer_allocator *a, const infer_source *s, const char *path, const infer_convert_options *options,
+                           infer_convert_result *result, infer_error *err);
+
+#endif

@@ -1,0 +1,428 @@
+/* The GGUF container (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). */
+#include "import/gguf_read.h"
+
+#include "bytes.h"
+#include "file.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define MAX_VALUES 65536u
+#define MAX_KEY 65535u /* bytes */
+#define MAX_ALIGNMENT (1u << 20)
+#define MAX_ARRAY_DEPTH 4
+#define STRING_HEADER 8u
+
+typedef struct cursor {
+    const uint8_t *data;
+    uint64_t at, size;
+    const char *path;
+    infer_error *err;
+} cursor;
+
+/* Bytes of a value; 0: strings and arrays, which say so themselves. */
+static const uint8_t value_bytes[GGUF_TYPES] = {
+    [GGUF_U8] = 1,  [GGUF_I8] = 1,   [GGUF_U16] = 2, [GGUF_I16] = 2, [GGUF_U32] = 4, [GGUF_I32] = 4,
+    [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8,
+};
+
+static infer_status take(cursor *c, uint64_t bytes, const uint8_t **out, const char *what)
+{
+    if (bytes > c->size - c->at)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: %s at offset %" PRIu64 " needs %" PRIu64 " bytes, the file has %" PRIu64 " more",
+                          c->path, what, c->at, bytes, c->size - c->at);
+    *out = c->data + c->at;
+    c->at += bytes;
+    return INFER_OK;
+}
+
+static infer_status take_u32(cursor *c, uint32_t *out, const char *what)
+{
+    const uint8_t *p = NULL;
+    infer_status s = take(c, 4, &p, what);
+    if (s == INFER_OK)
+        *out = get_u32(p);
+    return s;
+}
+
+static infer_status take_u64(cursor *c, uint64_t *out, const char *what)
+{
+    const uint8_t *p = NULL;
+    infer_status s = take(c, 8, &p, what);
+    if (s == INFER_OK)
+        *out = get_u64(p);
+    return s;
+}
+
+static infer_status take_string(cursor *c, const char **out, uint64_t *bytes, const char *what)
+{
+    const uint8_t *p = NULL;
+    uint64_t n;
+    infer_status s = take_u64(c, &n, what);
+    if (s != INFER_OK || (s = take(c, n, &p, what)) != INFER_OK)
+        return s;
+    *out = (const char *)p;
+    *bytes = n;
+    return INFER_OK;
+}
+
+/* Moves over `count` elements of an array. Each takes at least a byte, so the file's size bounds the work. */
+static infer_status skip_elements(cursor *c, uint32_t type, uint64_t count, int depth)
+{
+    const uint8_t *p;
+    const char *text;
+    uint64_t bytes, inner_count;
+    uint32_t inner;
+    infer_status s = INFER_OK;
+
+    if (type >= GGUF_TYPES)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: array before offset %" PRIu64 " has elements of unknown type %" PRIu32, c->path,
+                          c->at, type);
+    if (value_bytes[type]) {
+        if (infer_mul_overflows(count, value_bytes[type], &bytes))
+            bytes = UINT64_MAX;
+        return take(c, bytes, &p, "array");
+    }
+    if (type == GGUF_ARRAY && depth == MAX_ARRAY_DEPTH)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: arrays nested more than %d deep at offset %" PRIu64, c->path, MAX_ARRAY_DEPTH,
+                          c->at);
+    for (uint64_t i = 0; i < count && s == INFER_OK; i++) {
+        if (type == GGUF_STRING)
+            s = take_string(c, &text, &bytes, "string in an array");
+        else if ((s = take_u32(c, &inner, "array")) == INFER_OK && (s = take_u64(c, &inner_count, "array")) == INFER_OK)
+            s = skip_elements(c, inner, inner_count, depth + 1);
+    }
+    return s;
+}
+
+static infer_status read_value(cursor *c, infer_gguf_value *v)
+{
+    infer_status s = take_string(c, &v->key, &v->key_bytes, "key");
+    if (s != INFER_OK)
+        return s;
+    if (v->key_bytes < 1 || v->key_bytes > MAX_KEY)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: key of %" PRIu64 " bytes before offset %" PRIu64 ", expected 1 to %u", c->path,
+                          v->key_bytes, c->at, MAX_KEY);
+    if ((s = take_u32(c, &v->type, "value type")) != INFER_OK)
+        return s;
+    if (v->type >= GGUF_TYPES)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: key %.*s: unknown value type %" PRIu32, c->path, (int)v->key_bytes, v->key,
+                          v->type);
+    if (v->type == GGUF_STRING) {
+        const char *text;
+        if ((s = take_string(c, &text, &v->count, "string")) == INFER_OK)
+            v->data = (const uint8_t *)text;
+        return s;
+    }
+    if (v->type == GGUF_ARRAY) {
+        if ((s = take_u32(c, &v->element, "array")) != INFER_OK || (s = take_u64(c, &v->count, "array")) != INFER_OK)
+            return s;
+        v->data = c->data + c->at;
+        return skip_elements(c, v->element, v->count, 1);
+    }
+    return take(c, value_bytes[v->type], &v->data, "value");
+}
+
+static infer_status read_values(infer_gguf *g, cursor *c, uint64_t count)
+{
+    infer_status s;
+
+    if (count > MAX_VALUES)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: metadata keys: found %" PRIu64 ", expected at most %u", c->path, count,
+                          MAX_VALUES);
+    if (!infer_strmap_init(&g->keys, &g->allocator, (size_t)count, count))
+        return infer_fail_memory(c->err, (size_t)count * 2 * sizeof(infer_strmap_slot), "metadata keys");
+    for (uint32_t i = 0; i < count; i++) {
+        infer_gguf_value v = {0};
+        if ((s = read_value(c, &v)) != INFER_OK)
+            return s;
+        if (infer_strmap_put(&g->keys, v.key, (uint32_t)v.key_bytes, i) != INFER_STRMAP_NONE)
+            return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: key %.*s appears twice", c->path, (int)v.key_bytes, v.key);
+        if (!infer_grow(&g->allocator, &g->values, &g->value_cap, i + 1u, sizeof v))
+            return infer_fail_memory(c->err, (i + 1u) * sizeof v, "metadata keys");
+        g->values[i] = v;
+        g->value_count = i + 1u;
+    }
+    return INFER_OK;
+}
+
+/* Numbers a block and bytes a block of the types that can be read; false for others. */
+static bool block_of(uint32_t type, uint32_t *numbers, uint32_t *bytes)
+{
+    switch (type) {
+    case GGML_F32: *numbers = 1, *bytes = 4; return true;
+    case GGML_F16:
+    case GGML_BF16: *numbers = 1, *bytes = 2; return true;
+    case GGML_Q4_0: *numbers = 32, *bytes = 18; return true;
+    case GGML_Q8_0: *numbers = 32, *bytes = 34; return true;
+    default: return false;
+    }
+}
+
+static infer_status fail_type(const cursor *c, const infer_gguf_tensor *t)
+{
+    static const char *const names[] = {
+        [3] = "Q4_1",    [6] = "Q5_0",   [7] = "Q5_1",   [9] = "Q8_1",     [10] = "Q2_K",   [11] = "Q3_K",    [12] = "Q4_K",
+        [13] = "Q5_K",   [14] = "Q6_K",  [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
+        [20] = "IQ4_NL", [21] = "IQ3_S", [22] = "IQ2_S", [23] = "IQ4_XS",  [24] = "I8",     [25] = "I16",     [26] = "I32",
+        [27] = "I64",    [28] = "F64",   [29] = "IQ1_M", [34] = "TQ1_0",   [35] = "TQ2_0",  [39] = "MXFP4",
+    };
+    const char *name = t->type < sizeof names / sizeof names[0] ? names[t->type] : NULL;
+    return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: type %s (%" PRIu32 "), supported are F32, F16, BF16, Q8_0 and Q4_0",
+                      c->path, t->name, name ? name : "unknown", t->type);
+}
+
+/* One entry of the tensor list. *at: where its data must begin, counted from the data section; moved on to the next tensor's. */
+static infer_status read_tensor(cursor *c, infer_gguf_tensor *t, uint64_t alignment, uint64_t *at)
+{
+    const char *name;
+    uint64_t name_bytes, dims[4] = {1, 1, 1, 1}, bytes;
+    uint32_t dim_count, numbers, block_bytes;
+    infer_status s = take_string(c, &name, &name_bytes, "tensor name");
+
+    if (s != INFER_OK)
+        return s;
+    if (name_bytes < 1 || name_bytes >= sizeof t->name || memchr(name, '\0', (size_t)name_bytes))
+        return infer_fail(c->err, INFER_ERROR_FORMAT,
+                          "%s: tensor name of %" PRIu64 " bytes before offset %" PRIu64 ", expected 1 to %zu, none zero", c->path,
+                          name_bytes, c->at, sizeof t->name - 1);
+    memcpy(t->name, name, (size_t)name_bytes);
+    if ((s = take_u32(c, &dim_count, "tensor dimensions")) != INFER_OK)
+        return s;
+    if (dim_count < 1 || dim_count > 4)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: dimensions: found %" PRIu32 ", expected 1 to 4", c->path, t->name,
+                          dim_count);
+    for (uint32_t i = 0; i < dim_count; i++) {
+        if ((s = take_u64(c, &dims[i], "tensor dimensions")) != INFER_OK)
+            return s;
+        if (dims[i] < 1 || dims[i] > INFER_FILE_MAX_DIM)
+            return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: dimension %" PRIu32 ": found %" PRIu64 ", expected 1 to %u",
+                              c->path, t->name, i, dims[i], INFER_FILE_MAX_DIM);
+    }
+    if ((s = take_u32(c, &t->type, "tensor type")) != INFER_OK || (s = take_u64(c, &t->offset, "tensor offset")) != INFER_OK)
+        return s;
+    if (!block_of(t->type, &numbers, &block_bytes))
+        return fail_type(c, t);
+    if (dims[2] != 1 || dims[3] != 1)
+        return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s has more than two dimensions", c->path, t->name);
+    if (dims[0] % numbers != 0)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: rows of %" PRIu64 " numbers, expected a multiple of %" PRIu32,
+                          c->path, t->name, dims[0], numbers);
+    t->cols = dims[0];
+    t->rows = dims[1];
+    t->row_bytes = dims[0] / numbers * block_bytes;
+    if (t->offset != *at)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: offset: found %" PRIu64 ", expected %" PRIu64, c->path, t->name,
+                          t->offset, *at);
+    bytes = t->rows * t->row_bytes; /* < 2^63 */
+    if (bytes > c->size || *at > c->size - bytes)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: %" PRIu64 " bytes, more than the file has", c->path, t->name, bytes);
+    *at = (*at + bytes + alignment - 1) / alignment * alignment;
+    return INFER_OK;
+}
+
+static infer_status read_tensors(infer_gguf *g, cursor *c, uint64_t count)
+{
+    uint64_t alignment = 32, at = 0, start, end;
+    infer_status s = infer_gguf_uint(g, "general.alignment", false, MAX_ALIGNMENT, &alignment, c->err);
+
+    if (s != INFER_OK)
+        return s;
+    if (alignment == 0 || alignment % 8 != 0)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: general.alignment: found %" PRIu64 ", expected a multiple of 8", c->path,
+                          alignment);
+    if (count > INFER_FILE_MAX_TENSORS || count > (c->size - c->at) / 8)
+        return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensors: found %" PRIu64 ", expected at most %u that fit into the file", c->path,
+                          count, INFER_FILE_MAX_TENSORS);
+    if (count == 0)
+        return infer_strmap_init(&g->names, &g->allocator, 0, 0) ? INFER_OK
+                                                                 : infer_fail_memory(c->err, sizeof(infer_strmap_slot), "tensor names");
+    g->tensors = infer_alloc_array(&g->allocator, (size_t)count, sizeof *g->tensors);
+    if (!g->tensors || !infer_strmap_init(&g->names, &g->allocator, (size_t)count, count))
+        return infer_fail_memory(c->err, (size_t)count * sizeof *g->tensors, "tensor list");
+    for (uint32_t i = 0; i < count; i++) {
+        infer_gguf_tensor *t = &g->tensors[i];
+        if ((s = read_tensor(c, t, alignment, &at)) != INFER_OK)
+            return s;
+        if (infer_strmap_put(&g->names, t->name, (uint32_t)strlen(t->name), i) != INFER_STRMAP_NONE)
+            return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s appears twice", c->path, t->name);
+    }
+    g->tensor_count = (uint32_t)count;
+    start = (c->at + alignment - 1) / alignment * alignment;
+    for (uint32_t i = 0; i < g->tensor_count; i++) {
+        infer_gguf_tensor *t = &g->tensors[i];
+        t->offset += start;
+        end = t->offset + t->rows * t->row_bytes;
+        if (end > c->size)
+            return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s ends at offset %" PRIu64 ", beyond the file's %" PRIu64 " bytes",
+                              c->path, t->name, end, c->size);
+    }
+    return INFER_OK;
+}
+
+static infer_status read_all(infer_gguf *g, infer_error *err)
+{
+    cursor c = {g->map.data, 0, g->map.size, g->path, err};
+    const uint8_t *magic = NULL;
+    uint32_t version;
+    uint64_t tensors, values;
+    infer_status s;
+
+    if ((s = take(&c, 4, &magic, "magic")) != INFER_OK)
+        return s;
+    if (memcmp(magic, "GGUF", 4) != 0)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: not a GGUF file", g->path);
+    if ((s = take_u32(&c, &version, "version")) != INFER_OK)
+        return s;
+    if (version != 2 && version != 3)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: GGUF version %" PRIu32 "%s, supported are 2 and 3", g->path, version,
+                          (version & 0xffff) == 0 && version ? " (a big-endian file)" : "");
+    if ((s = take_u64(&c, &tensors, "tensor count")) != INFER_OK || (s = take_u64(&c, &values, "key count")) != INFER_OK ||
+        (s = read_values(g, &c, values)) != INFER_OK)
+        return s;
+    return read_tensors(g, &c, tensors);
+}
+
+infer_status infer_gguf_open(const infer_allocator *a, const char *path, infer_gguf *g, infer_error *err)
+{
+    size_t path_bytes = strlen(path) + 1;
+    infer_status s;
+
+    memset(g, 0, sizeof *g);
+    if (a)
+        g->allocator = *a;
+    g->map.fd = -1;
+    g->path = infer_alloc(a, path_bytes);
+    if (!g->path)
+        return infer_fail_memory(err, path_bytes, "path");
+    memcpy(g->path, path, path_bytes);
+    if ((s = infer_map_file(path, &g->map, err)) != INFER_OK || (s = read_all(g, err)) != INFER_OK)
+        infer_gguf_close(g);
+    return s;
+}
+
+void infer_gguf_close(infer_gguf *g)
+{
+    infer_strmap_free(&g->keys, &g->allocator);
+    infer_strmap_free(&g->names, &g->allocator);
+    infer_free(&g->allocator, g->values);
+    infer_free(&g->allocator, g->tensors);
+    infer_free(&g->allocator, g->path);
+    g->values = NULL;
+    g->tensors = NULL;
+    g->path = NULL;
+    if (g->map.fd >= 0)
+        infer_unmap(&g->map);
+}
+
+const infer_gguf_value *infer_gguf_find(const infer_gguf *g, const char *key)
+{
+    uint32_t i = infer_strmap_get(&g->keys, key, strlen(key));
+    return i == INFER_STRMAP_NONE ? NULL : &g->values[i];
+}
+
+const infer_gguf_tensor *infer_gguf_find_tensor(const infer_gguf *g, const char *name)
+{
+    uint32_t i = infer_strmap_get(&g->names, name, strlen(name));
+    return i == INFER_STRMAP_NONE ? NULL : &g->tensors[i];
+}
+
+static infer_status fail_missing(const infer_gguf *g, const char *key, infer_error *err)
+{
+    return infer_fail(err, INFER_ERROR_FORMAT, "%s: key %s is missing", g->path, key);
+}
+
+static infer_status fail_kind(const infer_gguf *g, const infer_gguf_value *v, const char *key, const char *expected, infer_error *err)
+{
+    return infer_fail(err, INFER_ERROR_FORMAT, "%s: key %s: value of type %" PRIu32 ", expected %s", g->path, key, v->type, expected);
+}
+
+/* Integers of every width; negative ones come out as huge numbers and fail the caller's limit. */
+static bool as_uint(const infer_gguf_value *v, uint64_t *out)
+{
+    switch (v->type) {
+    case GGUF_U8: *out = v->data[0]; return true;
+    case GGUF_I8: *out = (uint64_t)(int64_t)(int8_t)v->data[0]; return true;
+    case GGUF_U16: *out = get_u16(v->data); return true;
+    case GGUF_I16: *out = (uint64_t)(int64_t)(int16_t)get_u16(v->data); return true;
+    case GGUF_U32: *out = get_u32(v->data); return true;
+    case GGUF_I32: *out = (uint64_t)(int64_t)(int32_t)get_u32(v->data); return true;
+    case GGUF_U64:
+    case GGUF_I64: *out = get_u64(v->data); return true;
+    default: return false;
+    }
+}
+
+infer_status infer_gguf_uint(const infer_gguf *g, const char *key, bool required, uint64_t most, uint64_t *out, infer_error *err)
+{
+    const infer_gguf_value *v = infer_gguf_find(g, key);
+    uint64_t n;
+    if (!v)
+        return required ? fail_missing(g, key, err) : INFER_OK;
+    if (!as_uint(v, &n))
+        return fail_kind(g, v, key, "an integer", err);
+    if (n > most)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: key %s: found %" PRIu64 ", expected at most %" PRIu64, g->path, key, n, most);
+    *out = n;
+    return INFER_OK;
+}
+
+infer_status infer_gguf_float(const infer_gguf *g, const char *key, bool required, double *out, infer_error *err)
+{
+    const infer_gguf_value *v = infer_gguf_find(g, key);
+    if (!v)
+        return required ? fail_missing(g, key, err) : INFER_OK;
+    if (v->type == GGUF_F32)
+        *out = get_f32(v->data);
+    else if (v->type == GGUF_F64)
+        memcpy(out, v->data, sizeof *out);
+    else
+        return fail_kind(g, v, key, "a floating-point number", err);
+    return INFER_OK;
+}
+
+infer_status infer_gguf_bool(const infer_gguf *g, const char *key, bool *out, infer_error *err)
+{
+    const infer_gguf_value *v = infer_gguf_find(g, key);
+    if (!v)
+        return INFER_OK;
+    if (v->type != GGUF_BOOL)
+        return fail_kind(g, v, key, "a truth value", err);
+    *out = v->data[0] != 0;
+    return INFER_OK;
+}
+
+infer_status infer_gguf_string(const infer_gguf *g, const char *key, bool required, const char **out, uint64_t *bytes, infer_error *err)
+{
+    const infer_gguf_value *v = infer_gguf_find(g, key);
+    *out = NULL;
+    *bytes = 0;
+    if (!v)
+        return required ? fail_missing(g, key, err) : INFER_OK;
+    if (v->type != GGUF_STRING)
+        return fail_kind(g, v, key, "text", err);
+    *out = (const char *)v->data;
+    *bytes = v->count;
+    return INFER_OK;
+}
+
+infer_status infer_gguf_array(const infer_gguf *g, const char *key, infer_gguf_type element, bool required, const infer_gguf_value **out,
+                              infer_error *err)
+{
+    const infer_gguf_value *v = infer_gguf_find(g, key);
+    *out = NULL;
+    if (!v)
+        return required ? fail_missing(g, key, err) : INFER_OK;
+    if (v->type != GGUF_ARRAY || v->element != element)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: key %s: expected an array of elements of type %d", g->path, key, (int)element);
+    *out = v;
+    return INFER_OK;
+}
+
+const char *infer_gguf_next_string(const uint8_t **p, uint64_t *bytes)
+{
+    const char *text = (const char *)*p + STRING_HEADER;
+    *bytes = get_u64(*p);
+    *p += STRING_HEADER + *bytes;
+    return text;
+}

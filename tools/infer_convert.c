@@ -1,0 +1,207 @@
+/* infer-convert: other people's model files -> .infer. Arguments and printing only; the work is in formats/. */
+#include "cli.h"
+
+#include "convert/convert.h"
+#include "qtypes.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define EXIT_INTERRUPTED 130
+
+typedef struct arguments {
+    const char *in, *out, *tokenizer;
+    infer_convert_rule *rules; /* room for one per argument */
+    size_t rule_count;
+    infer_qtype type;
+    bool force, quiet;
+} arguments;
+
+/* " f32 f16 ..." */
+static void type_names(char *out, size_t size)
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (uint32_t id = 0; id < INFER_QTYPE_NONE; id++) {
+        const infer_qtype_info *t = infer_qtype_find(id);
+        if (t && at < size)
+            at += (size_t)snprintf(out + at, size - at, " %s", t->name);
+    }
+}
+
+static void help(void)
+{
+    char types[128];
+
+    type_names(types, sizeof types);
+    printf("Usage: infer-convert IN -o OUT.infer [--type TYPE] [--type GLOB=TYPE]... [--tokenizer FILE]\n"
+           "Reads a model of another format and writes it as .infer.\n\n"
+           "  -o, --output FILE     the file to write\n"
+           "      --type TYPE       number type of all matrices; default: as stored in IN. Types:%s\n"
+           "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
+           "      --tokenizer FILE  take the vocabulary from this file (tokenizer.bin, .gguf, .infer)\n"
+           "  -f, --force           replace the output file if it exists\n"
+           "  -q, --quiet           no progress, no summary\n"
+           "  -h, --help\n"
+           "      --version\n\n"
+           "Inputs:\n",
+           types);
+    for (const infer_importer *const *i = infer_importers; *i; i++)
+        printf("  %-8s  %s\n", (*i)->name, (*i)->description);
+    printf("\nExit status: 0 done, 1 it could not be done, 2 the command line is wrong, 130 interrupted.\n");
+    if (fflush(stdout) != 0)
+        cli_die("standard output: %s", strerror(errno));
+}
+
+/* TYPE or GLOB=TYPE. */
+static void add_type(arguments *a, char *text)
+{
+    char *equals = strrchr(text, '='), types[128];
+    const infer_qtype_info *t = infer_qtype_find_name(equals ? equals + 1 : text);
+
+    if (!t || equals == text) {
+        type_names(types, sizeof types);
+        cli_usage("--type: found \"%s\", expected TYPE or GLOB=TYPE with a type of%s", text, types);
+    }
+    if (!equals) {
+        a->type = t->type;
+        return;
+    }
+    *equals = '\0';
+    a->rules[a->rule_count++] = (infer_convert_rule){text, t->type};
+}
+
+static void parse(int argc, char **argv, arguments *a)
+{
+    enum {
+        TYPE = 256,
+        TOKENIZER,
+        VERSION
+    };
+    static const struct option options[] = {
+        {"output", required_argument, NULL, 'o'},
+        {"type", required_argument, NULL, TYPE},
+        {"tokenizer", required_argument, NULL, TOKENIZER},
+        {"force", no_argument, NULL, 'f'},
+        {"quiet", no_argument, NULL, 'q'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, VERSION},
+        {0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, ":o:fqh", options, NULL)) != -1)
+        switch (c) {
+        case 'o': a->out = optarg; break;
+        case 'f': a->force = true; break;
+        case 'q': a->quiet = true; break;
+        case TOKENIZER: a->tokenizer = optarg; break;
+        case TYPE: add_type(a, optarg); break;
+        case 'h': help(); exit(0);
+        case VERSION: printf("infer-convert %s\n", infer_version()); exit(0);
+        default: cli_bad_option(c, argv);
+        }
+    if (optind == argc)
+        cli_usage("no IN given");
+    if (optind + 1 < argc)
+        cli_usage("unexpected argument \"%s\": one IN at a time", argv[optind + 1]);
+    if (!a->out || !*a->out)
+        cli_usage("no output given: -o OUT.infer");
+    a->in = argv[optind];
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Ctrl-C ends the conversion at the next panel of rows, so that the temporary file goes; a second one ends the process. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+static void catch_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+typedef struct watcher {
+    cli_progress bar;
+    bool started, quiet;
+} watcher;
+
+static int on_progress(void *user, const infer_convert_progress *p)
+{
+    watcher *w = user;
+    if (!w->started && !w->quiet)
+        cli_progress_start(&w->bar, "converting", p->total_bytes);
+    w->started = true;
+    if (!w->quiet)
+        cli_progress_update(&w->bar, p->bytes);
+    return interrupted;
+}
+
+static void summarize(const arguments *a, const infer_convert_result *r)
+{
+    char bytes[16], weights[32];
+    struct stat st;
+    uint64_t size = stat(a->out, &st) == 0 ? (uint64_t)st.st_size : 0;
+
+    cli_note("%s: %s, %zu tensors, %s weights, %.2f bits each", a->out, cli_bytes(size, bytes), r->tensors, cli_count(r->weights, weights),
+             (double)r->tensor_bytes * 8 / (double)r->weights);
+}
+
+static int convert(const arguments *a)
+{
+    infer_error err = {0};
+    infer_source source;
+    infer_convert_result result;
+    watcher w = {.quiet = a->quiet};
+    infer_convert_options options = {a->type, a->rules, a->rule_count, a->force, on_progress, &w};
+    infer_status status;
+
+    if (same_file(a->in, a->out) || (a->tokenizer && same_file(a->tokenizer, a->out)))
+        cli_die("%s: input and output are the same file", a->out);
+    if (infer_source_open(NULL, a->in, a->tokenizer, &source, &err) != INFER_OK)
+        cli_die("%s", err.message);
+    catch_interrupts();
+    status = infer_convert(NULL, &source, a->out, &options, &result, &err);
+    cli_progress_end(&w.bar);
+    infer_source_close(&source);
+    if (status == INFER_ERROR_CANCELLED) {
+        cli_note("interrupted, nothing was written");
+        return EXIT_INTERRUPTED;
+    }
+    if (status != INFER_OK)
+        cli_die("%s", err.message);
+    if (!a->quiet)
+        summarize(a, &result);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    arguments a = {.type = INFER_QTYPE_NONE};
+    int status;
+
+    cli_start("infer-convert");
+    a.rules = calloc((size_t)argc, sizeof *a.rules);
+    if (!a.rules)
+        cli_die("out of memory");
+    parse(argc, argv, &a);
+    status = convert(&a);
+    free(a.rules);
+    return status;
+}
