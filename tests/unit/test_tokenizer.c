@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPM_FLAGS (INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_BYTE_FALLBACK | INFER_VOCAB_ADD_BOS)
-
 /* A vocabulary that is ready for use. */
 typedef struct opened {
     infer_tokenizer *t;
@@ -329,10 +327,10 @@ Test(tokenizer, errors_name_what_is_wrong)
     infer_tokenizer *t = NULL;
     infer_error err = {0};
     size_t bytes, n = 99;
-    void *section = vocab_from(&(vocab_words){INFER_VOCAB_BPE, 0, 77, UNK, BOS, letters, merges, 1}, &bytes);
+    void *section = vocab_from(&(vocab_words){INFER_VOCAB_BPE, 0, INFER_PRETOKENIZER_QWEN2, UNK, BOS, letters, merges, 1}, &bytes);
     opened o;
     cr_assert_eq(infer_tokenizer_open(NULL, section, bytes, "m.infer", &t, &err), INFER_ERROR_UNSUPPORTED);
-    cr_assert_str_eq(err.message, "m.infer: tokenizer: pre-tokenizer 77; this library has 0 (none) and 1 (GPT-2)");
+    cr_assert_str_eq(err.message, "m.infer: tokenizer: pre-tokenizer 3 (qwen2); this library has 0 (none) and 1 (gpt-2)");
     infer_free(NULL, section);
 
     section = vocab_from(&(vocab_words){INFER_VOCAB_BPE, 0, 0, UNK, BOS, letters, merges, 2}, &bytes);
