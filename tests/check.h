@@ -20,4 +20,16 @@ typedef struct check_allocator {
 } check_allocator;
 void check_allocator_init(check_allocator *c, size_t fail_at);
 
+/* Limits of time are multiplied by this: sanitizers slow things down. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CHECK_SLOWDOWN 20
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define CHECK_SLOWDOWN 20
+#endif
+#endif
+#ifndef CHECK_SLOWDOWN
+#define CHECK_SLOWDOWN 1
+#endif
+
 #endif

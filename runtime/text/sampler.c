@@ -174,7 +174,12 @@ static double weight(const infer_sampler *s, float logit, float best)
     return logit == -INFINITY ? 0.0 : (double)infer_ref_expf((float)(((double)logit - (double)best) / (double)s->options.temperature));
 }
 
-static float penalized(float logit, float penalty) { return logit > 0.0f ? logit / penalty : logit * penalty; }
+/* Of a finite logit; the result is finite too, so that a token that could be chosen still can. */
+static float penalized(float logit, float penalty)
+{
+    const float p = logit > 0.0f ? logit / penalty : logit * penalty;
+    return p > FLT_MAX ? FLT_MAX : p < -FLT_MAX ? -FLT_MAX : p;
+}
 
 /* Fills the candidates; returns the index of the best. */
 static size_t fill(infer_sampler *s, const float *logits)
@@ -183,7 +188,7 @@ static size_t fill(infer_sampler *s, const float *logits)
     size_t best = 0;
     for (uint32_t i = 0; i < s->vocab; i++) {
         float logit = logits[i] == logits[i] ? logits[i] : -INFINITY;
-        if (penalize && s->seen[i] && logit != -INFINITY)
+        if (penalize && s->seen[i] && isfinite(logit))
             logit = penalized(logit, s->options.repeat_penalty);
         s->candidates[i] = (candidate){logit, (int32_t)i};
         if (logit > s->candidates[best].logit)

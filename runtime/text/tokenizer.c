@@ -10,8 +10,11 @@
 static infer_status check_supported(const infer_vocab_view *v, const char *name, infer_error *err)
 {
     if (v->pretokenizer != INFER_PRETOKENIZER_NONE && v->pretokenizer != INFER_PRETOKENIZER_GPT2)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pre-tokenizer %u; this library has 0 (none) and 1 (GPT-2)", name,
-                          v->pretokenizer);
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pre-tokenizer %u (%s); this library has 0 (none) and 1 (gpt-2)", name,
+                          v->pretokenizer,
+                          v->pretokenizer == INFER_PRETOKENIZER_LLAMA3  ? "llama-bpe"
+                          : v->pretokenizer == INFER_PRETOKENIZER_QWEN2 ? "qwen2"
+                                                                        : "unknown");
     if (v->kind == INFER_VOCAB_SPM && v->flags & INFER_VOCAB_BYTE_LEVEL)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: a SentencePiece vocabulary in GPT-2's byte alphabet", name);
     return INFER_OK;

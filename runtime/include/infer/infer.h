@@ -160,7 +160,8 @@ INFER_API int32_t infer_model_token_bos(const infer_model *model);
 /* 1 when generation ends at this token (end of text, end of turn). */
 INFER_API int infer_model_token_is_end(const infer_model *model, int32_t id);
 
-/* Holds back bytes until whole UTF-8 characters can be written. */
+/* Holds back bytes until whole UTF-8 characters can be written. Where the model's tokenizer puts a space before a text, the one after the
+ * begin token is left out: push the begin token and the prompt too, and what comes out is the text as it was written. */
 typedef struct infer_decoder infer_decoder;
 INFER_API infer_status infer_decoder_create(const infer_model *model, infer_decoder **out, infer_error *err);
 INFER_API void infer_decoder_destroy(infer_decoder *decoder);
@@ -219,6 +220,7 @@ INFER_API uint64_t infer_session_memory_bytes(const infer_session *session);
 
 /* ---- sampling ---- */
 
+/* Applied in this order: repeat_penalty, temperature, top_k, top_p, min_p. */
 typedef struct infer_sampler_options {
     size_t size;
     float temperature;    /* 0: greedy (the largest logit, lowest id first); else 0 < t <= 100 */
