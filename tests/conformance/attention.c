@@ -1,0 +1,121 @@
+/* The KV cache: writing it and attending to it. */
+#include "conformance.h"
+
+#include "ref/mathf.h"
+
+#include <string.h>
+
+static size_t element_bytes(const test *t) { return t->kernel->type == INFER_QTYPE_F16 ? sizeof(uint16_t) : sizeof(float); }
+
+/* ---- store_k, store_v ---- */
+
+static void store_case(test *t, uint32_t m, uint32_t kv_heads, uint32_t head_dim, uint32_t positions, uint32_t pos0, fill f)
+{
+    uint32_t n = kv_heads * head_dim, stride = n + random_below(t, 3), head0, head1;
+    size_t bytes = (size_t)positions * n * element_bytes(t), x_count = (size_t)(m - 1) * stride + n;
+    float *x = buffer(SLOT_X, x_count * sizeof *x, sizeof *x);
+    uint8_t *got = buffer(SLOT_Y, bytes, element_bytes(t)), *want = buffer(SLOT_WANT, bytes, element_bytes(t));
+    infer_store_args a = {.x = x, .cache = want, .m = m, .n = n, .stride = stride, .head_dim = head_dim, .positions = positions,
+                          .pos0 = pos0};
+    infer_region at;
+
+    begin_case(t, "m %u heads %u head_dim %u positions %u pos0 %u x %s", m, kv_heads, head_dim, positions, pos0, fill_name(f));
+    fill_floats(t, x, x_count, f);
+    if (f == FILL_WIDE)
+        for (size_t i = 0; i < x_count; i++)
+            x[i] = ldexpf(x[i], 10); /* into the subnormals of fp16 and over its end */
+    at.row0 = random_below(t, m);
+    at.row1 = at.row0 + 1 + random_below(t, m - at.row0);
+    head0 = random_below(t, kv_heads);
+    head1 = head0 + 1 + random_below(t, kv_heads - head0);
+    at.col0 = head0 * head_dim;
+    at.col1 = head1 * head_dim;
+    t->ref(&a, at);
+    a.cache = got;
+    t->kernel->fn(&a, at);
+    for (size_t i = 0; i < bytes; i++)
+        if (got[i] != want[i])
+            fail(t, "byte %zu of the cache is %02x, reference %02x", i, got[i], want[i]);
+    check_canaries(t, SLOT_Y);
+}
+
+void test_store(test *t)
+{
+    for (uint32_t head_dim = 1; head_dim <= 33; head_dim++) {
+        for (int f = 0; f < FILL_COUNT; f++) {
+            uint32_t m = 1 + random_below(t, 20), pos0 = random_below(t, 40);
+            store_case(t, m, 1 + random_below(t, 3), head_dim, (pos0 + m + 15) / 16 * 16 + 16 * random_below(t, 2), pos0, (fill)f);
+        }
+    }
+    for (int f = 0; f < FILL_COUNT; f++) {
+        store_case(t, 1, 4, 64, 64, 63, (fill)f);
+        store_case(t, 17, 2, 128, 64, 30, (fill)f);
+    }
+}
+
+/* ---- attention ---- */
+
+/* Any finite values: what lies behind the last position is old, not zero. */
+static void *cache_buffer(test *t, slot s, size_t count, float size)
+{
+    void *cache = buffer(s, count * element_bytes(t), element_bytes(t) == 2 ? 32 : 64);
+
+    for (size_t i = 0; i < count; i++) {
+        float x = random_unit(t) * size;
+        if (element_bytes(t) == 2)
+            ((uint16_t *)cache)[i] = infer_ref_f32_to_f16(x);
+        else
+            ((float *)cache)[i] = x;
+    }
+    return cache;
+}
+
+static void attention_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t pos0, fill f)
+{
+    uint32_t n = heads * head_dim, share = heads / kv_heads, positions = (pos0 + m + 15) / 16 * 16;
+    infer_attention_args a = {.m = m, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .positions = positions, .pos0 = pos0,
+                              .q_stride = n + random_below(t, 3), .y_stride = n + random_below(t, 3), .scale = 1.0f / sqrtf((float)head_dim)};
+    size_t q_count = (size_t)(m - 1) * a.q_stride + n, y_count = (size_t)m * a.y_stride, cache = (size_t)kv_heads * positions * head_dim;
+    float *q = buffer(SLOT_X, q_count * sizeof *q, sizeof *q), *y, *want;
+    infer_region all = {0, m, 0, n}, part;
+    uint32_t kv0;
+
+    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u q %s", m, heads, kv_heads, head_dim, pos0, fill_name(f));
+    fill_floats(t, q, q_count, f);
+    a.q = q;
+    a.k = cache_buffer(t, SLOT_W, cache, 3.0f);
+    a.v = cache_buffer(t, SLOT_AUX, cache, 1.0f);
+    want = a.y = buffer(SLOT_WANT, y_count * sizeof *want, sizeof *want);
+    t->ref(&a, all);
+    y = a.y = buffer(SLOT_Y, y_count * sizeof *y, sizeof *y);
+    t->kernel->fn(&a, all);
+    check_region(t, y, want, m, a.y_stride, all);
+    check_canaries(t, SLOT_Y);
+
+    part.row0 = random_below(t, m);
+    part.row1 = part.row0 + 1 + random_below(t, m - part.row0);
+    kv0 = random_below(t, kv_heads);
+    part.col0 = kv0 * share * head_dim;
+    part.col1 = (kv0 + 1 + random_below(t, kv_heads - kv0)) * share * head_dim;
+    memset(y, CANARY, y_count * sizeof *y);
+    t->kernel->fn(&a, part);
+    check_region(t, y, want, m, a.y_stride, part);
+    check_canaries(t, SLOT_Y);
+}
+
+void test_attention(test *t)
+{
+    static const uint32_t starts[] = {0, 1, 7, 14, 15, 16, 17, 31, 100, 254, 255, 256, 257, 270, 520};
+    static const uint32_t shapes[][3] = {{1, 1, 8}, {8, 4, 8}, {6, 6, 48}, {6, 2, 32}, {4, 1, 64}, {9, 3, 64}, {2, 2, 80}, {8, 1, 128}, {17, 1, 16},
+                                         {1, 1, 512}};
+    static const uint32_t ms[] = {1, 2, 3, 4, 5, 7, 8, 16, 17};
+
+    for (uint32_t head_dim = 1; head_dim <= 33; head_dim++)
+        attention_case(t, 1 + random_below(t, 6), 1 + random_below(t, 3), 1, head_dim, random_below(t, 40), (fill)(head_dim % FILL_COUNT));
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++)
+        for (size_t j = 0; j < ARRAY_COUNT(ms); j++)
+            attention_case(t, ms[j], 1 + random_below(t, 5), 1, 8 + random_below(t, 9), starts[i], (fill)random_below(t, FILL_COUNT));
+    for (size_t i = 0; i < ARRAY_COUNT(shapes); i++)
+        for (uint32_t m = 1; m <= 19; m += 6)
+            attention_case(t, m, shapes[i][0], shapes[i][1], shapes[i][2], starts[random_below(t, ARRAY_COUNT(starts))], FILL_RANDOM);
+}

@@ -1,0 +1,354 @@
+/*
+ * The reference against what the operations mean: formulas in double precision that share no code with it, within bounds that follow from
+ * the number of roundings. EPS is the relative error of one rounding, DENORMAL its absolute error near zero.
+ */
+#include "conformance.h"
+
+#include "pack/pack.h"
+#include "ref/mathf.h"
+
+#include <string.h>
+
+#define EPS 0x1p-24
+#define DENORMAL 0x1p-149
+
+enum { MAX_N = 48, MAX_K = 608, MAX_M = 5 };
+
+static float *float_buffer(slot s, size_t count) { return buffer(s, count * sizeof(float), sizeof(float)); }
+
+static bool is_float(infer_qtype type) { return infer_qtype_find(type)->group == 4; }
+
+/* ---- weights: random codes and scales (integer types), or floats that the type holds exactly; packed, and as doubles [n][k] ---- */
+
+static double value_of[MAX_N * MAX_K];
+
+static void *make_weights(test *t, infer_qtype type, uint32_t n, uint32_t k)
+{
+    static int8_t codes[MAX_N * MAX_K];
+    static uint16_t scales[MAX_N * (MAX_K / 32 + 1)];
+    static float values[MAX_N * MAX_K];
+    size_t panel_bytes = (size_t)infer_panel_bytes(type, k), groups = (k + 31) / 32;
+    uint8_t *w = buffer(SLOT_W, (n + 15) / 16 * panel_bytes, 64);
+
+    if (is_float(type)) {
+        for (size_t i = 0; i < (size_t)n * k; i++) {
+            values[i] = (float)((int)random_below(t, 255) - 127) / 64.0f; /* 8 bits: exact in bf16 */
+            value_of[i] = values[i];
+        }
+    } else {
+        fill_ints(t, codes, (size_t)n * k, type == INFER_QTYPE_Q8G32 ? -127 : -8, type == INFER_QTYPE_Q8G32 ? 127 : 7, FILL_RANDOM);
+        for (uint32_t r = 0; r < n; r++) {
+            for (uint32_t i = 0; i < k; i++) {
+                size_t g = r * groups + i / 32;
+                if (i % 32 == 0)
+                    scales[g] = (uint16_t)(0x3000 + random_below(t, 0x400)); /* 1/8 to 1/4: (1024 + mantissa) / 8192 */
+                value_of[(size_t)r * k + i] = codes[(size_t)r * k + i] * ((1024.0 + (scales[g] & 0x3ff)) / 8192.0);
+            }
+        }
+    }
+    for (uint32_t r = 0; r < n; r += 16) {
+        uint32_t rows = n - r < 16 ? n - r : 16;
+        uint8_t *panel = w + r / 16 * panel_bytes;
+        CHECK(t, is_float(type) ? infer_pack_panel(type, values + (size_t)r * k, rows, k, panel)
+                                : infer_pack_panel_codes(type, codes + (size_t)r * k, scales + r * groups, rows, k, panel));
+    }
+    return w;
+}
+
+static void formula_matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k)
+{
+    static int8_t codes[MAX_M * MAX_K];
+    static float scales[MAX_M * (MAX_K / 32 + 1)];
+    static int16_t offset8[MAX_M * (MAX_K / 32 + 1) * 2]; /* the reference multiplies signed codes: it needs none */
+    infer_qtype type = t->kernel->type;
+    uint32_t k_padded = (k + 31) / 32 * 32, groups = k_padded / 32;
+    infer_matmul_args a = {.m = m, .n = n, .k = k, .x_stride = k, .y_stride = n};
+    float *x = float_buffer(SLOT_X, (size_t)m * k);
+
+    begin_case(t, "m %u n %u k %u", m, n, k);
+    a.w = make_weights(t, type, n, k);
+    fill_floats(t, x, (size_t)m * k, FILL_RANDOM);
+    a.x = x;
+    memset(codes, 0, sizeof codes);
+    for (uint32_t r = 0; r < m; r++) {
+        fill_ints(t, codes + (size_t)r * k_padded, k, -127, 127, FILL_RANDOM);
+        for (uint32_t g = 0; g < groups; g++)
+            scales[r * groups + g] = random_unit(t);
+    }
+    a.xq = (infer_q8_rows){codes, scales, offset8, k_padded};
+    a.y = float_buffer(SLOT_Y, (size_t)m * n);
+    t->kernel->fn(&a, (infer_region){0, m, 0, n});
+    for (uint32_t r = 0; r < m; r++) {
+        for (uint32_t o = 0; o < n; o++) {
+            double want = 0, magnitude = 0, roundings;
+            if (is_float(type)) {
+                for (uint32_t i = 0; i < k; i++) {
+                    double product = value_of[(size_t)o * k + i] * (double)x[(size_t)r * k + i];
+                    want += product;
+                    magnitude += fabs(product);
+                }
+                roundings = (k + 3) / 4 + 2; /* one a term of a partial sum, then two additions */
+            } else {
+                for (uint32_t g = 0; g < groups; g++) {
+                    double sum = 0;
+                    for (uint32_t i = 32 * g; i < k && i < 32 * g + 32; i++)
+                        sum += value_of[(size_t)o * k + i] * codes[(size_t)r * k_padded + i] * (double)scales[r * groups + g];
+                    want += sum;
+                    magnitude += fabs(sum);
+                }
+                roundings = groups + 1; /* one a group, and that of the product of the scales */
+            }
+            check_near(t, a.y[(size_t)r * n + o], want, magnitude * roundings * EPS * (1 + roundings * EPS) + roundings * DENORMAL, "y");
+        }
+    }
+}
+
+void formula_matmul(test *t)
+{
+    for (uint32_t i = 1; i <= 70; i++)
+        formula_matmul_case(t, 1 + random_below(t, MAX_M), 1 + random_below(t, MAX_N), i);
+    formula_matmul_case(t, MAX_M, MAX_N, MAX_K);
+}
+
+void formula_embed(test *t)
+{
+    for (uint32_t k = 1; k <= 70; k++) {
+        uint32_t n = 1 + random_below(t, MAX_N);
+        int32_t id = (int32_t)random_below(t, n);
+        infer_embed_args a = {.ids = &id, .m = 1, .n = n, .k = k, .y_stride = k};
+
+        begin_case(t, "n %u k %u id %d", n, k, (int)id);
+        a.w = make_weights(t, t->kernel->type, n, k);
+        a.y = float_buffer(SLOT_Y, k);
+        t->kernel->fn(&a, (infer_region){0, 1, 0, k});
+        for (uint32_t i = 0; i < k; i++)
+            check_near(t, a.y[i], value_of[(size_t)id * k + i], 0, "y");
+    }
+}
+
+/* ---- rows ---- */
+
+void formula_quantize(test *t)
+{
+    static const fill fills[] = {FILL_RANDOM, FILL_WIDE, FILL_EXTREME, FILL_ONE_HOT};
+
+    for (uint32_t k = 1; k <= 100; k++) {
+        uint32_t k_padded = (k + 31) / 32 * 32;
+        float *x = float_buffer(SLOT_X, k);
+        int8_t codes[128];
+        float scales[4];
+        int16_t offset8[8];
+        infer_quantize_args a = {.x = x, .y = {codes, scales, offset8, k_padded}, .m = 1, .k = k, .x_stride = k};
+
+        begin_case(t, "k %u", k);
+        fill_floats(t, x, k, fills[k % ARRAY_COUNT(fills)]);
+        t->kernel->fn(&a, (infer_region){0, 1, 0, k});
+        for (uint32_t g = 0; g < k_padded / 32; g++) {
+            double amax = 0;
+            int sums[2] = {0, 0};
+            for (uint32_t i = 32 * g; i < 32 * g + 32 && i < k; i++)
+                amax = fmax(amax, fabs((double)x[i]));
+            check_near(t, scales[g], amax < 0x1p-100 ? 0 : amax / 127, amax * EPS, "scale");
+            for (uint32_t i = 32 * g; i < 32 * g + 32; i++) {
+                double value = i < k ? x[i] : 0; /* half a code, and the roundings of 127 / amax and of the product */
+                if (scales[g] != 0)
+                    check_near(t, (double)codes[i] * (double)scales[g], value, (double)scales[g] * (0.5 + 127 * 4 * EPS), "code x scale");
+                else
+                    CHECK(t, codes[i] == 0);
+                CHECK(t, codes[i] >= -127);
+                sums[i % 4 / 2] += codes[i];
+            }
+            CHECK(t, offset8[2 * g] == -8 * sums[0] && offset8[2 * g + 1] == -8 * sums[1]);
+        }
+    }
+}
+
+void formula_rmsnorm(test *t)
+{
+    for (uint32_t n = 1; n <= 300; n += 7) {
+        float *x = float_buffer(SLOT_X, n), *weight = float_buffer(SLOT_AUX, n), *y = float_buffer(SLOT_Y, n);
+        infer_rmsnorm_args a = {.x = x, .weight = weight, .y = y, .m = 1, .n = n, .x_stride = n, .y_stride = n, .eps = 1e-5f};
+        double sum = 0, r;
+
+        begin_case(t, "n %u", n);
+        fill_floats(t, x, n, FILL_RANDOM);
+        fill_floats(t, weight, n, FILL_RANDOM);
+        t->kernel->fn(&a, (infer_region){0, 1, 0, n});
+        for (uint32_t i = 0; i < n; i++)
+            sum += (double)x[i] * (double)x[i];
+        r = 1 / sqrt(sum / n + (double)a.eps);
+        for (uint32_t i = 0; i < n; i++) {
+            double want = x[i] * r * (double)weight[i];
+            /* all terms of the sum are positive: n / 16 + 1 fused, 4 folds, the mean and eps; the root halves it, then 4 more */
+            check_near(t, y[i], want, fabs(want) * (n / 16 + 16.0) * EPS + DENORMAL, "y");
+        }
+    }
+}
+
+void formula_rope(test *t)
+{
+    enum { HEADS = 3, DIM = 16, POSITIONS = 5 };
+
+    for (int pairs = 0; pairs < 2; pairs++) {
+        for (uint32_t rope_dim = 2; rope_dim <= DIM; rope_dim += 2) {
+            uint32_t half = rope_dim / 2;
+            float x[HEADS * DIM], before[HEADS * DIM], cosines[POSITIONS * DIM], sines[POSITIONS * DIM];
+            infer_rope_args a = {.x = x, .cos = cosines, .sin = sines, .m = 1, .n = HEADS * DIM, .stride = HEADS * DIM, .head_dim = DIM,
+                                 .rope_dim = rope_dim, .pos0 = POSITIONS - 1, .pairs = (infer_rope_pairs)pairs};
+
+            begin_case(t, "rope_dim %u pairs %d", rope_dim, pairs);
+            fill_floats(t, before, HEADS * DIM, FILL_RANDOM);
+            memcpy(x, before, sizeof x);
+            for (uint32_t i = 0; i < POSITIONS * half; i++) {
+                cosines[i] = cosf((float)i);
+                sines[i] = sinf((float)i);
+            }
+            t->kernel->fn(&a, (infer_region){0, 1, 0, HEADS * DIM});
+            for (uint32_t h = 0; h < HEADS; h++) {
+                const float *in = before + h * DIM, *out = x + h * DIM;
+                for (uint32_t i = 0; i < half; i++) {
+                    uint32_t first = pairs == INFER_ROPE_ADJACENT ? 2 * i : i, second = pairs == INFER_ROPE_ADJACENT ? first + 1 : i + half;
+                    double c = cosines[(POSITIONS - 1) * half + i], s = sines[(POSITIONS - 1) * half + i], u = in[first], v = in[second];
+                    double bound = (fabs(u) + fabs(v)) * 2 * EPS;
+                    check_near(t, out[first], u * c - v * s, bound, "first of a pair");
+                    check_near(t, out[second], u * s + v * c, bound, "second of a pair");
+                }
+                for (uint32_t i = rope_dim; i < DIM; i++)
+                    CHECK(t, out[i] == in[i]);
+            }
+        }
+    }
+}
+
+void formula_silu_mul(test *t)
+{
+    enum { N = 1000 };
+    float gate[N], up[N], y[N];
+    infer_silu_mul_args a = {.gate = gate, .up = up, .y = y, .m = 1, .n = N, .stride = N};
+
+    begin_case(t, "n %d", N);
+    fill_floats(t, gate, N, FILL_RANDOM);
+    fill_floats(t, up, N, FILL_RANDOM);
+    for (int i = 0; i < N; i++)
+        gate[i] *= 80; /* exp(80) is finite: the quotient keeps its relative precision */
+    t->kernel->fn(&a, (infer_region){0, 1, 0, N});
+    for (int i = 0; i < N; i++) {
+        double want = gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i];
+        check_near(t, y[i], want, fabs(want) * (2 * INFER_REF_EXPF_ULP + 4) * EPS + DENORMAL, "y");
+    }
+}
+
+void formula_add(test *t)
+{
+    enum { N = 1000 };
+    float u[N], v[N], y[N];
+    infer_add_args a = {.a = u, .b = v, .y = y, .m = 1, .n = N, .stride = N};
+
+    begin_case(t, "n %d", N);
+    fill_floats(t, u, N, FILL_WIDE);
+    fill_floats(t, v, N, FILL_WIDE);
+    t->kernel->fn(&a, (infer_region){0, 1, 0, N});
+    for (int i = 0; i < N; i++)
+        check_near(t, y[i], (double)u[i] + (double)v[i], fabs((double)u[i] + (double)v[i]) * EPS + DENORMAL, "y");
+}
+
+/* ---- cache ---- */
+
+static double cache_value(const test *t, const void *cache, size_t i)
+{
+    return t->kernel->type == INFER_QTYPE_F16 ? (double)infer_ref_f16_to_f32(((const uint16_t *)cache)[i]) : (double)((const float *)cache)[i];
+}
+
+void formula_store(test *t)
+{
+    enum { M = 19, HEADS = 2, DIM = 12, POSITIONS = 48, POS0 = 20, N = HEADS * DIM };
+    bool half = t->kernel->type == INFER_QTYPE_F16;
+    double largest = half ? 65504.0 : 0x1.fffffep127;
+    float x[M * N];
+    size_t bytes = (size_t)POSITIONS * N * (half ? 2 : 4);
+    void *cache = buffer(SLOT_Y, bytes, half ? 2 : 4);
+    infer_store_args a = {.x = x, .cache = cache, .m = M, .n = N, .stride = N, .head_dim = DIM, .positions = POSITIONS, .pos0 = POS0};
+
+    begin_case(t, "m %d", M);
+    memset(cache, 0, bytes);
+    fill_floats(t, x, M * N, FILL_SPECIAL);
+    t->kernel->fn(&a, (infer_region){0, M, 0, N});
+    for (size_t p = 0; p < POSITIONS; p++) {
+        for (size_t c = 0; c < N; c++) {
+            size_t h = c / DIM, d = c % DIM;
+            size_t i = t->kernel->op == INFER_OP_STORE_K ? ((h * (POSITIONS / 16) + p / 16) * DIM + d) * 16 + p % 16 : (h * POSITIONS + p) * DIM + d;
+            double want = p >= POS0 && p < POS0 + M ? x[(p - POS0) * N + c] : 0;
+            if (isnan(want))
+                want = 0;
+            want = want > largest ? largest : want < -largest ? -largest : want;
+            check_near(t, cache_value(t, cache, i), want, half ? fabs(want) * 0x1p-11 + 0x1p-25 : 0, "cache");
+        }
+    }
+}
+
+static void formula_attention_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t pos0)
+{
+    enum { MAX_POSITIONS = 640 };
+    bool half = t->kernel->type == INFER_QTYPE_F16;
+    uint32_t n = heads * head_dim, positions = (pos0 + m + 15) / 16 * 16;
+    size_t count = (size_t)kv_heads * positions * head_dim;
+    float *q = float_buffer(SLOT_X, (size_t)m * n), *y = float_buffer(SLOT_Y, (size_t)m * n);
+    void *k = buffer(SLOT_W, count * (half ? 2 : 4), 32), *v = buffer(SLOT_AUX, count * (half ? 2 : 4), 32);
+    infer_attention_args a = {.q = q, .k = k, .v = v, .y = y, .m = m, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim,
+                              .positions = positions, .pos0 = pos0, .q_stride = n, .y_stride = n, .scale = 0.25f};
+
+    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u", m, heads, kv_heads, head_dim, pos0);
+    fill_floats(t, q, (size_t)m * n, FILL_RANDOM);
+    for (size_t i = 0; i < count; i++) {
+        float kx = random_unit(t) * 4, vx = random_unit(t);
+        if (half) {
+            ((uint16_t *)k)[i] = infer_ref_f32_to_f16(kx);
+            ((uint16_t *)v)[i] = infer_ref_f32_to_f16(vx);
+        } else {
+            ((float *)k)[i] = kx;
+            ((float *)v)[i] = vx;
+        }
+    }
+    t->kernel->fn(&a, (infer_region){0, m, 0, n});
+    for (uint32_t r = 0; r < m; r++) {
+        for (uint32_t h = 0; h < heads; h++) {
+            static double score[MAX_POSITIONS];
+            size_t kv = h / (heads / kv_heads), end = pos0 + r + 1;
+            double max = -INFINITY, sum = 0, score_error = 0, relative;
+            for (size_t j = 0; j < end; j++) {
+                double magnitude = 0;
+                score[j] = 0;
+                for (size_t d = 0; d < head_dim; d++) {
+                    double product = (double)q[(size_t)r * n + h * head_dim + d] *
+                                     cache_value(t, k, ((kv * (positions / 16) + j / 16) * head_dim + d) * 16 + j % 16) * (double)a.scale;
+                    score[j] += product;
+                    magnitude += fabs(product);
+                }
+                score_error = fmax(score_error, magnitude * (head_dim + 2) * EPS);
+                max = fmax(max, score[j]);
+            }
+            for (size_t j = 0; j < end; j++)
+                sum += exp(score[j] - max);
+            /* A weight: its score and the maximum are off by score_error, their difference is rounded, exp, two merges of chunks. Its numerator
+             * adds up to 256 of them one by one, the denominator 16 at a time. */
+            relative = 2 * score_error + (fabs(max) * 4 + 2 * INFER_REF_EXPF_ULP * 4 + INFER_ATTENTION_CHUNK + 64) * EPS;
+            for (size_t d = 0; d < head_dim; d++) {
+                double want = 0, magnitude = 0;
+                for (size_t j = 0; j < end; j++) {
+                    double term = exp(score[j] - max) / sum * cache_value(t, v, (kv * positions + j) * head_dim + d);
+                    want += term;
+                    magnitude += fabs(term);
+                }
+                check_near(t, y[(size_t)r * n + h * head_dim + d], want, 2 * relative * magnitude, "y");
+            }
+        }
+    }
+}
+
+void formula_attention(test *t)
+{
+    formula_attention_case(t, 1, 1, 1, 1, 0);
+    formula_attention_case(t, 17, 4, 2, 8, 0);
+    formula_attention_case(t, 5, 6, 3, 20, 253);
+    formula_attention_case(t, 2, 2, 1, 64, 530);
+}

@@ -1,0 +1,249 @@
+/* Operations on rows of floats. */
+#include "conformance.h"
+
+#include <math.h>
+#include <string.h>
+
+static const uint32_t lengths[] = {47, 48, 49, 63, 64, 65, 127, 128, 129, 288, 768, 2048, 5632};
+
+static uint32_t length_at(uint32_t i) { return i < 67 ? 1 + i : lengths[i - 67]; }
+enum { LENGTH_COUNT = 67 + ARRAY_COUNT(lengths) };
+
+/* Part of [0, n) in units of `step`. */
+static void random_part(test *t, uint32_t n, uint32_t step, uint32_t *begin, uint32_t *end)
+{
+    uint32_t units = (n + step - 1) / step, first = random_below(t, units);
+
+    *begin = first * step;
+    *end = (first + 1 + random_below(t, units - first)) * step;
+    *end = *end < n ? *end : n;
+}
+
+static float *float_buffer(slot s, size_t count) { return buffer(s, count * sizeof(float), sizeof(float)); }
+
+/* ---- quantize ---- */
+
+static infer_q8_rows q8_buffers(slot codes, slot scales, slot offset8, uint32_t m, uint32_t k_padded)
+{
+    infer_q8_rows q;
+
+    q.k_padded = k_padded;
+    q.codes = buffer(codes, (size_t)m * k_padded, 32); /* rows are multiples of 32: no more alignment than that to rely on */
+    q.scales = float_buffer(scales, (size_t)m * (k_padded / 32));
+    q.offset8 = buffer(offset8, (size_t)m * (k_padded / 32) * 2 * sizeof(int16_t), 2 * sizeof(int16_t));
+    return q;
+}
+
+static void check_quantized(test *t, const infer_q8_rows *got, const infer_q8_rows *want, uint32_t m, infer_region at)
+{
+    uint32_t groups = got->k_padded / 32;
+    uint8_t untouched[32];
+
+    memset(untouched, CANARY, sizeof untouched);
+    for (uint32_t r = 0; r < m; r++) {
+        for (uint32_t j = 0; j < groups; j++) {
+            size_t g = (size_t)r * groups + j;
+            bool inside = r >= at.row0 && r < at.row1 && 32 * j >= at.col0 && 32 * j < at.col1;
+            if (memcmp(got->codes + 32 * g, inside ? want->codes + 32 * g : (const int8_t *)untouched, 32) != 0)
+                fail(t, "codes of row %u group %u (%s the region)", r, j, inside ? "in" : "outside");
+            if (inside ? !same_float(got->scales[g], want->scales[g]) : memcmp(&got->scales[g], untouched, 4) != 0)
+                fail(t, "scale of row %u group %u is %a, reference %a", r, j, got->scales[g], want->scales[g]);
+            if (memcmp(got->offset8 + 2 * g, inside ? (const void *)(want->offset8 + 2 * g) : untouched, 4) != 0)
+                fail(t, "offset8 of row %u group %u (%s the region)", r, j, inside ? "in" : "outside");
+        }
+    }
+    check_canaries(t, SLOT_CODES);
+    check_canaries(t, SLOT_SCALES);
+    check_canaries(t, SLOT_OFFSET8);
+}
+
+static void quantize_case(test *t, uint32_t m, uint32_t k, fill f)
+{
+    uint32_t k_padded = (k + 31) / 32 * 32;
+    infer_quantize_args a = {.m = m, .k = k, .x_stride = k + random_below(t, 3)};
+    size_t x_count = (size_t)(m - 1) * a.x_stride + k;
+    float *x = float_buffer(SLOT_X, x_count);
+    infer_region all = {0, m, 0, k}, part;
+    infer_q8_rows want;
+
+    begin_case(t, "m %u k %u x %s", m, k, fill_name(f));
+    fill_floats(t, x, x_count, f);
+    a.x = x;
+    want = a.y = q8_buffers(SLOT_CODES2, SLOT_SCALES2, SLOT_OFFSET82, m, k_padded);
+    t->ref(&a, all);
+    a.y = q8_buffers(SLOT_CODES, SLOT_SCALES, SLOT_OFFSET8, m, k_padded);
+    t->kernel->fn(&a, all);
+    check_quantized(t, &a.y, &want, m, all);
+    random_part(t, m, 1, &part.row0, &part.row1);
+    random_part(t, k, 32, &part.col0, &part.col1);
+    a.y = q8_buffers(SLOT_CODES, SLOT_SCALES, SLOT_OFFSET8, m, k_padded);
+    t->kernel->fn(&a, part);
+    check_quantized(t, &a.y, &want, m, part);
+}
+
+/* All values that lie exactly between two codes at scale 1. */
+static void quantize_ties(test *t)
+{
+    enum { GROUPS = 9, K = 32 * GROUPS };
+    float *x = float_buffer(SLOT_X, K);
+    infer_quantize_args a = {.x = x, .m = 1, .k = K, .x_stride = K};
+    infer_region all = {0, 1, 0, K};
+    infer_q8_rows want;
+
+    begin_case(t, "ties");
+    for (int g = 0; g < GROUPS; g++) {
+        x[32 * g] = 127.0f;
+        for (int i = 1; i < 32; i++)
+            x[32 * g + i] = (float)((31 * g + i) % 254) - 126.5f;
+    }
+    want = a.y = q8_buffers(SLOT_CODES2, SLOT_SCALES2, SLOT_OFFSET82, 1, K);
+    t->ref(&a, all);
+    for (int i = 0; i < K; i++)
+        CHECK(t, i % 32 == 0 || want.codes[i] % 2 == 0);
+    a.y = q8_buffers(SLOT_CODES, SLOT_SCALES, SLOT_OFFSET8, 1, K);
+    t->kernel->fn(&a, all);
+    check_quantized(t, &a.y, &want, 1, all);
+}
+
+void test_quantize(test *t)
+{
+    for (uint32_t i = 0; i < LENGTH_COUNT; i++)
+        for (int f = 0; f < FILL_COUNT; f++)
+            quantize_case(t, 1 + random_below(t, 4), length_at(i), (fill)f);
+    quantize_ties(t);
+}
+
+/* ---- rmsnorm ---- */
+
+static void rmsnorm_case(test *t, uint32_t m, uint32_t n, fill f, bool in_place)
+{
+    uint32_t stride = n + random_below(t, 3);
+    size_t count = (size_t)m * stride;
+    float *x = float_buffer(SLOT_X, count), *weight = float_buffer(SLOT_AUX, n), *want = float_buffer(SLOT_WANT, count), *y;
+    infer_rmsnorm_args a = {.x = x, .weight = weight, .y = want, .m = m, .n = n, .x_stride = stride, .y_stride = stride, .eps = 1e-5f};
+    infer_region at = {0, m, 0, n};
+
+    begin_case(t, "m %u n %u x %s%s", m, n, fill_name(f), in_place ? " in place" : "");
+    fill_floats(t, x, count, f);
+    fill_floats(t, weight, n, FILL_RANDOM);
+    t->ref(&a, at);
+    y = a.y = float_buffer(SLOT_Y, count);
+    if (in_place) {
+        for (uint32_t r = 0; r < m; r++)
+            memcpy(y + (size_t)r * stride, x + (size_t)r * stride, n * sizeof *y);
+        a.x = y;
+    } else {
+        random_part(t, m, 1, &at.row0, &at.row1);
+    }
+    t->kernel->fn(&a, at);
+    check_region(t, y, want, m, stride, at);
+    check_canaries(t, SLOT_Y);
+}
+
+void test_rmsnorm(test *t)
+{
+    for (uint32_t i = 0; i < LENGTH_COUNT; i++)
+        for (int f = 0; f < FILL_COUNT; f++)
+            rmsnorm_case(t, 1 + random_below(t, 4), length_at(i), (fill)f, f % 2);
+}
+
+/* ---- rope ---- */
+
+static void rope_case(test *t, uint32_t m, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, infer_rope_pairs pairs, fill f)
+{
+    uint32_t n = heads * head_dim, stride = n + random_below(t, 3), pos0 = random_below(t, 9), half = rope_dim / 2;
+    size_t count = (size_t)m * stride, table = (size_t)(pos0 + m) * half;
+    float *x = float_buffer(SLOT_X, count), *want = float_buffer(SLOT_WANT, count), *y = float_buffer(SLOT_Y, count);
+    float *cosines = float_buffer(SLOT_AUX, table), *sines = float_buffer(SLOT_X2, table);
+    infer_rope_args a = {.x = want, .cos = cosines, .sin = sines, .m = m, .n = n, .stride = stride, .head_dim = head_dim,
+                         .rope_dim = rope_dim, .pos0 = pos0, .pairs = pairs};
+    infer_region all = {0, m, 0, n}, part;
+
+    begin_case(t, "m %u heads %u head_dim %u rope_dim %u pairs %d x %s", m, heads, head_dim, rope_dim, (int)pairs, fill_name(f));
+    fill_floats(t, x, count, f);
+    for (size_t i = 0; i < table; i++) {
+        cosines[i] = cosf((float)i);
+        sines[i] = sinf((float)i);
+    }
+    memcpy(want, x, count * sizeof *x);
+    t->ref(&a, all);
+    memcpy(y, x, count * sizeof *x);
+    random_part(t, m, 1, &part.row0, &part.row1);
+    random_part(t, n, head_dim, &part.col0, &part.col1);
+    a.x = y;
+    t->kernel->fn(&a, part);
+    for (uint32_t r = 0; r < m; r++) {
+        for (uint32_t c = 0; c < stride; c++) {
+            size_t i = (size_t)r * stride + c;
+            bool inside = r >= part.row0 && r < part.row1 && c >= part.col0 && c < part.col1;
+            if (!same_float(y[i], inside ? want[i] : x[i]))
+                fail(t, "[%u][%u] is %a, reference %a, before %a (%s the region)", r, c, y[i], want[i], x[i], inside ? "in" : "outside");
+        }
+    }
+    check_canaries(t, SLOT_Y);
+}
+
+void test_rope(test *t)
+{
+    for (int pairs = 0; pairs < 2; pairs++) {
+        for (uint32_t head_dim = 2; head_dim <= 80; head_dim += 2)
+            for (int f = 0; f < FILL_COUNT; f++)
+                rope_case(t, 1 + random_below(t, 4), 1 + random_below(t, 5), head_dim,
+                          f % 2 ? head_dim : 2 + 2 * random_below(t, head_dim / 2), (infer_rope_pairs)pairs, (fill)f);
+        rope_case(t, 5, 8, 64, 64, (infer_rope_pairs)pairs, FILL_RANDOM);
+        rope_case(t, 3, 4, 128, 32, (infer_rope_pairs)pairs, FILL_RANDOM);
+    }
+}
+
+/* ---- silu_mul and add: two inputs of the same shape ---- */
+
+static void binary_call(test *t, infer_kernel_fn *fn, const float *a, const float *b, float *y, uint32_t m, uint32_t n, uint32_t stride,
+                        infer_region at)
+{
+    if (t->kernel->op == INFER_OP_SILU_MUL) {
+        infer_silu_mul_args args = {.gate = a, .up = b, .y = y, .m = m, .n = n, .stride = stride};
+        fn(&args, at);
+    } else {
+        infer_add_args args = {.a = a, .b = b, .y = y, .m = m, .n = n, .stride = stride};
+        fn(&args, at);
+    }
+}
+
+/* alias 0: y apart; 1: y is the first input; 2: the second. */
+static void binary_case(test *t, uint32_t m, uint32_t n, fill f, int alias)
+{
+    uint32_t stride = n + random_below(t, 3);
+    size_t count = (size_t)m * stride;
+    float *a = float_buffer(SLOT_X, count), *b = float_buffer(SLOT_X2, count), *want = float_buffer(SLOT_WANT, count);
+    float *y = float_buffer(SLOT_Y, count);
+    infer_region at = {0, m, 0, n};
+
+    begin_case(t, "m %u n %u x %s alias %d", m, n, fill_name(f), alias);
+    fill_floats(t, a, count, f);
+    if (f == FILL_RANDOM)
+        for (size_t i = 0; i < count; i++)
+            a[i] *= 110.0f; /* all of the range of exp */
+    fill_floats(t, b, count, f == FILL_SPECIAL ? FILL_SPECIAL : FILL_RANDOM);
+    binary_call(t, t->ref, a, b, want, m, n, stride, at);
+    if (alias) {
+        for (uint32_t r = 0; r < m; r++)
+            memcpy(y + (size_t)r * stride, (alias == 1 ? a : b) + (size_t)r * stride, n * sizeof *y);
+    } else {
+        random_part(t, m, 1, &at.row0, &at.row1);
+        random_part(t, n, 16, &at.col0, &at.col1);
+    }
+    binary_call(t, t->kernel->fn, alias == 1 ? y : a, alias == 2 ? y : b, y, m, n, stride, at);
+    check_region(t, y, want, m, stride, at);
+    check_canaries(t, SLOT_Y);
+}
+
+static void test_binary(test *t)
+{
+    for (uint32_t i = 0; i < LENGTH_COUNT; i++)
+        for (int f = 0; f < FILL_COUNT; f++)
+            for (int alias = 0; alias < 3; alias++)
+                binary_case(t, 1 + random_below(t, 4), length_at(i), (fill)f, alias);
+}
+
+void test_silu_mul(test *t) { test_binary(t); }
+void test_add(test *t) { test_binary(t); }
