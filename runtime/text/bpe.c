@@ -13,25 +13,31 @@ infer_status infer_bpe_build(infer_tokenizer *t, infer_error *err)
         uint32_t n, m, id;
         const char *p = infer_token_surface(t, left, &n), *q = infer_token_surface(t, right, &m);
         if (n == 0 || m == 0)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merge %u joins tokens %u and %u, of which one has no text", t->name, i,
-                              left, right);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merge %u joins tokens %u and %u, of which one has no text", t->name,
+                              i, left, right);
         if (n > INFER_TOKEN_MAX_BYTES || m > INFER_TOKEN_MAX_BYTES)
-            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: merge %u joins tokens of %u and %u bytes; at most %u are handled",
-                              t->name, i, n, m, INFER_TOKEN_MAX_BYTES);
+            return infer_fail(err, INFER_ERROR_UNSUPPORTED,
+                              "%s: tokenizer: merge %u joins tokens of %u and %u bytes; at most %u are handled", t->name, i, n, m,
+                              INFER_TOKEN_MAX_BYTES);
         memcpy(joined, p, n);
         memcpy(joined + n, q, m);
         id = infer_strmap_get(&t->texts, joined, n + m);
         if (id == INFER_STRMAP_NONE)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merge %u joins tokens %u and %u, but no token has the joined text \"%.*s\"",
-                              t->name, i, left, right, (int)(n + m < 60 ? n + m : 60), joined);
+            return infer_fail(err, INFER_ERROR_FORMAT,
+                              "%s: tokenizer: merge %u joins tokens %u and %u, but no token has the joined text \"%.*s\"", t->name, i, left,
+                              right, (int)(n + m < 60 ? n + m : 60), joined);
         if (!infer_pairs_add(&t->pairs, t->allocator, (infer_pair){left, right, i, id}, (uint8_t)p[n - 1], (uint8_t)q[0]))
             return infer_fail_memory(err, 2 * (t->pairs.mask + 1) * sizeof *t->pairs.slots, "the tokenizer's pairs");
     }
     return INFER_OK;
 }
 
-/* GPT-2 writes each byte as a printable character: bytes that are printable in Latin-1 as themselves, the others, in order, as U+0100 on. */
-static bool printable(uint32_t c) { return (c >= '!' && c <= '~') || (c >= 0xa1 && c <= 0xac) || (c >= 0xae && c <= 0xff); }
+/* GPT-2 writes each byte as a printable character: bytes that are printable in Latin-1 as themselves, the others, in order, as U+0100 on.
+ */
+static bool printable(uint32_t c)
+{
+    return (c >= '!' && c <= '~') || (c >= 0xa1 && c <= 0xac) || (c >= 0xae && c <= 0xff);
+}
 
 /* -1 for characters outside the alphabet. */
 static int alphabet_byte(uint32_t c)

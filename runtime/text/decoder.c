@@ -1,6 +1,6 @@
 /* Tokens to text, in whole UTF-8 characters. */
-#include "text/text.h"
 #include "text/tables.h"
+#include "text/text.h"
 #include "text/utf8.h"
 
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */

@@ -30,7 +30,10 @@ struct infer_sampler {
 
 /* ---- random numbers: xoshiro256** 1.0, seeded by splitmix64 (Blackman and Vigna 2018) ---- */
 
-static uint64_t rotl(uint64_t x, int k) { return x << k | x >> (64 - k); }
+static uint64_t rotl(uint64_t x, int k)
+{
+    return x << k | x >> (64 - k);
+}
 
 static void seed_state(uint64_t state[4], uint64_t seed)
 {
@@ -60,11 +63,12 @@ static double draw(uint64_t s[4])
 static infer_status check_options(const infer_sampler_options *o, infer_error *err)
 {
     if (o->size != sizeof *o)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "sampler options: size is %zu, expected %zu (start from INFER_SAMPLER_DEFAULTS)", o->size,
-                          sizeof *o);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "sampler options: size is %zu, expected %zu (start from INFER_SAMPLER_DEFAULTS)",
+                          o->size, sizeof *o);
     /* Written so that NaN fails too. */
     if (!(o->temperature >= 0.0f && o->temperature <= MAX_TEMPERATURE))
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "temperature is %g, expected 0 to %g", (double)o->temperature, (double)MAX_TEMPERATURE);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "temperature is %g, expected 0 to %g", (double)o->temperature,
+                          (double)MAX_TEMPERATURE);
     if (!(o->top_p > 0.0f && o->top_p <= 1.0f))
         return infer_fail(err, INFER_ERROR_ARGUMENT, "top_p is %g, expected more than 0 and at most 1", (double)o->top_p);
     if (!(o->min_p >= 0.0f && o->min_p <= 1.0f))
@@ -131,7 +135,10 @@ void infer_sampler_accept(infer_sampler *s, int32_t id)
 
 /* ---- heaps of candidates ---- */
 
-static bool better(candidate a, candidate b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
+static bool better(candidate a, candidate b)
+{
+    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
 
 /* Lets h[i] sink. best: the best candidate is on top, else the worst. */
 static void sink(candidate *h, size_t n, size_t i, bool best)

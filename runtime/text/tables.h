@@ -13,10 +13,10 @@
 #include <string.h>
 
 #define INFER_NO_SYMBOL 0xffffffffu
-#define INFER_RANK_LAST 0xfffffffeu        /* the worst rank that a pair may have */
-#define INFER_TOKEN_MAX_BYTES 1024u        /* of a token that takes part in merging */
-#define INFER_SPECIAL_MAX_BYTES 255u       /* of a special token's name that is looked for in texts */
-#define INFER_TEXT_MAX_BYTES 0x40000000u   /* of one text to encode */
+#define INFER_RANK_LAST 0xfffffffeu      /* the worst rank that a pair may have */
+#define INFER_TOKEN_MAX_BYTES 1024u      /* of a token that takes part in merging */
+#define INFER_SPECIAL_MAX_BYTES 255u     /* of a special token's name that is looked for in texts */
+#define INFER_TEXT_MAX_BYTES 0x40000000u /* of one text to encode */
 
 typedef struct infer_pair {
     uint32_t left, right; /* left == INFER_NO_SYMBOL: a free slot */
@@ -51,17 +51,17 @@ struct infer_tokenizer {
     const infer_allocator *allocator;
     const char *name;
     infer_vocab_view vocab;
-    char *text;     /* what each token stands for, one after the other: spaces are spaces, byte tokens bytes, control tokens nothing */
-    uint32_t *ends; /* [tokens] where they end */
+    char *text;       /* what each token stands for, one after the other: spaces are spaces, byte tokens bytes, control tokens nothing */
+    uint32_t *ends;   /* [tokens] where they end */
     uint32_t longest; /* bytes of the longest of them */
     uint32_t symbols; /* tokens, and characters that are none */
     uint32_t byte_token[256];
     infer_char_table chars;
     infer_pair_table pairs;
-    infer_strmap texts;    /* texts of the tokens that merging may make -> id; only while opening */
-    infer_strmap specials; /* names of special tokens -> id */
-    uint8_t special_first[256];                            /* 1 for each byte that a special token's name begins with */
-    uint8_t special_length[INFER_SPECIAL_MAX_BYTES + 1];   /* 1 for each length that one has */
+    infer_strmap texts;                                  /* texts of the tokens that merging may make -> id; only while opening */
+    infer_strmap specials;                               /* names of special tokens -> id */
+    uint8_t special_first[256];                          /* 1 for each byte that a special token's name begins with */
+    uint8_t special_length[INFER_SPECIAL_MAX_BYTES + 1]; /* 1 for each length that one has */
 };
 
 static inline const char *infer_token_surface(const infer_tokenizer *t, uint32_t id, uint32_t *bytes)
@@ -74,8 +74,7 @@ static inline const char *infer_token_surface(const infer_tokenizer *t, uint32_t
 /* Whether merging may make this token. */
 static inline bool infer_token_merges(const infer_tokenizer *t, uint32_t id)
 {
-    return (t->vocab.types[id] == INFER_TOKEN_NORMAL || t->vocab.types[id] == INFER_TOKEN_USER) &&
-           t->ends[id] > (id ? t->ends[id - 1] : 0);
+    return (t->vocab.types[id] == INFER_TOKEN_NORMAL || t->vocab.types[id] == INFER_TOKEN_USER) && t->ends[id] > (id ? t->ends[id - 1] : 0);
 }
 
 /* The 1..4 bytes of a character as a number. Only U+0000 gives 0, so that the number of bytes can be told from it. */
@@ -124,7 +123,10 @@ void infer_chars_free(infer_char_table *c, const infer_allocator *a);
 /* Adds a character, or leaves the one that is there already. False: no memory. */
 bool infer_chars_add(infer_char_table *c, const infer_allocator *a, const char *p, unsigned n, uint32_t symbol);
 
-static inline uint32_t infer_char_hash(uint32_t bytes) { return (bytes ^ bytes >> 15) * 0x9e3779b1u >> 7; }
+static inline uint32_t infer_char_hash(uint32_t bytes)
+{
+    return (bytes ^ bytes >> 15) * 0x9e3779b1u >> 7;
+}
 
 /* INFER_NO_SYMBOL when it is in no token. `bytes` is packed. */
 static inline uint32_t infer_chars_find(const infer_char_table *c, uint32_t bytes)

@@ -10,8 +10,8 @@
 static infer_status check_supported(const infer_vocab_view *v, const char *name, infer_error *err)
 {
     if (v->pretokenizer != INFER_PRETOKENIZER_NONE && v->pretokenizer != INFER_PRETOKENIZER_GPT2)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pre-tokenizer %u (%s); this library has 0 (none) and 1 (gpt-2)", name,
-                          v->pretokenizer,
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pre-tokenizer %u (%s); this library has 0 (none) and 1 (gpt-2)",
+                          name, v->pretokenizer,
                           v->pretokenizer == INFER_PRETOKENIZER_LLAMA3  ? "llama-bpe"
                           : v->pretokenizer == INFER_PRETOKENIZER_QWEN2 ? "qwen2"
                                                                         : "unknown");
@@ -122,8 +122,8 @@ static infer_status build_maps(infer_tokenizer *t, infer_error *err)
             continue;
         p = infer_token_surface(t, id, &n);
         if (n > INFER_TOKEN_MAX_BYTES)
-            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: token %u has %u bytes of text; at most %u are handled", t->name, id,
-                              n, INFER_TOKEN_MAX_BYTES);
+            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: token %u has %u bytes of text; at most %u are handled", t->name,
+                              id, n, INFER_TOKEN_MAX_BYTES);
         infer_strmap_put(&t->texts, p, n, id);
         if (n == (v->flags & INFER_VOCAB_BYTE_LEVEL ? 1 : infer_utf8_next((const uint8_t *)p, n, &what)) &&
             !infer_chars_add(&t->chars, t->allocator, p, n, id))
@@ -176,7 +176,10 @@ void infer_tokenizer_close(infer_tokenizer *t)
     infer_free(t->allocator ? &a : NULL, t);
 }
 
-const infer_vocab_view *infer_tokenizer_vocab(const infer_tokenizer *t) { return &t->vocab; }
+const infer_vocab_view *infer_tokenizer_vocab(const infer_tokenizer *t)
+{
+    return &t->vocab;
+}
 
 const char *infer_tokenizer_token(const infer_tokenizer *t, int32_t id, size_t *bytes)
 {
@@ -195,7 +198,7 @@ typedef struct encoder {
     const infer_tokenizer *t;
     int32_t *ids;
     size_t cap, count;
-    bool unknown; /* the last token is the unknown one: a run of unknown characters becomes one token */
+    bool unknown;       /* the last token is the unknown one: a run of unknown characters becomes one token */
     infer_symbol *part; /* the characters since the last place where the text may be cut */
     size_t n, cap_part;
     infer_merge_space space;
@@ -220,8 +223,9 @@ static infer_status put_unknown(encoder *e, uint32_t leaf)
         if (id != INFER_NO_SYMBOL)
             put(e, id);
         else if (t->vocab.unk == INFER_VOCAB_NO_ID)
-            return infer_fail(e->err, INFER_ERROR_ARGUMENT, "%s: the text has byte 0x%02x, for which the vocabulary has no token, nor an unknown one",
-                              t->name, rest & 0xff);
+            return infer_fail(e->err, INFER_ERROR_ARGUMENT,
+                              "%s: the text has byte 0x%02x, for which the vocabulary has no token, nor an unknown one", t->name,
+                              rest & 0xff);
         else if (!e->unknown) {
             put(e, t->vocab.unk);
             e->unknown = true;

@@ -1,5 +1,5 @@
-/* libFuzzer: an arbitrary tokenizer section, and a text. Input: uint32 bytes of the section, the section, the text. Whatever both hold, opening
- * gives a tokenizer or an error, encoding the ids that it counts, and decoding these well-formed UTF-8.
+/* libFuzzer: an arbitrary tokenizer section, and a text. Input: uint32 bytes of the section, the section, the text. Whatever both hold,
+ * opening gives a tokenizer or an error, encoding the ids that it counts, and decoding these well-formed UTF-8.
  *
  * The section's counts and text size are set to what the bytes at hand can hold, so that the fuzzer need not guess sums. */
 #include "text/text.h"
@@ -10,10 +10,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define REQUIRE(x)                                                                                                                              \
-    do {                                                                                                                                        \
-        if (!(x))                                                                                                                               \
-            abort();                                                                                                                            \
+#define REQUIRE(x)                                                                                                                         \
+    do {                                                                                                                                   \
+        if (!(x))                                                                                                                          \
+            abort();                                                                                                                       \
     } while (0)
 
 static void decode(const infer_tokenizer *t, const int32_t *ids, size_t n)

@@ -6,11 +6,22 @@
 
 /* Bytes and control tokens; ids from here on. */
 enum { BOS, HELLO, SPACE_A, EMOJI_HEAD, EMOJI_TAIL, E2, B82, BAC, FF, UNK, EOS, NUL, TWO_SPACES };
-static const vocab_token tokens[] = {
-    {"<s>", 0, INFER_TOKEN_CONTROL}, {"\xe2\x96\x81Hello", 0, 0}, {"\xe2\x96\x81""a", 0, 0}, {"x\xf0\x9f", 0, 0}, {"\x98\x80y", 0, 0},
-    {"<0xE2>", 0, INFER_TOKEN_BYTE}, {"<0x82>", 0, INFER_TOKEN_BYTE}, {"<0xAC>", 0, INFER_TOKEN_BYTE}, {"<0xFF>", 0, INFER_TOKEN_BYTE},
-    {"<unk>", 0, INFER_TOKEN_UNKNOWN}, {"</s>", 0, INFER_TOKEN_CONTROL}, {"<0x00>", 0, INFER_TOKEN_BYTE}, {"\xe2\x96\x81\xe2\x96\x81", 0, 0},
-    {NULL, 0, 0}};
+static const vocab_token tokens[] = {{"<s>", 0, INFER_TOKEN_CONTROL},
+                                     {"\xe2\x96\x81Hello", 0, 0},
+                                     {"\xe2\x96\x81"
+                                      "a",
+                                      0, 0},
+                                     {"x\xf0\x9f", 0, 0},
+                                     {"\x98\x80y", 0, 0},
+                                     {"<0xE2>", 0, INFER_TOKEN_BYTE},
+                                     {"<0x82>", 0, INFER_TOKEN_BYTE},
+                                     {"<0xAC>", 0, INFER_TOKEN_BYTE},
+                                     {"<0xFF>", 0, INFER_TOKEN_BYTE},
+                                     {"<unk>", 0, INFER_TOKEN_UNKNOWN},
+                                     {"</s>", 0, INFER_TOKEN_CONTROL},
+                                     {"<0x00>", 0, INFER_TOKEN_BYTE},
+                                     {"\xe2\x96\x81\xe2\x96\x81", 0, 0},
+                                     {NULL, 0, 0}};
 #define REPLACEMENT "\xef\xbf\xbd"
 
 static void *section;
@@ -25,7 +36,10 @@ static void open_with(uint32_t flags, uint32_t bos)
     cr_assert_eq(infer_decoder_open(NULL, tokenizer, &decoder, NULL), INFER_OK);
 }
 
-static void setup(void) { open_with(INFER_VOCAB_SPACE_PREFIX, BOS); }
+static void setup(void)
+{
+    open_with(INFER_VOCAB_SPACE_PREFIX, BOS);
+}
 
 static void teardown(void)
 {
@@ -172,9 +186,18 @@ static void comes_back(const char *vocabulary, void *(*reader)(const char *, siz
     free(text);
 }
 
-Test(decoder, stories_come_back_spm) { comes_back("models/stories260K/tok512.bin", vocab_llama2c, "text/tinystories-valid.txt"); }
-Test(decoder, wiki_comes_back_spm) { comes_back("tokenizers/ggml-vocab-llama-spm.gguf", vocab_gguf, "text/wiki.test.raw"); }
-Test(decoder, wiki_comes_back_byte_level) { comes_back("tokenizers/ggml-vocab-gpt-2.gguf", vocab_gguf, "text/wiki.test.raw"); }
+Test(decoder, stories_come_back_spm)
+{
+    comes_back("models/stories260K/tok512.bin", vocab_llama2c, "text/tinystories-valid.txt");
+}
+Test(decoder, wiki_comes_back_spm)
+{
+    comes_back("tokenizers/ggml-vocab-llama-spm.gguf", vocab_gguf, "text/wiki.test.raw");
+}
+Test(decoder, wiki_comes_back_byte_level)
+{
+    comes_back("tokenizers/ggml-vocab-gpt-2.gguf", vocab_gguf, "text/wiki.test.raw");
+}
 Test(decoder, story_comes_back_bpe)
 {
     comes_back("models/tinystories-656K/tokenizer.json", vocab_json, "reference/stories260K.f32.empty.n257.txt");

@@ -26,7 +26,10 @@ static infer_sampler *open_sampler(uint32_t vocab, infer_sampler_options o)
     return s;
 }
 
-static uint32_t next(uint32_t *x) { return (*x = *x * 1664525 + 1013904223) >> 8; }
+static uint32_t next(uint32_t *x)
+{
+    return (*x = *x * 1664525 + 1013904223) >> 8;
+}
 
 /* Logits on a coarse grid, so that ties are common. */
 static void random_logits(float *logits, size_t n, uint32_t *x)
@@ -119,10 +122,14 @@ static void expect_distribution(infer_sampler_options o, const float *logits, si
 
 Test(sampler, distribution)
 {
-    static const struct { float temperature, top_p, min_p; uint32_t top_k; } cases[] = {
-        {1.0f, 1.0f, 0.0f, 0},    {0.5f, 1.0f, 0.0f, 0},    {2.0f, 1.0f, 0.0f, 0},    {100.0f, 1.0f, 0.0f, 0},  {1.0f, 1.0f, 0.0f, 1},
-        {1.0f, 1.0f, 0.0f, 7},    {3.0f, 1.0f, 0.0f, 1000}, {1.0f, 0.9f, 0.0f, 0},    {2.0f, 0.5f, 0.0f, 0},    {1.0f, 1e-6f, 0.0f, 0},
-        {2.0f, 1.0f, 0.1f, 0},    {2.0f, 1.0f, 1.0f, 0},    {2.0f, 0.9f, 0.05f, 0},   {1.5f, 0.8f, 0.02f, 12},  {4.0f, 0.95f, 0.05f, 40}, {3.0f, 0.99f, 0.3f, 0},
+    static const struct {
+        float temperature, top_p, min_p;
+        uint32_t top_k;
+    } cases[] = {
+        {1.0f, 1.0f, 0.0f, 0},  {0.5f, 1.0f, 0.0f, 0},   {2.0f, 1.0f, 0.0f, 0},    {100.0f, 1.0f, 0.0f, 0},
+        {1.0f, 1.0f, 0.0f, 1},  {1.0f, 1.0f, 0.0f, 7},   {3.0f, 1.0f, 0.0f, 1000}, {1.0f, 0.9f, 0.0f, 0},
+        {2.0f, 0.5f, 0.0f, 0},  {1.0f, 1e-6f, 0.0f, 0},  {2.0f, 1.0f, 0.1f, 0},    {2.0f, 1.0f, 1.0f, 0},
+        {2.0f, 0.9f, 0.05f, 0}, {1.5f, 0.8f, 0.02f, 12}, {4.0f, 0.95f, 0.05f, 40}, {3.0f, 0.99f, 0.3f, 0},
     };
     uint32_t x = 7;
     float logits[61];
@@ -267,8 +274,8 @@ Test(sampler, the_logits_stay)
     infer_sampler_destroy(s);
 }
 
-/* Fixed for all machines, and computed by a second program from the published generators: only a change of the method, which NEWS would have
- * to name, may change these. */
+/* Fixed for all machines, and computed by a second program from the published generators: only a change of the method, which NEWS would
+ * have to name, may change these. */
 Test(sampler, same_seed_same_tokens)
 {
     static const int32_t expected[12] = {432, 165, 892, 744, 202, 22, 970, 447, 995, 589, 892, 880};
@@ -306,11 +313,11 @@ static void refuse(infer_sampler_options o, const char *message)
     cr_assert_null(s);
 }
 
-#define REFUSE(field, value, message)                                                                                                           \
-    do {                                                                                                                                        \
-        infer_sampler_options o = INFER_SAMPLER_DEFAULTS;                                                                                       \
-        o.field = value;                                                                                                                        \
-        refuse(o, message);                                                                                                                     \
+#define REFUSE(field, value, message)                                                                                                      \
+    do {                                                                                                                                   \
+        infer_sampler_options o = INFER_SAMPLER_DEFAULTS;                                                                                  \
+        o.field = value;                                                                                                                   \
+        refuse(o, message);                                                                                                                \
     } while (0)
 
 Test(sampler, options_out_of_range)

@@ -68,7 +68,7 @@ static void expect(const infer_tokenizer *t, const char *text, size_t bytes, uns
     cr_assert_eq(n, want_count, "\"%.*s\": %zu tokens, expected %zu", (int)bytes, text, n, want_count);
     free(ids);
 }
-#define EXPECT(t, text, flags, ...)                                                                                                             \
+#define EXPECT(t, text, flags, ...)                                                                                                        \
     expect(t, text, sizeof(text) - 1, flags, (const int32_t[]){__VA_ARGS__}, sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
 
 /* The tokens' bytes, one after the other, are the text again. */
@@ -159,9 +159,18 @@ static void vectors(const char *vocabulary)
     close_section(&o);
 }
 
-Test(tokenizer, llama_spm_vectors) { vectors("ggml-vocab-llama-spm.gguf"); }
-Test(tokenizer, phi_3_vectors) { vectors("ggml-vocab-phi-3.gguf"); }
-Test(tokenizer, gpt_2_vectors) { vectors("ggml-vocab-gpt-2.gguf"); }
+Test(tokenizer, llama_spm_vectors)
+{
+    vectors("ggml-vocab-llama-spm.gguf");
+}
+Test(tokenizer, phi_3_vectors)
+{
+    vectors("ggml-vocab-phi-3.gguf");
+}
+Test(tokenizer, gpt_2_vectors)
+{
+    vectors("ggml-vocab-gpt-2.gguf");
+}
 
 Test(tokenizer, stories_come_back)
 {
@@ -192,10 +201,10 @@ Test(tokenizer, malformed_text_falls_back_to_bytes)
     for (int i = 0; i < 512; i++)
         all[256 + i] = (char)(i * 167 + (i >> 3));
     expect_bytes(o.t, all, sizeof all);
-    expect_bytes(o.t, "\xe2\x82", 2);          /* ends too early */
-    expect_bytes(o.t, "a\xed\xa0\x80z", 5);    /* a surrogate */
-    expect_bytes(o.t, "\xf4\x90\x80\x80", 4);  /* beyond Unicode */
-    expect_bytes(o.t, "\xc0\xaf\xff\xfe", 4);  /* overlong, never valid */
+    expect_bytes(o.t, "\xe2\x82", 2);         /* ends too early */
+    expect_bytes(o.t, "a\xed\xa0\x80z", 5);   /* a surrogate */
+    expect_bytes(o.t, "\xf4\x90\x80\x80", 4); /* beyond Unicode */
+    expect_bytes(o.t, "\xc0\xaf\xff\xfe", 4); /* overlong, never valid */
     expect_bytes(o.t, "nul\0nul\0", 8);
     close_section(&o);
 }
@@ -203,8 +212,16 @@ Test(tokenizer, malformed_text_falls_back_to_bytes)
 /* ---- small vocabularies: one rule at a time ---- */
 
 enum { UNK, BOS, SPACE_, A, B, C, AB, BC, ABC };
-static const vocab_token letters[] = {{"<unk>", 0, INFER_TOKEN_UNKNOWN}, {"<s>", 0, INFER_TOKEN_CONTROL}, {" ", -9, 0}, {"a", -9, 0}, {"b", -9, 0},
-                                      {"c", -9, 0}, {"ab", -2, 0}, {"bc", -1, 0}, {"abc", -3, 0}, {NULL, 0, 0}};
+static const vocab_token letters[] = {{"<unk>", 0, INFER_TOKEN_UNKNOWN},
+                                      {"<s>", 0, INFER_TOKEN_CONTROL},
+                                      {" ", -9, 0},
+                                      {"a", -9, 0},
+                                      {"b", -9, 0},
+                                      {"c", -9, 0},
+                                      {"ab", -2, 0},
+                                      {"bc", -1, 0},
+                                      {"abc", -3, 0},
+                                      {NULL, 0, 0}};
 
 static opened open_words(const vocab_words *w)
 {
@@ -219,7 +236,7 @@ Test(tokenizer, best_score_first)
     EXPECT(o.t, "abc", 0, ABC); /* a + bc */
     EXPECT(o.t, "abb", 0, AB, B);
     EXPECT(o.t, "abcab bc", 0, ABC, AB, SPACE_, BC);
-    EXPECT(o.t, "xyz", 0, UNK);          /* a run of unknown characters is one token */
+    EXPECT(o.t, "xyz", 0, UNK); /* a run of unknown characters is one token */
     EXPECT(o.t, "xayz\xff", 0, UNK, A, UNK);
     EXPECT(o.t, "a", INFER_TOKENIZE_BOS, A); /* the vocabulary does not ask for a begin token */
     close_section(&o);
@@ -257,15 +274,25 @@ Test(tokenizer, merges_by_rank)
 
 Test(tokenizer, space_prefix_and_meta_space)
 {
-    static const vocab_token meta[] = {{"<unk>", 0, INFER_TOKEN_UNKNOWN}, {"<s>", 0, INFER_TOKEN_CONTROL}, {"\xe2\x96\x81", -9, 0}, {"a", -9, 0},
-                                       {"\xe2\x96\x81""a", -1, 0}, {"\xe2\x96\x81\xe2\x96\x81", -2, 0}, {NULL, 0, 0}};
+    static const vocab_token meta[] = {{"<unk>", 0, INFER_TOKEN_UNKNOWN},
+                                       {"<s>", 0, INFER_TOKEN_CONTROL},
+                                       {"\xe2\x96\x81", -9, 0},
+                                       {"a", -9, 0},
+                                       {"\xe2\x96\x81"
+                                        "a",
+                                        -1, 0},
+                                       {"\xe2\x96\x81\xe2\x96\x81", -2, 0},
+                                       {NULL, 0, 0}};
     const unsigned flags = INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_META_SPACE | INFER_VOCAB_ADD_BOS;
     opened o = open_words(&(vocab_words){INFER_VOCAB_SPM, flags, 0, 0, 1, meta, NULL, 0});
     size_t n;
     EXPECT(o.t, "a", 0, 4);
     EXPECT(o.t, "a a", INFER_TOKENIZE_BOS, 1, 4, 4);
     EXPECT(o.t, "  a", 0, 5, 4);
-    EXPECT(o.t, "a\xe2\x96\x81""a", 0, 4, 4); /* U+2581 in the text is a space */
+    EXPECT(o.t,
+           "a\xe2\x96\x81"
+           "a",
+           0, 4, 4); /* U+2581 in the text is a space */
     EXPECT(o.t, "", INFER_TOKENIZE_BOS, 1);
     EXPECT(o.t, "<s>a", INFER_TOKENIZE_SPECIAL, 1, 4); /* each piece of text gets its space */
     cr_assert(memcmp(infer_tokenizer_token(o.t, 5, &n), "  ", 2) == 0);
@@ -275,8 +302,14 @@ Test(tokenizer, space_prefix_and_meta_space)
 
 Test(tokenizer, special_tokens)
 {
-    static const vocab_token special[] = {{"<", 0, 0}, {"s", 0, 0}, {">", 0, 0}, {"<s>", 0, INFER_TOKEN_CONTROL}, {"<s>>", 0, INFER_TOKEN_CONTROL},
-                                          {"!!", 0, INFER_TOKEN_USER}, {"!", 0, 0}, {NULL, 0, 0}};
+    static const vocab_token special[] = {{"<", 0, 0},
+                                          {"s", 0, 0},
+                                          {">", 0, 0},
+                                          {"<s>", 0, INFER_TOKEN_CONTROL},
+                                          {"<s>>", 0, INFER_TOKEN_CONTROL},
+                                          {"!!", 0, INFER_TOKEN_USER},
+                                          {"!", 0, 0},
+                                          {NULL, 0, 0}};
     opened o = open_words(&(vocab_words){INFER_VOCAB_SPM, 0, 0, INFER_VOCAB_NO_ID, INFER_VOCAB_NO_ID, special, NULL, 0});
     size_t n;
     EXPECT(o.t, "s<s>s", 0, 1, 0, 1, 2, 1);
@@ -292,11 +325,20 @@ Test(tokenizer, special_tokens)
 Test(tokenizer, byte_level_alphabet)
 {
     /* U+0120 is a space, U+010A a line feed, U+0100 NUL, U+00E9 byte 0xE9, U+0143 byte 0xAD, U+0121 byte 0x7F */
-    static const vocab_token bytes[] = {{"a", 0, 0}, {"\xc4\xa0", 0, 0}, {"\xc4\xa0""a", 0, 0}, {"\xc4\x8a", 0, 0}, {"\xc4\x80", 0, 0},
-                                        {"\xc3\xa9", 0, 0}, {"\xc5\x83", 0, 0}, {"\xc4\xa1", 0, 0}, {NULL, 0, 0}};
+    static const vocab_token bytes[] = {{"a", 0, 0},
+                                        {"\xc4\xa0", 0, 0},
+                                        {"\xc4\xa0"
+                                         "a",
+                                         0, 0},
+                                        {"\xc4\x8a", 0, 0},
+                                        {"\xc4\x80", 0, 0},
+                                        {"\xc3\xa9", 0, 0},
+                                        {"\xc5\x83", 0, 0},
+                                        {"\xc4\xa1", 0, 0},
+                                        {NULL, 0, 0}};
     static const uint32_t merges[][2] = {{1, 0}};
-    opened o = open_words(&(vocab_words){INFER_VOCAB_BPE, INFER_VOCAB_BYTE_LEVEL, INFER_PRETOKENIZER_GPT2, INFER_VOCAB_NO_ID, INFER_VOCAB_NO_ID,
-                                         bytes, merges, 1});
+    opened o = open_words(&(vocab_words){INFER_VOCAB_BPE, INFER_VOCAB_BYTE_LEVEL, INFER_PRETOKENIZER_GPT2, INFER_VOCAB_NO_ID,
+                                         INFER_VOCAB_NO_ID, bytes, merges, 1});
     EXPECT(o.t, "a a\n\0\xe9\xad\x7f", 0, 0, 2, 3, 4, 5, 6, 7);
     close_section(&o);
 }
@@ -472,7 +514,7 @@ Test(tokenizer, as_a_naive_encoder_does_on_random_vocabularies)
         for (uint32_t i = 0; i < count; i++)
             tokens[i] = (vocab_token){texts[i], -(float)(i * 7 % 5), 0};
         o = open_words(&(vocab_words){round & 1 ? INFER_VOCAB_BPE : INFER_VOCAB_SPM, 0, 0, INFER_VOCAB_NO_ID, INFER_VOCAB_NO_ID, tokens,
-                                      (const uint32_t (*)[2])merges, round & 1 ? merge_count : 0});
+                                      (const uint32_t(*)[2])merges, round & 1 ? merge_count : 0});
         for (size_t n = 1; n < 100; n += 1 + n / 9) {
             char text[100];
             for (size_t i = 0; i < n; i++)
@@ -490,7 +532,8 @@ Test(tokenizer, every_allocation_may_fail)
     static const uint32_t merges[][2] = {{A, B}, {B, C}, {AB, C}};
     for (int kind = INFER_VOCAB_SPM; kind <= (int)INFER_VOCAB_BPE; kind++) {
         size_t bytes, n, fail_at = 0;
-        void *section = vocab_from(&(vocab_words){(uint32_t)kind, 0, 0, UNK, BOS, letters, merges, kind == (int)INFER_VOCAB_BPE ? 3 : 0}, &bytes);
+        void *section =
+            vocab_from(&(vocab_words){(uint32_t)kind, 0, 0, UNK, BOS, letters, merges, kind == (int)INFER_VOCAB_BPE ? 3 : 0}, &bytes);
         char text[300];
         infer_status status;
         for (size_t i = 0; i < sizeof text; i++)

@@ -23,7 +23,8 @@ static void *need(void *p)
 
 static parts parts_of(uint32_t tokens)
 {
-    parts v = {.p = {.kind = INFER_VOCAB_SPM, .unk = INFER_VOCAB_NO_ID, .bos = INFER_VOCAB_NO_ID, .eos = INFER_VOCAB_NO_ID, .tokens = tokens}};
+    parts v = {
+        .p = {.kind = INFER_VOCAB_SPM, .unk = INFER_VOCAB_NO_ID, .bos = INFER_VOCAB_NO_ID, .eos = INFER_VOCAB_NO_ID, .tokens = tokens}};
     v.text = need(calloc(tokens + 1, sizeof *v.text));
     v.text_bytes = need(calloc(tokens + 1, sizeof *v.text_bytes));
     v.scores = need(calloc(tokens + 1, sizeof *v.scores));
@@ -40,7 +41,7 @@ static void *build(parts *v, size_t *bytes)
     v->p.text_bytes = v->text_bytes;
     v->p.scores = v->scores;
     v->p.types = v->types;
-    v->p.merge = (const uint32_t (*)[2])v->merges;
+    v->p.merge = (const uint32_t(*)[2])v->merges;
     cr_assert(infer_vocab_build(NULL, &v->p, &section, bytes, &err) == INFER_OK, "%s", err.message);
     free(v->text);
     free(v->text_bytes);

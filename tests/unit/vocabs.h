@@ -6,9 +6,9 @@
 #include "text/text.h"
 
 /* All give a section (free with infer_free(NULL, ...)) and end the test when the file is not what is expected. NULL path: NULL. */
-void *vocab_llama2c(const char *path, size_t *bytes);          /* tokenizer.bin */
-void *vocab_gguf(const char *path, size_t *bytes);             /* SPM or, with merges, byte-level BPE */
-void *vocab_json(const char *path, size_t *bytes);             /* tokenizer.json: BPE with metaspace */
+void *vocab_llama2c(const char *path, size_t *bytes); /* tokenizer.bin */
+void *vocab_gguf(const char *path, size_t *bytes);    /* SPM or, with merges, byte-level BPE */
+void *vocab_json(const char *path, size_t *bytes);    /* tokenizer.json: BPE with metaspace */
 
 typedef struct vocab_token {
     const char *text;
