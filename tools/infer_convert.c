@@ -38,7 +38,7 @@ static void help(void)
     char types[128];
 
     type_names(types, sizeof types);
-    printf("Usage: infer-convert IN -o OUT.infer [--type TYPE] [--type GLOB=TYPE]... [--tokenizer FILE]\n"
+    printf("usage: infer-convert IN -o OUT.infer [--type TYPE] [--type GLOB=TYPE]... [--tokenizer FILE]\n"
            "Reads a model of another format and writes it as .infer.\n\n"
            "  -o, --output FILE     the file to write\n"
            "      --type TYPE       number type of all matrices; default: as stored in IN. Types:%s\n"

@@ -18,7 +18,7 @@ typedef struct arguments {
 
 static void help(void)
 {
-    printf("Usage: infer-inspect FILE [--verify] [--json]\n"
+    printf("usage: infer-inspect FILE [--verify] [--json]\n"
            "Shows header, metadata, tokenizer and tensors of an .infer file.\n\n"
            "      --verify  compare the hash of every tensor with its bytes\n"
            "      --json    one JSON object instead of text\n"

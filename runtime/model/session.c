@@ -9,6 +9,14 @@ struct infer_session {
     size_t logit_rows; /* of the last evaluation */
 };
 
+static bool all_f32(const infer_graph *g)
+{
+    for (size_t i = 0; i < g->node_count; i++)
+        if (g->nodes[i].weight.info && g->nodes[i].weight.info->type != INFER_QTYPE_F32)
+            return false;
+    return true;
+}
+
 infer_status infer_session_create(infer_model *model, const infer_session_options *options, infer_session **out, infer_error *err)
 {
     infer_session_options o = INFER_SESSION_DEFAULTS;
@@ -24,7 +32,7 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
     }
     if (o.context > INFER_MAX_CONTEXT || o.batch > 4096 || o.logit_rows > INFER_MAX_CONTEXT || (unsigned)o.kv_type > INFER_KV_F32)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "session options: found context %u, batch %u, logit_rows %u, kv_type %d; expected at most "
-                          "%u, 4096, %u and 1", o.context, o.batch, o.logit_rows, (int)o.kv_type, INFER_MAX_CONTEXT, INFER_MAX_CONTEXT);
+                          "%u, 4096, %u and 2", o.context, o.batch, o.logit_rows, (int)o.kv_type, INFER_MAX_CONTEXT, INFER_MAX_CONTEXT);
     if (!o.context)
         o.context = model->config.context < 4096 ? model->config.context : 4096;
     if (!o.batch)
@@ -33,7 +41,7 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
     p.max_logits = o.logit_rows ? o.logit_rows : 1;
     p.context = o.context;
     p.threads = infer_pool_threads(model->rt->pool);
-    p.kv_type = o.kv_type == INFER_KV_F32 ? INFER_QTYPE_F32 : INFER_QTYPE_F16;
+    p.kv_type = o.kv_type == INFER_KV_F32 || (o.kv_type == INFER_KV_AUTO && all_f32(&model->graph)) ? INFER_QTYPE_F32 : INFER_QTYPE_F16;
     p.level = model->rt->level;
     p.profile = o.profile != 0;
     if ((s = infer_model_verify(model, err)) != INFER_OK)

@@ -171,7 +171,8 @@ INFER_API infer_status infer_decoder_push(infer_decoder *decoder, int32_t id, co
 
 /* ---- session ---- */
 
-typedef enum infer_kv_type { INFER_KV_F16 = 0, INFER_KV_F32 = 1 } infer_kv_type;
+/* Number type of the KV cache. AUTO: as precise as the weights, f32 for a model whose matrices are all f32, else f16. */
+typedef enum infer_kv_type { INFER_KV_AUTO = 0, INFER_KV_F16 = 1, INFER_KV_F32 = 2 } infer_kv_type;
 
 typedef struct infer_session_options {
     size_t size;
@@ -181,7 +182,7 @@ typedef struct infer_session_options {
     infer_kv_type kv_type;
     int profile;         /* nonzero: time every graph node (about 1 % slower) */
 } infer_session_options;
-#define INFER_SESSION_DEFAULTS {sizeof(infer_session_options), 0, 0, 0, INFER_KV_F16, 0}
+#define INFER_SESSION_DEFAULTS {sizeof(infer_session_options), 0, 0, 0, INFER_KV_AUTO, 0}
 
 typedef struct infer_session infer_session;
 
