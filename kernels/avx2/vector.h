@@ -1,0 +1,81 @@
+/* What the AVX2 kernels share. Only `static` functions: see ref/mathf.h. */
+#ifndef INFER_KERNELS_AVX2_VECTOR_H
+#define INFER_KERNELS_AVX2_VECTOR_H
+
+#include "ref/mathf.h"
+
+#include <immintrin.h>
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* Lanes 0..count-1 set, count 0..8: for maskload and maskstore. */
+ALWAYS_INLINE __m256i lanes_below(uint32_t count)
+{
+    static const int32_t ramp[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return _mm256_loadu_si256((const __m256i *)(ramp + 8 - (count < 8 ? count : 8)));
+}
+
+/* 32 bits, e.g. four int8 activations, in every lane. */
+ALWAYS_INLINE __m256i broadcast_32(const void *p)
+{
+    int32_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return _mm256_set1_epi32(bits);
+}
+
+ALWAYS_INLINE __m256i load_256(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+ALWAYS_INLINE __m256 load_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+
+ALWAYS_INLINE __m256 load_bf16(const void *p)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
+
+/* y[0..16) = (low, high), of which only the first count are written. */
+ALWAYS_INLINE void store_16(float *y, uint32_t count, __m256 low, __m256 high)
+{
+    if (count >= 16) {
+        _mm256_storeu_ps(y, low);
+        _mm256_storeu_ps(y + 8, high);
+    } else {
+        _mm256_maskstore_ps(y, lanes_below(count), low);
+        if (count > 8)
+            _mm256_maskstore_ps(y + 8, lanes_below(count - 8), high);
+    }
+}
+
+/* infer_ref_fold16 of sixteen partial sums, 0-7 in low. */
+ALWAYS_INLINE float fold16(__m256 low, __m256 high)
+{
+    __m256 eight = _mm256_add_ps(low, high);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* infer_ref_expf, operation for operation. */
+ALWAYS_INLINE __m256 exp_8(__m256 x)
+{
+    const __m256 round = _mm256_set1_ps(INFER_REF_EXP_ROUND);
+    __m256 shifted, n, r, q, y;
+    __m256i i, half;
+
+    x = _mm256_max_ps(_mm256_set1_ps(INFER_REF_EXP_MIN), x); /* a NaN in the second operand stays */
+    x = _mm256_min_ps(_mm256_set1_ps(INFER_REF_EXP_MAX), x);
+    shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(INFER_REF_EXP_LOG2E), round);
+    n = _mm256_sub_ps(shifted, round);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(INFER_REF_EXP_LN2_HI), x);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(INFER_REF_EXP_LN2_LO), r);
+    q = _mm256_fmadd_ps(_mm256_set1_ps(INFER_REF_EXP_Q4), r, _mm256_set1_ps(INFER_REF_EXP_Q3));
+    q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(INFER_REF_EXP_Q2));
+    q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(INFER_REF_EXP_Q1));
+    q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(INFER_REF_EXP_Q0));
+    y = _mm256_add_ps(_mm256_fmadd_ps(_mm256_mul_ps(r, r), q, r), _mm256_set1_ps(1.0f));
+    i = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_castps_si256(round));
+    half = _mm256_srai_epi32(i, 1);
+    y = _mm256_mul_ps(y, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23)));
+    half = _mm256_sub_epi32(i, half);
+    return _mm256_mul_ps(y, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23)));
+}
+
+#endif
