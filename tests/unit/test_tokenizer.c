@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* A vocabulary that is ready for use. */
 typedef struct opened {
@@ -560,10 +561,10 @@ Test(tokenizer, every_allocation_may_fail)
 /* A megabyte that cannot be cut and merges everywhere: below a second, and memory in proportion. */
 static void hostile(const infer_tokenizer *t, check_allocator *a, const char *text, size_t n)
 {
-    uint64_t start = infer_now_ns();
+    clock_t start = clock(); /* processor time: other work on the machine does not count */
     size_t count = 0;
     infer_status status = infer_tokenizer_encode(t, text, n, 0, NULL, 0, &count, NULL);
-    double seconds = (double)(infer_now_ns() - start) * 1e-9;
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     cr_assert_eq(status, INFER_ERROR_ARGUMENT);
     cr_assert_geq(count, 1);
     cr_assert_leq(a->peak_bytes, 160 * n);
