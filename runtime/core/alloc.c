@@ -5,18 +5,40 @@
 
 #define ALIGNMENT 64 /* a cache line, and the widest vector */
 
+/* The C library's blocks, aligned by hand: its aligned_alloc has no form that gets zeroed pages from the system without touching them, and a KV cache
+ * is mostly never touched. The pointer to free stands before the block. */
+static void *default_alloc(size_t bytes, bool zero)
+{
+    size_t total = bytes + sizeof(void *) + ALIGNMENT - 1;
+    char *base = zero ? calloc(1, total) : malloc(total), *block;
+    if (!base)
+        return NULL;
+    block = base + sizeof(void *);
+    block += -(uintptr_t)block & (ALIGNMENT - 1);
+    memcpy(block - sizeof(void *), &base, sizeof base);
+    return block;
+}
+
+static void default_free(void *p)
+{
+    void *base;
+    memcpy(&base, (char *)p - sizeof(void *), sizeof base);
+    free(base);
+}
+
 void *infer_alloc(const infer_allocator *a, size_t bytes)
 {
-    if (bytes == 0 || bytes > SIZE_MAX - ALIGNMENT)
+    if (bytes == 0 || bytes > SIZE_MAX / 2)
         return NULL;
-    if (a && a->alloc)
-        return a->alloc(a->user, bytes);
-    return aligned_alloc(ALIGNMENT, infer_round_up(bytes, ALIGNMENT));
+    return a && a->alloc ? a->alloc(a->user, bytes) : default_alloc(bytes, false);
 }
 
 void *infer_alloc_zero(const infer_allocator *a, size_t bytes)
 {
-    void *p = infer_alloc(a, bytes);
+    void *p;
+    if (!a || !a->alloc)
+        return bytes == 0 || bytes > SIZE_MAX / 2 ? NULL : default_alloc(bytes, true);
+    p = infer_alloc(a, bytes);
     if (p)
         memset(p, 0, bytes);
     return p;
@@ -58,5 +80,5 @@ void infer_free(const infer_allocator *a, void *p)
     if (a && a->free)
         a->free(a->user, p);
     else
-        free(p);
+        default_free(p);
 }

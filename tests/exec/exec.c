@@ -38,7 +38,7 @@ static float next_float(net *n)
 static infer_weight weight(net *n, infer_qtype type, uint32_t rows, uint32_t cols)
 {
     infer_tensor_info *t = &n->info[n->count];
-    float *values = malloc((size_t)rows * cols * sizeof *values);
+    float *values = infer_alloc(NULL, (size_t)rows * cols * sizeof *values);
     bool matrix = rows > 1;
     *t = (infer_tensor_info){.name = "", .type = matrix ? type : INFER_QTYPE_F32, .rows = rows, .cols = cols,
                              .layout = matrix ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS};
@@ -52,7 +52,7 @@ static infer_weight weight(net *n, infer_qtype type, uint32_t rows, uint32_t col
                 abort();
         t->bytes = panel * ((rows + 15) / 16);
         n->data[n->count] = packed;
-        free(values);
+        infer_free(NULL, values);
     } else {
         t->bytes = cols * sizeof(float);
         n->data[n->count] = values;
@@ -93,7 +93,7 @@ static void build(net *n, infer_qtype type)
 static void destroy(net *n)
 {
     for (size_t i = 0; i < n->count; i++)
-        free(n->data[i]);
+        infer_free(NULL, n->data[i]);
     infer_graph_free(&n->graph);
 }
 
