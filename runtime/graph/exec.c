@@ -105,6 +105,7 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
 {
     job j = {plan, infer_pool_spin_ns(pool)};
     uint64_t start = plan->profile ? infer_now_ns() : 0;
+    bool shared = false; /* some step has work for more than one thread */
     for (size_t i = 0; i < plan->graph.node_count; i++) {
         const infer_node *n = &plan->graph.nodes[i];
         infer_ops[n->op].bind(plan, n, batch, &plan->args[i]);
@@ -112,6 +113,7 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
     for (uint32_t s = 0; s < plan->step_count; s++) {
         infer_step_state *st = &plan->states[s];
         cut(plan, &plan->steps[s], st, infer_batch_rows(batch, plan->steps[s].rows));
+        shared |= st->tasks > 1;
         atomic_store_explicit(&st->next, 0, memory_order_relaxed);
         atomic_store_explicit(&st->left, st->tasks, memory_order_relaxed);
         atomic_store_explicit(&st->pending, plan->steps[s].dependencies, memory_order_relaxed);
@@ -119,7 +121,10 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
         if (plan->profile)
             plan->step_times[s].ready_ns = start;
     }
-    infer_pool_run(pool, work, &j);
+    if (shared)
+        infer_pool_run(pool, work, &j);
+    else
+        work(&j, 0); /* waking the others would cost more than they could do */
     if (plan->profile) {
         plan->eval_ns += infer_now_ns() - start;
         plan->evals++;
