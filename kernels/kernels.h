@@ -13,7 +13,10 @@
  *  - exp: infer_ref_expf (ref/mathf.h); every level repeats its operations one for one.
  * Compiled with -ffp-contract=off; round to nearest even; denormals kept.
  *
+ * A NaN is a NaN at every level; its sign and payload are not defined.
+ *
  * Padding: weights are padded to whole panels and groups with scale 0 (float types: 0.0); activation buffers to whole groups with code 0.
+ * Kernels give the same bits whatever the padding holds: padded rows are not written, padded inputs of float types take no part.
  * A kernel reads no byte outside the stored sizes and writes no element outside its region.
  */
 #ifndef INFER_KERNELS_KERNELS_H

@@ -106,6 +106,7 @@ ALWAYS_INLINE void multiply(const unpacked *w, uint32_t groups, const infer_q8_r
     const int16_t *offset8 = xq->offset8 + 2 * first;
 
     for (uint32_t g = 0; g < groups; g++) {
+        KEEP_IN_MEMORY();
         __m256i sums[TOKENS][2];
         __m256 scales0 = _mm256_load_ps(w->scales[g]), scales1 = _mm256_load_ps(w->scales[g] + 8);
         for (uint32_t t = 0; t < tokens; t++)

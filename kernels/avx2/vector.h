@@ -8,6 +8,10 @@
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
+/* Compilers move sums that are loaded and stored in every round of a loop into registers around it, even where that spills everything else. This
+ * says that memory may have changed. */
+#define KEEP_IN_MEMORY() __asm__ volatile("" ::: "memory")
+
 /* Lanes 0..count-1 set, count 0..8: for maskload and maskstore. */
 ALWAYS_INLINE __m256i lanes_below(uint32_t count)
 {

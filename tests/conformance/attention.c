@@ -11,6 +11,9 @@ static size_t element_bytes(const test *t) { return t->kernel->type == INFER_QTY
 
 static void store_case(test *t, uint32_t m, uint32_t kv_heads, uint32_t head_dim, uint32_t positions, uint32_t pos0, fill f)
 {
+    if (skip_case(t))
+        return;
+
     uint32_t n = kv_heads * head_dim, stride = n + random_below(t, 3), head0, head1;
     size_t bytes = (size_t)positions * n * element_bytes(t), x_count = (size_t)(m - 1) * stride + n;
     float *x = buffer(SLOT_X, x_count * sizeof *x, sizeof *x);
@@ -72,6 +75,9 @@ static void *cache_buffer(test *t, slot s, size_t count, float size)
 
 static void attention_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t pos0, fill f)
 {
+    if (skip_case(t))
+        return;
+
     uint32_t n = heads * head_dim, share = heads / kv_heads, positions = (pos0 + m + 15) / 16 * 16;
     infer_attention_args a = {.m = m, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .positions = positions, .pos0 = pos0,
                               .q_stride = n + random_below(t, 3), .y_stride = n + random_below(t, 3), .scale = 1.0f / sqrtf((float)head_dim)};

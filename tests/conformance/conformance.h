@@ -18,7 +18,8 @@
 /* The test that is running. */
 typedef struct test {
     uint64_t rng;
-    uint64_t cases;         /* kernel calls that were checked */
+    uint64_t cases;         /* that ran */
+    uint64_t offered;       /* that were there, before --every */
     const infer_kernel *kernel;
     infer_kernel_fn *ref;   /* reference of the same operation and type */
     char current[256];      /* the case in progress, for messages */
@@ -27,9 +28,14 @@ typedef struct test {
 
 typedef void test_fn(test *t);
 
+/* Of the cases of a kernel, only each every-th runs: 1 but for slow emulators. */
+extern uint32_t every;
+
 /* Runs fn, catching failures and crashes; prints one TAP line. */
 void run_test(uint32_t number, const char *name, test_fn *fn, uint64_t seed, const infer_kernel *kernel, infer_kernel_fn *ref, bool *failed);
 
+/* True when --every leaves out the case that would follow. */
+bool skip_case(test *t);
 /* Describes the case that follows, and counts it. */
 void begin_case(test *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Ends the test as failed. */

@@ -145,9 +145,9 @@ void formula_quantize(test *t)
         t->kernel->fn(&a, (infer_region){0, 1, 0, k});
         for (uint32_t g = 0; g < k_padded / 32; g++) {
             double amax = 0;
-            int sums[2] = {0, 0};
+            int first = 0, second = 0; /* k mod 4 in {0, 1}; {2, 3} */
             for (uint32_t i = 32 * g; i < 32 * g + 32 && i < k; i++)
-                amax = fmax(amax, fabs((double)x[i]));
+                amax = fabs((double)x[i]) > amax ? fabs((double)x[i]) : amax;
             check_near(t, scales[g], amax < 0x1p-100 ? 0 : amax / 127, amax * EPS, "scale");
             for (uint32_t i = 32 * g; i < 32 * g + 32; i++) {
                 double value = i < k ? x[i] : 0; /* half a code, and the roundings of 127 / amax and of the product */
@@ -156,9 +156,12 @@ void formula_quantize(test *t)
                 else
                     CHECK(t, codes[i] == 0);
                 CHECK(t, codes[i] >= -127);
-                sums[i % 4 / 2] += codes[i];
             }
-            CHECK(t, offset8[2 * g] == -8 * sums[0] && offset8[2 * g + 1] == -8 * sums[1]);
+            for (uint32_t i = 32 * g; i < 32 * g + 32; i += 4) {
+                first += codes[i] + codes[i + 1];
+                second += codes[i + 2] + codes[i + 3];
+            }
+            CHECK(t, offset8[2 * g] == -8 * first && offset8[2 * g + 1] == -8 * second);
         }
     }
 }

@@ -44,10 +44,11 @@ typedef struct options {
     infer_cpu_level level;
 } options;
 
-static const char usage[] = "usage: conformance [--seed N] [--level NAME] [--filter TEXT]\n"
+static const char usage[] = "usage: conformance [--seed N] [--level NAME] [--filter TEXT] [--every N]\n"
                             "  --seed N       repeat a run (default: the time)\n"
                             "  --level NAME   only kernels of this CPU level\n"
-                            "  --filter TEXT  only tests whose name contains TEXT\n";
+                            "  --filter TEXT  only tests whose name contains TEXT\n"
+                            "  --every N      only every N-th case of a kernel: emulators are slow\n";
 
 static bool parse_options(int argc, char **argv, options *o)
 {
@@ -67,6 +68,10 @@ static bool parse_options(int argc, char **argv, options *o)
                 return false;
         } else if (strcmp(argv[i], "--filter") == 0) {
             o->filter = value;
+        } else if (strcmp(argv[i], "--every") == 0) {
+            every = (uint32_t)strtoul(value, &end, 10);
+            if (every == 0 || *end)
+                return false;
         } else {
             return false;
         }

@@ -89,6 +89,9 @@ static void check_matmul(test *t, const infer_matmul_args *args, float *y, size_
 
 static void matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k, fill weight_fill, fill x_fill)
 {
+    if (skip_case(t))
+        return;
+
     infer_qtype type = t->kernel->type;
     bool is_float = infer_qtype_find(type)->group == 4;
     size_t panels = (n + 15) / 16, bytes = panels * (size_t)infer_panel_bytes(type, k);
@@ -157,6 +160,9 @@ void test_matmul(test *t)
 
 static void embed_case(test *t, uint32_t m, uint32_t n, uint32_t k, fill f)
 {
+    if (skip_case(t))
+        return;
+
     infer_qtype type = t->kernel->type;
     uint32_t blocks = (k + 31) / 32;
     size_t bytes = (n + 15) / 16 * (size_t)infer_panel_bytes(type, k), y_count;

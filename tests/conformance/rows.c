@@ -59,6 +59,9 @@ static void check_quantized(test *t, const infer_q8_rows *got, const infer_q8_ro
 
 static void quantize_case(test *t, uint32_t m, uint32_t k, fill f)
 {
+    if (skip_case(t))
+        return;
+
     uint32_t k_padded = (k + 31) / 32 * 32;
     infer_quantize_args a = {.m = m, .k = k, .x_stride = k + random_below(t, 3)};
     size_t x_count = (size_t)(m - 1) * a.x_stride + k;
@@ -117,6 +120,9 @@ void test_quantize(test *t)
 
 static void rmsnorm_case(test *t, uint32_t m, uint32_t n, fill f, bool in_place)
 {
+    if (skip_case(t))
+        return;
+
     uint32_t stride = n + random_below(t, 3);
     size_t count = (size_t)m * stride;
     float *x = float_buffer(SLOT_X, count), *weight = float_buffer(SLOT_AUX, n), *want = float_buffer(SLOT_WANT, count), *y;
@@ -151,6 +157,9 @@ void test_rmsnorm(test *t)
 
 static void rope_case(test *t, uint32_t m, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, infer_rope_pairs pairs, fill f)
 {
+    if (skip_case(t))
+        return;
+
     uint32_t n = heads * head_dim, stride = n + random_below(t, 3), pos0 = random_below(t, 9), half = rope_dim / 2;
     size_t count = (size_t)m * stride, table = (size_t)(pos0 + m) * half;
     float *x = float_buffer(SLOT_X, count), *want = float_buffer(SLOT_WANT, count), *y = float_buffer(SLOT_Y, count);
@@ -212,6 +221,9 @@ static void binary_call(test *t, infer_kernel_fn *fn, const float *a, const floa
 /* alias 0: y apart; 1: y is the first input; 2: the second. */
 static void binary_case(test *t, uint32_t m, uint32_t n, fill f, int alias)
 {
+    if (skip_case(t))
+        return;
+
     uint32_t stride = n + random_below(t, 3);
     size_t count = (size_t)m * stride;
     float *a = float_buffer(SLOT_X, count), *b = float_buffer(SLOT_X2, count), *want = float_buffer(SLOT_WANT, count);
