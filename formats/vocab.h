@@ -7,7 +7,8 @@
 /*
  * Little-endian uint32 unless said otherwise (formats/SPEC.md, "Tokenizer"):
  *   kind, flags, pre-tokenizer, unknown id, begin id, end id (INFER_VOCAB_NO_ID: none), token count, merge count, bytes of token text;
- *   float32 scores[tokens]; uint8 types[tokens], zero-padded to a multiple of 4; uint32 ends[tokens] (where each text ends in the text bytes);
+ *   float32 scores[tokens]; uint8 types[tokens], zero-padded to a multiple of 4; uint32 ends[tokens] (where each text ends in the text
+ *   bytes);
  *   uint32 merges[merges][2] (token ids left, right; the rank is the position); the texts, one after the other.
  */
 #define INFER_VOCAB_SPM 1u /* SentencePiece style: the pair whose merged token has the best score is merged first */
