@@ -1,0 +1,296 @@
+#!/usr/bin/env python3
+"""A second reader of .infer files, written from formats/SPEC.md alone: standard library only, nothing of libinfer.
+
+    read_infer.py FILE            checks everything in the file and lists its tensors
+"""
+import json
+import struct
+import sys
+
+MAGIC = b"\x89INFER\r\n"
+NONE = 0xFFFFFFFF
+
+
+class Malformed(Exception):
+    pass
+
+
+def need(condition, what):
+    if not condition:
+        raise Malformed(what)
+
+
+# ---- XXH3, 64 bits, seed 0 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md) ----
+
+M64 = (1 << 64) - 1
+P32_1, P32_2, P32_3 = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D
+P64_1, P64_2, P64_3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
+P64_4, P64_5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
+PMX_1, PMX_2 = 0x165667919E3779F9, 0x9FB21C651E98DF25
+SECRET = bytes.fromhex(
+    "b8fe6c3923a44bbe7c01812cf721ad1cded46de9839097db7240a4a4b7b3671fcb79e64eccc0e578825ad07dccff7221b8084674f743248ee03590e6813a264c"
+    "3c2852bb91c300cb88d0658b1b532ea371644897a20df94e3819ef46a9deacd8a8fa763fe39c343ff9dcbbc7c70b4f1d8a51e04bcdb45931c89f7ec9d9787364ea"
+    "c5ac8334d3ebc3c581a0fffa1363eb170ddd51b7f0da49d316552629d4689e2b16be587d47a1fc8ff8b8d17ad031ce45cb3a8f95160428afd7fbcabb4b407e")
+
+
+def u32(b, i=0):
+    return struct.unpack_from("<I", b, i)[0]
+
+
+def u64(b, i=0):
+    return struct.unpack_from("<Q", b, i)[0]
+
+
+def mul_fold(a, b):
+    product = a * b
+    return (product & M64) ^ (product >> 64)
+
+
+def avalanche(h):
+    h ^= h >> 37
+    h = h * PMX_1 & M64
+    return h ^ h >> 32
+
+
+def avalanche_64(h):
+    h ^= h >> 33
+    h = h * P64_2 & M64
+    h ^= h >> 29
+    h = h * P64_3 & M64
+    return h ^ h >> 32
+
+
+def rotl64(x, n):
+    return (x << n | x >> (64 - n)) & M64
+
+
+def mix16(data, i, secret):
+    return mul_fold(u64(data, i) ^ u64(SECRET, secret), u64(data, i + 8) ^ u64(SECRET, secret + 8))
+
+
+def xxh3_short(data):
+    n = len(data)
+    if n == 0:
+        return avalanche_64(u64(SECRET, 56) ^ u64(SECRET, 64))
+    if n <= 3:
+        combined = data[n - 1] | n << 8 | data[0] << 16 | data[n >> 1] << 24
+        return avalanche_64(combined ^ u32(SECRET, 0) ^ u32(SECRET, 4))
+    if n <= 8:
+        x = (u32(data, n - 4) | u32(data) << 32) ^ (u64(SECRET, 8) ^ u64(SECRET, 16))
+        x ^= rotl64(x, 49) ^ rotl64(x, 24)
+        x = x * PMX_2 & M64
+        x ^= (x >> 35) + n
+        x = x * PMX_2 & M64
+        return x ^ x >> 28
+    low = u64(data) ^ (u64(SECRET, 24) ^ u64(SECRET, 32))
+    high = u64(data, n - 8) ^ (u64(SECRET, 40) ^ u64(SECRET, 48))
+    swapped = int.from_bytes(low.to_bytes(8, "little"), "big")
+    return avalanche((n + swapped + high + mul_fold(low, high)) & M64)
+
+
+def xxh3_medium(data):
+    n = len(data)
+    acc = n * P64_1 & M64
+    if n <= 128:
+        for i in reversed(range((n - 1) // 32 + 1)):
+            acc += mix16(data, 16 * i, 32 * i) + mix16(data, n - 16 * (i + 1), 32 * i + 16)
+        return avalanche(acc & M64)
+    for i in range(8):
+        acc += mix16(data, 16 * i, 16 * i)
+    acc = avalanche(acc & M64)
+    for i in range(8, n // 16):
+        acc += mix16(data, 16 * i, 16 * (i - 8) + 3)
+    acc += mix16(data, n - 16, 136 - 17)
+    return avalanche(acc & M64)
+
+
+def xxh3_long(data):
+    acc = [P32_3, P64_1, P64_2, P64_3, P64_4, P32_2, P64_5, P32_1]
+    keys = [struct.unpack_from("<8Q", SECRET, 8 * i) for i in range(16)]
+    scramble_keys = struct.unpack_from("<8Q", SECRET, len(SECRET) - 64)
+
+    def accumulate(stripe, key):
+        for lane in range(8):
+            value = stripe[lane] ^ key[lane]
+            acc[lane ^ 1] = (acc[lane ^ 1] + stripe[lane]) & M64
+            acc[lane] = (acc[lane] + (value & 0xFFFFFFFF) * (value >> 32)) & M64
+
+    stripes = (len(data) - 1) // 64
+    for i in range(stripes):
+        accumulate(struct.unpack_from("<8Q", data, 64 * i), keys[i % 16])
+        if i % 16 == 15:
+            for lane in range(8):
+                acc[lane] = ((acc[lane] ^ acc[lane] >> 47) ^ scramble_keys[lane]) * P32_1 & M64
+    accumulate(struct.unpack_from("<8Q", data, len(data) - 64), struct.unpack_from("<8Q", SECRET, len(SECRET) - 64 - 7))
+    merge = struct.unpack_from("<8Q", SECRET, 11)
+    result = len(data) * P64_1 & M64
+    for i in range(4):
+        result += mul_fold(acc[2 * i] ^ merge[2 * i], acc[2 * i + 1] ^ merge[2 * i + 1])
+    return avalanche(result & M64)
+
+
+def xxh3(data):
+    if len(data) <= 16:
+        return xxh3_short(data)
+    if len(data) <= 240:
+        return xxh3_medium(data)
+    return xxh3_long(data)
+
+
+# ---- the file ----
+
+TYPES = {0: ("f32", 4, 256, 4), 1: ("f16", 4, 128, 2), 2: ("bf16", 4, 128, 2), 3: ("q8g32", 32, 544, 0), 4: ("q4g32", 32, 288, 0)}
+LAYOUTS = {0: "rows", 1: "tile16x4"}
+
+
+def align(x):
+    return (x + 63) // 64 * 64
+
+
+class Tensor:
+    def __init__(self, file, name, type_, layout, rows, cols, offset, size, hash_):
+        self.file, self.name, self.rows, self.cols, self.offset, self.bytes, self.hash = file, name, rows, cols, offset, size, hash_
+        self.type, self.group, self.group_bytes, self.number_bytes = TYPES[type_]
+        self.layout = LAYOUTS[layout]
+
+    def data(self):
+        return self.file.raw[self.offset:self.offset + self.bytes]
+
+    def number(self, raw, i):
+        """Number i of an array of floats."""
+        if self.type == "f32":
+            return struct.unpack_from("<f", raw, 4 * i)[0]
+        if self.type == "f16":
+            return struct.unpack_from("<e", raw, 2 * i)[0]
+        return struct.unpack("<f", b"\0\0" + raw[2 * i:2 * i + 2])[0]
+
+    def at(self, row, col):
+        """(value, scale, code) of one weight; scale and code are None for floats."""
+        raw = self.data()
+        if self.layout == "rows":
+            return self.number(raw, row * self.cols + col), None, None
+        groups = -(-self.cols // self.group)
+        start = (row // 16 * groups + col // self.group) * self.group_bytes
+        raw = raw[start:start + self.group_bytes]
+        r, i = row % 16, col % self.group
+        if self.group == 4:
+            return self.number(raw, 4 * r + i), None, None
+        scale = struct.unpack_from("<e", raw, 2 * r)[0]
+        if self.type == "q8g32":
+            code = struct.unpack_from("<b", raw, 32 + 64 * (i // 4) + 4 * r + i % 4)[0]
+        else:
+            byte = raw[32 + 64 * (i // 8) + 4 * r + i % 4]
+            code = (byte >> 4 if i % 8 >= 4 else byte & 15) - 8
+        return scale * code, scale, code
+
+
+class Vocabulary:
+    def __init__(self, raw):
+        need(len(raw) >= 36, "tokenizer: too short")
+        self.kind, self.flags, self.pretokenizer, self.unk, self.bos, self.eos, n, m, text_bytes = struct.unpack_from("<9I", raw)
+        need(self.kind in (1, 2), "tokenizer: kind")
+        need(self.flags < 32, "tokenizer: flags")
+        need(1 <= n <= 4194304 and m <= 8388608, "tokenizer: counts")
+        padded = (n + 3) // 4 * 4
+        need(len(raw) == 36 + 4 * n + padded + 4 * n + 8 * m + text_bytes, "tokenizer: length")
+        for token in (self.unk, self.bos, self.eos):
+            need(token < n or token == NONE, "tokenizer: id")
+        at = 36
+        self.scores = struct.unpack_from(f"<{n}f", raw, at)
+        at += 4 * n
+        self.types = raw[at:at + n]
+        need(not any(raw[at + n:at + padded]), "tokenizer: padding")
+        at += padded
+        ends = struct.unpack_from(f"<{n}I", raw, at)
+        at += 4 * n
+        flat = struct.unpack_from(f"<{2 * m}I", raw, at)
+        self.merges = list(zip(flat[::2], flat[1::2]))
+        at += 8 * m
+        starts = (0,) + ends[:-1]
+        need(all(a <= b for a, b in zip(starts, ends)) and ends[-1] == text_bytes, "tokenizer: text ends")
+        self.texts = [raw[at + a:at + b] for a, b in zip(starts, ends)]
+        need(all(s - s == 0 for s in self.scores), "tokenizer: scores")
+        for kind, text in zip(self.types, self.texts):
+            need(1 <= kind <= 6, "tokenizer: type")
+            need(kind != 6 or (len(text) == 6 and text[:3] == b"<0x" and text[5:] == b">" and all(c in b"0123456789ABCDEF" for c in text[3:5])),
+                 "tokenizer: byte token")
+        for pair in self.merges:
+            need(all(i < n and self.texts[i] for i in pair), "tokenizer: merge")
+
+
+class File:
+    def __init__(self, raw):
+        self.raw = raw
+        need(raw[:8] == MAGIC, "magic")
+        need(len(raw) >= 128, "header: too short")
+        need(u32(raw, 8) == 1, "version")
+        need(u64(raw, 120) == xxh3(raw[:120]), "header: hash")
+        need(u32(raw, 12) == 128 and u32(raw, 84) == 0 and u64(raw, 112) == 0, "header: constants")
+        need(u64(raw, 16) == len(raw), "header: bytes of the file")
+        (meta_at, meta_bytes, vocab_at, vocab_bytes, dir_at, dir_bytes, data_at) = struct.unpack_from("<7Q", raw, 24)
+        count = u32(raw, 80)
+        meta_hash, vocab_hash, dir_hash = struct.unpack_from("<3Q", raw, 88)
+        need(2 <= meta_bytes <= 1048576 and vocab_bytes <= 268435456 and count <= 65536, "header: sizes")
+        need(count * 50 <= dir_bytes <= count * 304, "header: directory bytes")
+        need(meta_at == 128, "metadata: offset")
+        need(vocab_at == align(meta_at + meta_bytes), "tokenizer: offset")
+        need(dir_at == align(vocab_at + vocab_bytes), "directory: offset")
+        need(data_at == align(dir_at + dir_bytes) and data_at <= len(raw), "tensors: offset")
+        meta, vocab, directory = (raw[a:a + n] for a, n in ((meta_at, meta_bytes), (vocab_at, vocab_bytes), (dir_at, dir_bytes)))
+        need((xxh3(meta), xxh3(vocab), xxh3(directory)) == (meta_hash, vocab_hash, dir_hash), "hash of a part")
+        for a, b in ((meta_at + meta_bytes, vocab_at), (vocab_at + vocab_bytes, dir_at), (dir_at + dir_bytes, data_at)):
+            need(not any(raw[a:b]), "padding")
+        try:
+            self.metadata = json.loads(meta.decode("utf-8"))
+        except ValueError as e:
+            raise Malformed(f"metadata: {e}") from e
+        need(isinstance(self.metadata, dict) and b"\0" not in meta, "metadata: no object")
+        self.vocabulary = Vocabulary(vocab) if vocab else None
+        self.tensors = self.read_directory(directory, count, data_at)
+
+    def read_directory(self, directory, count, at):
+        names, name_at, tensors = directory[48 * count:], 0, {}
+        for i in range(count):
+            offset, size, rows, cols, hash_, name_offset, name_bytes, type_, layout = struct.unpack_from("<5QIHBB", directory, 48 * i)
+            need(name_offset == name_at and 1 <= name_bytes <= 255 and name_at + name_bytes < len(names), "directory: name")
+            name = names[name_at:name_at + name_bytes]
+            need(names[name_at + name_bytes] == 0 and all(0x21 <= c <= 0x7E for c in name), "directory: name")
+            name = name.decode("ascii")
+            name_at += name_bytes + 1
+            need(name not in tensors, "directory: two of one name")
+            need(type_ in TYPES and layout in LAYOUTS, "directory: type or layout")
+            need(1 <= rows <= 1 << 30 and 1 <= cols <= 1 << 30, "directory: shape")
+            _, group, group_bytes, number_bytes = TYPES[type_]
+            need(layout == 1 or number_bytes, "directory: type and layout")
+            expected = rows * cols * number_bytes if layout == 0 else -(-rows // 16) * -(-cols // group) * group_bytes
+            need(size == expected, "directory: bytes")
+            need(offset == at and align(offset + size) <= len(self.raw), "directory: offset")
+            at = align(offset + size)
+            tensors[name] = Tensor(self, name, type_, layout, rows, cols, offset, size, hash_)
+        need(name_at == len(names), "directory: bytes of names")
+        need(at == len(self.raw), "bytes after the last tensor")
+        return tensors
+
+    def verify(self):
+        for t in self.tensors.values():
+            end = t.offset + t.bytes
+            need(not any(self.raw[end:align(end)]), f"{t.name}: padding")
+            need(xxh3(t.data()) == t.hash, f"{t.name}: hash")
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    with open(sys.argv[1], "rb") as f:
+        raw = f.read()
+    try:
+        file = File(raw)
+        file.verify()
+    except Malformed as e:
+        sys.exit(f"{sys.argv[1]}: {e}")
+    for t in file.tensors.values():
+        print(f"{t.name} {t.type} {t.layout} [{t.rows}][{t.cols}] {t.hash:016x}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+/* From a source to a .infer file: types, rules, the same bits from every source. */
+#include "check.h"
+#include "samples.h"
+
+#include "convert/convert.h"
+#include "pack/pack.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+
+static infer_source open_source(const char *path, const char *tokenizer)
+{
+    infer_error err = {0};
+    infer_source s;
+    cr_assert_eq(infer_source_open(NULL, path, tokenizer, &s, &err), INFER_OK, "%s", err.message);
+    return s;
+}
+
+static infer_source sample_source(uint32_t type)
+{
+    sample_gguf_parts p;
+    sample_gguf_model(&p, type);
+    sample file = sample_gguf(&p);
+    const char *path = sample_write("source.gguf", file.data, file.size);
+    sample_free(&file);
+    return open_source(path, NULL);
+}
+
+static infer_file *convert(const infer_source *s, const char *name, infer_qtype type)
+{
+    const infer_convert_options options = {.type = type, .overwrite = true};
+    const char *path = sample_path(name);
+    infer_error err = {0};
+    infer_file *f;
+    cr_assert_eq(infer_convert(NULL, s, path, &options, NULL, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_file_open(NULL, path, &f, &err), INFER_OK, "%s", err.message);
+    for (size_t i = 0; i < infer_file_tensor_count(f); i++)
+        cr_assert_eq(infer_file_verify(f, infer_file_tensor(f, i), &err), INFER_OK, "%s", err.message);
+    return f;
+}
+
+static void expect_same_tensors(const infer_file *a, const infer_file *b)
+{
+    cr_assert_eq(infer_file_tensor_count(a), infer_file_tensor_count(b));
+    for (size_t i = 0; i < infer_file_tensor_count(a); i++) {
+        const infer_tensor_info *x = infer_file_tensor(a, i), *y = infer_file_tensor(b, i);
+        cr_assert_str_eq(x->name, y->name);
+        cr_assert(x->type == y->type && x->layout == y->layout && x->rows == y->rows && x->cols == y->cols && x->bytes == y->bytes, "%s",
+                  x->name);
+        cr_assert_eq(memcmp(infer_file_data(a, x), infer_file_data(b, y), x->bytes), 0, "%s", x->name);
+    }
+}
+
+/* Every type of the table: each matrix has it, each vector is f32, and the numbers are near those of the source. */
+Test(convert, every_type)
+{
+    infer_source s = sample_source(0);
+    for (uint32_t id = 0; id < INFER_QTYPE_NONE; id++) {
+        const infer_qtype_info *type = infer_qtype_find(id);
+        infer_error err = {0};
+        if (!type)
+            continue;
+        infer_file *f = convert(&s, "out.infer", type->type);
+        for (size_t i = 0; i < s.tensor_count; i++) {
+            const infer_source_tensor *t = &s.tensors[i];
+            const infer_tensor_info *info = infer_file_find(f, t->name);
+            float expected[16 * 16], found[16 * 16];
+            double bound = id == INFER_QTYPE_Q4G32 ? 1.0 / 8 : id == INFER_QTYPE_F32 ? 0 : 1.0 / 127;
+            cr_assert(info && info->type == (t->matrix ? type->type : INFER_QTYPE_F32));
+            cr_assert_eq(s.importer->read_f32(&s, i, 0, t->rows, expected, &err), INFER_OK);
+            if (t->matrix)
+                infer_unpack_panel(info->type, infer_file_data(f, info), (uint32_t)t->rows, t->cols, found);
+            else
+                memcpy(found, infer_file_data(f, info), info->bytes);
+            for (size_t j = 0; j < t->rows * t->cols; j++)
+                expect_that(fabs((double)expected[j] - found[j]) <= (t->matrix ? bound : 0), "%s %s %zu", type->name, t->name, j);
+        }
+        infer_file_close(f);
+    }
+    infer_source_close(&s);
+}
+
+Test(convert, codes_are_carried_over)
+{
+    static const struct {
+        uint32_t gguf;
+        infer_qtype type;
+    } cases[] = {{8, INFER_QTYPE_Q8G32}, {2, INFER_QTYPE_Q4G32}};
+    for (size_t k = 0; k < 2; k++) {
+        infer_source s = sample_source(cases[k].gguf);
+        infer_file *f = convert(&s, "a.infer", INFER_QTYPE_NONE), *g;
+        infer_source again = open_source(infer_file_path(f), NULL);
+        int8_t codes[2][32 * 64];
+        uint16_t scales[2][32 * 2];
+        infer_error err = {0};
+        for (size_t i = 0; i < s.tensor_count; i++) {
+            const infer_source_tensor *t = &s.tensors[i];
+            if (!t->matrix)
+                continue;
+            cr_assert_eq(infer_file_find(f, t->name)->type, cases[k].type);
+            for (uint64_t r = 0; r < t->rows; r += 16) {
+                uint64_t n = t->rows - r < 16 ? t->rows - r : 16;
+                cr_assert_eq(s.importer->read_codes(&s, i, r, n, codes[0], scales[0], &err), INFER_OK);
+                cr_assert_eq(again.importer->read_codes(&again, i, r, n, codes[1], scales[1], &err), INFER_OK);
+                cr_assert_eq(memcmp(codes[0], codes[1], n * t->cols), 0, "%s", t->name);
+                cr_assert_eq(memcmp(scales[0], scales[1], n * t->cols / 32 * 2), 0, "%s", t->name);
+            }
+        }
+        g = convert(&again, "b.infer", INFER_QTYPE_NONE);
+        expect_same_tensors(f, g);
+        infer_file_close(g);
+        infer_file_close(f);
+        infer_source_close(&again);
+        infer_source_close(&s);
+    }
+}
+
+/* f32 as an intermediate file changes nothing. */
+Test(convert, from_an_infer_file)
+{
+    infer_source s = sample_source(0), again;
+    infer_file *f32 = convert(&s, "f32.infer", INFER_QTYPE_F32), *direct = convert(&s, "direct.infer", INFER_QTYPE_Q4G32), *detour;
+    size_t a, b;
+    again = open_source(infer_file_path(f32), NULL);
+    detour = convert(&again, "detour.infer", INFER_QTYPE_Q4G32);
+    expect_same_tensors(direct, detour);
+    cr_assert_str_eq(infer_file_metadata(direct), infer_file_metadata(detour));
+    const uint8_t *x = infer_file_vocab(direct, &a), *y = infer_file_vocab(detour, &b);
+    cr_assert(a == b && memcmp(x, y, a) == 0);
+    infer_file_close(f32);
+    infer_file_close(direct);
+    infer_file_close(detour);
+    infer_source_close(&again);
+    infer_source_close(&s);
+}
+
+Test(convert, damaged_infer_file)
+{
+    sample file = sample_infer();
+    infer_convert_options options = {.type = INFER_QTYPE_F32};
+    infer_error err = {0};
+    file.data[file.size - 100] ^= 1;
+    infer_source s = open_source(sample_write("damaged.infer", file.data, file.size), NULL);
+    cr_assert_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, NULL, &err), INFER_ERROR_CORRUPT);
+    cr_assert(strstr(err.message, "tensor z"), "%s", err.message);
+    cr_assert_eq(sample_file_count(), 1);
+    infer_source_close(&s);
+    sample_free(&file);
+}
+
+Test(convert, rules)
+{
+    infer_source s = sample_source(0);
+    const infer_convert_rule rules[] = {{"layers.*.down", INFER_QTYPE_F16}, {"layers.1.*", INFER_QTYPE_Q8G32}};
+    infer_convert_options options = {.type = INFER_QTYPE_Q4G32, .rules = rules, .rule_count = 2};
+    infer_convert_result result;
+    infer_error err = {0};
+    infer_file *f;
+    cr_assert_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, &result, &err), INFER_OK, "%s", err.message);
+    cr_assert(result.tensors == 20 && result.weights == 1056);
+    cr_assert_eq(infer_file_open(NULL, sample_path("out.infer"), &f, &err), INFER_OK);
+    cr_assert_eq(infer_file_find(f, "tok_embed")->type, INFER_QTYPE_Q4G32);
+    cr_assert_eq(infer_file_find(f, "layers.0.down")->type, INFER_QTYPE_F16);
+    cr_assert_eq(infer_file_find(f, "layers.1.down")->type, INFER_QTYPE_Q8G32, "the last match wins");
+    cr_assert_eq(infer_file_find(f, "layers.1.attn_norm")->type, INFER_QTYPE_F32, "vectors stay");
+    infer_file_close(f);
+
+    const infer_convert_rule nothing = {"layers.*.attn_norm", INFER_QTYPE_F16};
+    options.rules = &nothing;
+    options.rule_count = 1;
+    cr_assert_eq(infer_convert(NULL, &s, sample_path("no.infer"), &options, NULL, &err), INFER_ERROR_ARGUMENT);
+    cr_assert(strstr(err.message, "layers.*.attn_norm"));
+    infer_source_close(&s);
+}
+
+/* NaN, infinities, and numbers beyond f16. */
+Test(convert, values_that_do_not_fit)
+{
+    static const struct {
+        float value;
+        infer_qtype type;
+    } cases[] = {{NAN, INFER_QTYPE_F32},  {INFINITY, INFER_QTYPE_Q8G32}, {-INFINITY, INFER_QTYPE_Q4G32},
+                 {1e5f, INFER_QTYPE_F16}, {1e8f, INFER_QTYPE_Q8G32},     {1e7f, INFER_QTYPE_Q4G32}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        sample tokenizer = sample_tokenizer_bin(), bin = sample_llama2c(true);
+        memcpy(bin.data + 28 + 4 * 100, &cases[i].value, 4); /* in layers.0.q */
+        infer_source s = open_source(sample_write("m.bin", bin.data, bin.size), sample_write("t", tokenizer.data, tokenizer.size));
+        infer_convert_options options = {.type = cases[i].type};
+        infer_error err = {0};
+        cr_assert_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, NULL, &err), INFER_ERROR_FORMAT);
+        cr_assert(strstr(err.message, "layers.0.q, rows 0 to 7"), "%s", err.message);
+        cr_assert_eq(sample_file_count(), 2, "nothing is left behind");
+        infer_source_close(&s);
+        sample_free(&bin);
+        sample_free(&tokenizer);
+    }
+}
+
+static int stop_at_third(void *user, const infer_convert_progress *p)
+{
+    cr_assert_leq(p->bytes, p->total_bytes);
+    cr_assert(p->tensor);
+    return ++*(int *)user == 3;
+}
+
+Test(convert, can_be_interrupted)
+{
+    infer_source s = sample_source(0);
+    int calls = 0;
+    infer_convert_options options = {.type = INFER_QTYPE_F32, .progress = stop_at_third, .user = &calls};
+    infer_error err = {0};
+    cr_assert_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, NULL, &err), INFER_ERROR_CANCELLED);
+    cr_assert_eq(calls, 3);
+    cr_assert_eq(sample_file_count(), 1, "only the source is left");
+    infer_source_close(&s);
+}
+
+Test(convert, failing_allocations)
+{
+    infer_source s = sample_source(8);
+    infer_convert_options options = {.type = INFER_QTYPE_NONE, .overwrite = true};
+    bool done = false;
+    for (size_t n = 1; !done; n++) {
+        check_allocator c;
+        infer_error err = {0};
+        check_allocator_init(&c, n);
+        infer_status status = infer_convert(&c.allocator, &s, sample_path("out.infer"), &options, NULL, &err);
+        done = status == INFER_OK;
+        cr_assert(done || status == INFER_ERROR_MEMORY, "%s", err.message);
+        cr_assert_eq(c.live, 0, "allocation %zu", n);
+        cr_assert_eq(sample_file_count(), done ? 2 : 1);
+        cr_assert_lt(n, 100);
+    }
+    infer_source_close(&s);
+}
+
+/* The two files of stories260K hold the same weights: the same tensors come out, bit for bit, in every type. */
+Test(convert, stories260K_from_gguf_and_bin)
+{
+    const char *bin = check_data("models/stories260K/stories260K.bin"), *tokenizer = check_data("models/stories260K/tok512.bin");
+    const char *gguf = check_data("models/stories260K/stories260Ktok512.gguf");
+    if (!bin || !gguf || !tokenizer)
+        cr_skip_test("models/stories260K is not there");
+    infer_source a = open_source(bin, tokenizer), b = open_source(gguf, NULL);
+    for (uint32_t id = 0; id < INFER_QTYPE_NONE; id++) {
+        if (!infer_qtype_find(id))
+            continue;
+        infer_file *x = convert(&a, "bin.infer", (infer_qtype)id), *y = convert(&b, "gguf.infer", (infer_qtype)id);
+        expect_same_tensors(x, y);
+        infer_file_close(x);
+        infer_file_close(y);
+    }
+    infer_source_close(&a);
+    infer_source_close(&b);
+}
+
+/* Memory does not grow with the model: 16 rows of the widest tensor. */
+Test(convert, memory_is_bounded)
+{
+    const char *gguf = check_data("models/stories260K/stories260Ktok512.gguf");
+    infer_convert_options options = {.type = INFER_QTYPE_F32};
+    infer_error err = {0};
+    check_allocator c;
+    if (!gguf)
+        cr_skip_test("models/stories260K is not there");
+    infer_source s = open_source(gguf, NULL);
+    check_allocator_init(&c, 0);
+    cr_assert_eq(infer_convert(&c.allocator, &s, sample_path("out.infer"), &options, NULL, &err), INFER_OK, "%s", err.message);
+    cr_assert_lt(c.peak_bytes, 400000, "the file has a megabyte, the writer's buffer 256 KiB");
+    infer_source_close(&s);
+}
