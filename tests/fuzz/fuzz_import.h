@@ -1,0 +1,30 @@
+/* Opens the input as a model and reads every row of it. */
+#ifndef INFER_TESTS_FUZZ_IMPORT_H
+#define INFER_TESTS_FUZZ_IMPORT_H
+
+#include "fuzz.h"
+
+#include "import/import.h"
+
+static inline void fuzz_import(const uint8_t *data, size_t size, const char *suffix, const char *tokenizer)
+{
+    infer_error err;
+    infer_source s;
+    if (infer_source_open(NULL, fuzz_file(data, size, suffix), tokenizer, &s, &err) != INFER_OK)
+        return;
+    for (size_t i = 0; i < s.tensor_count; i++) {
+        const infer_source_tensor *t = &s.tensors[i];
+        float *row = malloc(t->cols * sizeof *row);
+        int8_t *codes = malloc(t->cols);
+        uint16_t *scales = malloc((t->cols / 32 + 1) * sizeof *scales);
+        for (uint64_t r = 0; r < t->rows && s.importer->read_f32(&s, i, r, 1, row, &err) == INFER_OK; r++)
+            if (s.importer->read_codes)
+                s.importer->read_codes(&s, i, r, 1, codes, scales, &err);
+        free(row);
+        free(codes);
+        free(scales);
+    }
+    infer_source_close(&s);
+}
+
+#endif
