@@ -1,7 +1,7 @@
 /*
  * Causal attention with grouped queries. Up to four queries of one KV head, (token, head) pairs in token order, go through a chunk together
- * and share the loads of K and V. Scores: lanes are positions, sixteen at a time, one fused multiply-add a dimension. Weighted sums: lanes are
- * dimensions, one fused multiply-add a position; the weights lie [position][query], so that one load brings those of all four queries.
+ * and share the loads of K and V. Scores: lanes are positions, sixteen at a time, one fused multiply-add a dimension. Weighted sums: lanes
+ * are dimensions, one fused multiply-add a position; the weights lie [position][query], so that one load brings those of all four queries.
  */
 #include "neon.h"
 
@@ -29,10 +29,22 @@ static inline void f16_16(const void *cache, size_t i, float32x4_t out[4])
     out[3] = high.val[1];
 }
 
-static inline float32x4_t f32_4(const void *cache, size_t i) { return vld1q_f32((const float *)cache + i); }
-static inline float32x4_t f16_4(const void *cache, size_t i) { return infer_neon_f16x4((const uint16_t *)cache + i); }
-static inline float f32_1(const void *cache, size_t i) { return ((const float *)cache)[i]; }
-static inline float f16_1(const void *cache, size_t i) { return infer_ref_f16_to_f32(((const uint16_t *)cache)[i]); }
+static inline float32x4_t f32_4(const void *cache, size_t i)
+{
+    return vld1q_f32((const float *)cache + i);
+}
+static inline float32x4_t f16_4(const void *cache, size_t i)
+{
+    return infer_neon_f16x4((const uint16_t *)cache + i);
+}
+static inline float f32_1(const void *cache, size_t i)
+{
+    return ((const float *)cache)[i];
+}
+static inline float f16_1(const void *cache, size_t i)
+{
+    return infer_ref_f16_to_f32(((const uint16_t *)cache)[i]);
+}
 
 typedef struct query {
     const float *q;
@@ -238,5 +250,11 @@ INFER_ALWAYS_INLINE void attention(const infer_attention_args *a, infer_region a
     }
 }
 
-void attention_f32__neon(const void *args, infer_region at) { attention(args, at, f32_16, f32_4, f32_1); }
-void attention_f16__neon(const void *args, infer_region at) { attention(args, at, f16_16, f16_4, f16_1); }
+void attention_f32__neon(const void *args, infer_region at)
+{
+    attention(args, at, f32_16, f32_4, f32_1);
+}
+void attention_f16__neon(const void *args, infer_region at)
+{
+    attention(args, at, f16_16, f16_4, f16_1);
+}

@@ -100,8 +100,23 @@ INFER_ALWAYS_INLINE void embed_codes(const infer_embed_args *a, infer_region at,
     }
 }
 
-void embed_f32_tile16x4__neon(const void *args, infer_region at) { embed_float(args, at, sizeof(float), tile_f32); }
-void embed_f16_tile16x4__neon(const void *args, infer_region at) { embed_float(args, at, sizeof(uint16_t), tile_f16); }
-void embed_bf16_tile16x4__neon(const void *args, infer_region at) { embed_float(args, at, sizeof(uint16_t), tile_bf16); }
-void embed_q8g32_tile16x4__neon(const void *args, infer_region at) { embed_codes(args, at, INFER_TILE_Q8_GROUP_BYTES, codes_q8g32); }
-void embed_q4g32_tile16x4__neon(const void *args, infer_region at) { embed_codes(args, at, INFER_TILE_Q4_GROUP_BYTES, codes_q4g32); }
+void embed_f32_tile16x4__neon(const void *args, infer_region at)
+{
+    embed_float(args, at, sizeof(float), tile_f32);
+}
+void embed_f16_tile16x4__neon(const void *args, infer_region at)
+{
+    embed_float(args, at, sizeof(uint16_t), tile_f16);
+}
+void embed_bf16_tile16x4__neon(const void *args, infer_region at)
+{
+    embed_float(args, at, sizeof(uint16_t), tile_bf16);
+}
+void embed_q8g32_tile16x4__neon(const void *args, infer_region at)
+{
+    embed_codes(args, at, INFER_TILE_Q8_GROUP_BYTES, codes_q8g32);
+}
+void embed_q4g32_tile16x4__neon(const void *args, infer_region at)
+{
+    embed_codes(args, at, INFER_TILE_Q4_GROUP_BYTES, codes_q4g32);
+}

@@ -1,7 +1,7 @@
 /*
  * y = x w^T for weights that are floats. The four lanes of a vector are the four partial sums of one output: a row's four inputs of a tile
- * times four activations is one fused multiply-add. Blocks of `tokens` x `rows` outputs keep 8 to 16 of those chains going, more than the two
- * pipes times four cycles (Cortex-A72, A76, Neoverse N1) that hide the latency, and share the loads: 8 for 16 at 4 x 4.
+ * times four activations is one fused multiply-add. Blocks of `tokens` x `rows` outputs keep 8 to 16 of those chains going, more than the
+ * two pipes times four cycles (Cortex-A72, A76, Neoverse N1) that hide the latency, and share the loads: 8 for 16 at 4 x 4.
  */
 #include "neon.h"
 
@@ -54,8 +54,8 @@ INFER_ALWAYS_INLINE void add_tile(accumulators sum, const uint8_t *at, const flo
 }
 
 /* Rows row..row+rows of the panel for tokens t0..t0+tokens; both counts are compile-time constants. */
-INFER_ALWAYS_INLINE void block(const infer_matmul_args *a, const uint8_t *panel, uint32_t col, uint32_t col_end, uint32_t t0, uint32_t tokens,
-                               uint32_t row, uint32_t rows, uint32_t element_bytes, tile_fn *tile)
+INFER_ALWAYS_INLINE void block(const infer_matmul_args *a, const uint8_t *panel, uint32_t col, uint32_t col_end, uint32_t t0,
+                               uint32_t tokens, uint32_t row, uint32_t rows, uint32_t element_bytes, tile_fn *tile)
 {
     const uint8_t *at = panel + (size_t)row * 4 * element_bytes;
     accumulators sum;
@@ -131,6 +131,15 @@ INFER_ALWAYS_INLINE void matmul_float(const infer_matmul_args *a, infer_region a
     }
 }
 
-void matmul_f32_tile16x4__neon(const void *args, infer_region at) { matmul_float(args, at, sizeof(float), tile_f32); }
-void matmul_f16_tile16x4__neon(const void *args, infer_region at) { matmul_float(args, at, sizeof(uint16_t), tile_f16); }
-void matmul_bf16_tile16x4__neon(const void *args, infer_region at) { matmul_float(args, at, sizeof(uint16_t), tile_bf16); }
+void matmul_f32_tile16x4__neon(const void *args, infer_region at)
+{
+    matmul_float(args, at, sizeof(float), tile_f32);
+}
+void matmul_f16_tile16x4__neon(const void *args, infer_region at)
+{
+    matmul_float(args, at, sizeof(uint16_t), tile_f16);
+}
+void matmul_bf16_tile16x4__neon(const void *args, infer_region at)
+{
+    matmul_float(args, at, sizeof(uint16_t), tile_bf16);
+}

@@ -2,8 +2,8 @@
  * The frame of the integer matmuls: regions, token blocks, scales, output. A kernel gives `group`, which turns one panel group into exact
  * int32 sums; everything here is inlined with its counts as constants.
  *
- * Blocks: one token takes all 16 rows of a panel, several tokens 8 rows at a time, so that the integer and float sums of 4 x 8 outputs, the
- * weights and the activations fit the 32 registers.
+ * Blocks: one token takes all 16 rows of a panel. Several tokens take as many rows as keep the integer and float sums, the weights and the
+ * activations in the 32 registers: that is each kernel's choice.
  */
 #ifndef INFER_KERNELS_NEON_MATMUL_INT_H
 #define INFER_KERNELS_NEON_MATMUL_INT_H
@@ -64,7 +64,10 @@ INFER_ALWAYS_INLINE void infer_int_block(const infer_matmul_args *a, const uint8
             infer_neon_store(a->y + (size_t)(t0 + t) * a->y_stride + col + row, y[t], vectors, col_end - col - row);
 }
 
-INFER_ALWAYS_INLINE void infer_int_matmul(const infer_matmul_args *a, infer_region at, size_t group_bytes, infer_int_group_fn *group)
+/* Blocks of `most` tokens (a power of two) x 4 * `vectors` rows, the remaining tokens in blocks of half as many and so on; all of it
+ * constant. */
+INFER_ALWAYS_INLINE void infer_int_matmul(const infer_matmul_args *a, infer_region at, size_t group_bytes, infer_int_group_fn *group,
+                                          uint32_t most, uint32_t vectors)
 {
     size_t panel_bytes = a->xq.k_padded / 32 * group_bytes;
 
@@ -73,15 +76,12 @@ INFER_ALWAYS_INLINE void infer_int_matmul(const infer_matmul_args *a, infer_regi
         for (uint32_t col = at.col0; col < at.col1; col += 16) {
             const uint8_t *panel = (const uint8_t *)a->w + col / 16 * panel_bytes;
             uint32_t t = first;
-            for (; end - t >= 4; t += 4)
-                for (uint32_t row = 0; row < 16; row += 8)
-                    infer_int_block(a, panel, col, at.col1, t, 4, row, 2, group_bytes, group);
-            if (end - t >= 2) {
-                for (uint32_t row = 0; row < 16; row += 8)
-                    infer_int_block(a, panel, col, at.col1, t, 2, row, 2, group_bytes, group);
-                t += 2;
-            }
-            if (t < end)
+#pragma GCC unroll 4
+            for (uint32_t tokens = most; tokens > 1; tokens /= 2)
+                for (; end - t >= tokens; t += tokens)
+                    for (uint32_t row = 0; row < 16; row += 4 * vectors)
+                        infer_int_block(a, panel, col, at.col1, t, tokens, row, vectors, group_bytes, group);
+            for (; t < end; t++)
                 infer_int_block(a, panel, col, at.col1, t, 1, 0, 4, group_bytes, group);
         }
     }

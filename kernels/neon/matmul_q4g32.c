@@ -1,8 +1,8 @@
 /*
- * y = x w^T, weights q4g32, activations q8, without dot product instructions. Nibbles 0..15 are multiplied as they are and summed in 16 bits
- * over the whole group; the offset of 8 comes off by starting the sums at offset8. Per 16-bit lane (one row, one k mod 4): |offset8| <= 8 x 16
- * x 127 = 16256, 8 products of at most 15 x 127 = 15240 together, so at most 31496: it fits. After the pairwise addition (k mod 4 in {0, 1},
- * {2, 3}) a lane is a sum of 16 products of -8..7 and a code, at most 16256.
+ * y = x w^T, weights q4g32, activations q8, without dot product instructions. Nibbles 0..15 are multiplied as they are and summed in 16
+ * bits over the whole group; the offset of 8 comes off by starting the sums at offset8. Per 16-bit lane (one row, one k mod 4): |offset8|
+ * <= 8 x 16 x 127 = 16256, 8 products of at most 15 x 127 = 15240 together, so at most 31496: it fits. After the pairwise addition (k mod 4
+ * in {0, 1}, {2, 3}) a lane is a sum of 16 products of -8..7 and a code, at most 16256.
  */
 #include "matmul_int.h"
 
@@ -49,5 +49,5 @@ static inline void group_q4g32(infer_int_sums sum, const uint8_t *w, const int8_
 
 void matmul_q4g32_tile16x4__neon(const void *args, infer_region at)
 {
-    infer_int_matmul(args, at, INFER_TILE_Q4_GROUP_BYTES, group_q4g32);
+    infer_int_matmul(args, at, INFER_TILE_Q4_GROUP_BYTES, group_q4g32, 2, 4);
 }

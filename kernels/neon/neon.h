@@ -18,7 +18,10 @@ enum { INFER_NEON_TOKENS_IN_CACHE = 64 };
 /* ---- widening: exact ---- */
 
 /* Four, eight and four fp16 numbers; bf16 are the upper halves of floats. */
-static inline float32x4_t infer_neon_f16x4(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline float32x4_t infer_neon_f16x4(const void *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
 
 static inline float32x4x2_t infer_neon_f16x8(const void *p)
 {
@@ -26,7 +29,10 @@ static inline float32x4x2_t infer_neon_f16x8(const void *p)
     return (float32x4x2_t){{vcvt_f32_f16(vget_low_f16(h)), vcvt_high_f32_f16(h)}};
 }
 
-static inline float32x4_t infer_neon_bf16x4(const void *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+static inline float32x4_t infer_neon_bf16x4(const void *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
 
 /* ---- output ---- */
 

@@ -10,8 +10,14 @@ static inline float32x4_t finite_within(float32x4_t x, float limit)
     return vmaxq_f32(vminq_f32(x, vdupq_n_f32(limit)), vdupq_n_f32(-limit));
 }
 
-static inline float32x4_t finite_f32(float32x4_t x) { return finite_within(x, FLT_MAX); }
-static inline uint16x4_t finite_f16(float32x4_t x) { return vreinterpret_u16_f16(vcvt_f16_f32(finite_within(x, 65504.0f))); }
+static inline float32x4_t finite_f32(float32x4_t x)
+{
+    return finite_within(x, FLT_MAX);
+}
+static inline uint16x4_t finite_f16(float32x4_t x)
+{
+    return vreinterpret_u16_f16(vcvt_f16_f32(finite_within(x, 65504.0f)));
+}
 
 /* Up to four values from x, the rest 0. */
 static inline float32x4_t load_partial(const float *x, uint32_t count)
@@ -72,7 +78,19 @@ INFER_ALWAYS_INLINE void store_f16(const infer_store_args *a, infer_region at, s
     }
 }
 
-void store_k_f32__neon(const void *args, infer_region at) { store_f32(args, at, k_start, 16); }
-void store_k_f16__neon(const void *args, infer_region at) { store_f16(args, at, k_start, 16); }
-void store_v_f32__neon(const void *args, infer_region at) { store_f32(args, at, v_start, 1); }
-void store_v_f16__neon(const void *args, infer_region at) { store_f16(args, at, v_start, 1); }
+void store_k_f32__neon(const void *args, infer_region at)
+{
+    store_f32(args, at, k_start, 16);
+}
+void store_k_f16__neon(const void *args, infer_region at)
+{
+    store_f16(args, at, k_start, 16);
+}
+void store_v_f32__neon(const void *args, infer_region at)
+{
+    store_f32(args, at, v_start, 1);
+}
+void store_v_f16__neon(const void *args, infer_region at)
+{
+    store_f16(args, at, v_start, 1);
+}

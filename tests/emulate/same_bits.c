@@ -2,8 +2,8 @@
  * Same bits everywhere: every operation and type, on fixed inputs, at every CPU level this machine has, hashed and compared with the hashes
  * below. They hold for all levels and all architectures; a kernel whose bits differ somewhere fails there.
  *
- * same-bits [LEVEL]: with a level, only that one, which must be the best one found here: a test on an emulated CPU cannot pass by finding less
- * than that CPU has, or more. Prints TAP. Linked without shared libraries it runs under any emulator.
+ * same-bits [LEVEL]: with a level, only that one, which must be the best one found here: a test on an emulated CPU cannot pass by finding
+ * less than that CPU has, or more. Prints TAP. Linked without shared libraries it runs under any emulator.
  */
 #include "cpu.h"
 #include "kernels.h"
@@ -19,26 +19,16 @@ static const struct {
     infer_qtype type;
     uint64_t hash;
 } expected[] = {
-    {INFER_OP_MATMUL, INFER_QTYPE_F32, 0x4873ddc2171bab53},
-    {INFER_OP_MATMUL, INFER_QTYPE_F16, 0xb6b0888fdd69ff30},
-    {INFER_OP_MATMUL, INFER_QTYPE_BF16, 0x8b01e559151666ea},
-    {INFER_OP_MATMUL, INFER_QTYPE_Q8G32, 0x2a9cefd07e5bf1ed},
-    {INFER_OP_MATMUL, INFER_QTYPE_Q4G32, 0x5b0463a3625c3a78},
-    {INFER_OP_EMBED, INFER_QTYPE_F32, 0xd5d0444d4ad249f0},
-    {INFER_OP_EMBED, INFER_QTYPE_F16, 0x8725decc5485c307},
-    {INFER_OP_EMBED, INFER_QTYPE_BF16, 0xd2f1b4dbb39c3cb8},
-    {INFER_OP_EMBED, INFER_QTYPE_Q8G32, 0x3d15a09cfc1a2ed9},
-    {INFER_OP_EMBED, INFER_QTYPE_Q4G32, 0x620267e437f2fdb7},
-    {INFER_OP_QUANTIZE, INFER_QTYPE_NONE, 0x02fb9d1287d6b18f},
-    {INFER_OP_RMSNORM, INFER_QTYPE_NONE, 0xf824fb84833ddcf3},
-    {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},
-    {INFER_OP_SILU_MUL, INFER_QTYPE_NONE, 0xc7325fa69303243c},
-    {INFER_OP_ADD, INFER_QTYPE_NONE, 0x2af24787bc82fd91},
-    {INFER_OP_STORE_K, INFER_QTYPE_F32, 0x823bca4e6b4f24b9},
-    {INFER_OP_STORE_K, INFER_QTYPE_F16, 0xa0c17ed35e259589},
-    {INFER_OP_STORE_V, INFER_QTYPE_F32, 0x74609d4827f37915},
-    {INFER_OP_STORE_V, INFER_QTYPE_F16, 0x4a4d5f073217b355},
-    {INFER_OP_ATTENTION, INFER_QTYPE_F32, 0xa443635cd79bd3f0},
+    {INFER_OP_MATMUL, INFER_QTYPE_F32, 0x4873ddc2171bab53},    {INFER_OP_MATMUL, INFER_QTYPE_F16, 0xb6b0888fdd69ff30},
+    {INFER_OP_MATMUL, INFER_QTYPE_BF16, 0x8b01e559151666ea},   {INFER_OP_MATMUL, INFER_QTYPE_Q8G32, 0x2a9cefd07e5bf1ed},
+    {INFER_OP_MATMUL, INFER_QTYPE_Q4G32, 0x5b0463a3625c3a78},  {INFER_OP_EMBED, INFER_QTYPE_F32, 0xd5d0444d4ad249f0},
+    {INFER_OP_EMBED, INFER_QTYPE_F16, 0x8725decc5485c307},     {INFER_OP_EMBED, INFER_QTYPE_BF16, 0xd2f1b4dbb39c3cb8},
+    {INFER_OP_EMBED, INFER_QTYPE_Q8G32, 0x3d15a09cfc1a2ed9},   {INFER_OP_EMBED, INFER_QTYPE_Q4G32, 0x620267e437f2fdb7},
+    {INFER_OP_QUANTIZE, INFER_QTYPE_NONE, 0x02fb9d1287d6b18f}, {INFER_OP_RMSNORM, INFER_QTYPE_NONE, 0xf824fb84833ddcf3},
+    {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},     {INFER_OP_SILU_MUL, INFER_QTYPE_NONE, 0xc7325fa69303243c},
+    {INFER_OP_ADD, INFER_QTYPE_NONE, 0x2af24787bc82fd91},      {INFER_OP_STORE_K, INFER_QTYPE_F32, 0x823bca4e6b4f24b9},
+    {INFER_OP_STORE_K, INFER_QTYPE_F16, 0xa0c17ed35e259589},   {INFER_OP_STORE_V, INFER_QTYPE_F32, 0x74609d4827f37915},
+    {INFER_OP_STORE_V, INFER_QTYPE_F16, 0x4a4d5f073217b355},   {INFER_OP_ATTENTION, INFER_QTYPE_F32, 0xa443635cd79bd3f0},
     {INFER_OP_ATTENTION, INFER_QTYPE_F16, 0x61cf760a5bf57b3f},
 };
 
@@ -55,8 +45,8 @@ static uint32_t random_bits(void) /* splitmix64 */
     return (uint32_t)((z ^ z >> 31) >> 32);
 }
 
-/* Magnitudes over many binary orders, every operation exact. The mantissas are odd and have at least 15 bits, so that no number lies halfway
- * between two of fp16, where Bochs 2.7 rounds its VCVTPS2PH away from zero. */
+/* Magnitudes over many binary orders, every operation exact. The mantissas are odd and have at least 15 bits, so that no number lies
+ * halfway between two of fp16, where Bochs 2.7 rounds its VCVTPS2PH away from zero. */
 static void fill(float *x, size_t n)
 {
     static const float scales[] = {0x1p-27f, 0x1p-26f, 0x1p-25f, 0x1p-24f, 0x1p-23f, 0x1p-22f, 0x1p-21f, 0x1p-20f, 0x1p-19f};
@@ -168,8 +158,8 @@ static uint64_t hash_rmsnorm(const infer_kernel *kernel)
 static uint64_t hash_rope(const infer_kernel *kernel)
 {
     enum { COLUMNS = 4 * HEAD_DIM };
-    infer_rope_args a = {.x = y, .cos = rows, .sin = other, .m = M, .n = COLUMNS, .stride = COLUMNS, .head_dim = HEAD_DIM,
-                         .rope_dim = ROPE_DIM, .pos0 = 3};
+    infer_rope_args a = {
+        .x = y, .cos = rows, .sin = other, .m = M, .n = COLUMNS, .stride = COLUMNS, .head_dim = HEAD_DIM, .rope_dim = ROPE_DIM, .pos0 = 3};
     uint64_t hash = HASH_START;
 
     for (int pairs = INFER_ROPE_ADJACENT; pairs <= INFER_ROPE_HALVES; pairs++) {
@@ -207,8 +197,8 @@ static uint64_t hash_add(const infer_kernel *kernel)
 static void store(const infer_kernel *kernel, void *cache, uint32_t pos0)
 {
     enum { COLUMNS = KV_HEADS * HEAD_DIM };
-    infer_store_args a = {.x = x, .cache = cache, .m = M, .n = COLUMNS, .stride = COLUMNS, .head_dim = HEAD_DIM, .positions = POSITIONS,
-                          .pos0 = pos0};
+    infer_store_args a = {
+        .x = x, .cache = cache, .m = M, .n = COLUMNS, .stride = COLUMNS, .head_dim = HEAD_DIM, .positions = POSITIONS, .pos0 = pos0};
 
     fill(x, (size_t)M * COLUMNS);
     kernel->fn(&a, (infer_region){0, M, 0, COLUMNS});
@@ -228,8 +218,18 @@ static uint64_t hash_attention(const infer_kernel *kernel)
     static float q[M * COLUMNS], out[M * COLUMNS];
     const infer_kernel *store_k = infer_kernel_find(INFER_OP_STORE_K, kernel->type, INFER_LAYOUT_NONE, INFER_CPU_REF);
     const infer_kernel *store_v = infer_kernel_find(INFER_OP_STORE_V, kernel->type, INFER_LAYOUT_NONE, INFER_CPU_REF);
-    infer_attention_args a = {.q = q, .k = cache_k, .v = cache_v, .y = out, .m = M, .heads = HEADS, .kv_heads = KV_HEADS,
-                              .head_dim = HEAD_DIM, .positions = POSITIONS, .pos0 = POS0, .q_stride = COLUMNS, .y_stride = COLUMNS,
+    infer_attention_args a = {.q = q,
+                              .k = cache_k,
+                              .v = cache_v,
+                              .y = out,
+                              .m = M,
+                              .heads = HEADS,
+                              .kv_heads = KV_HEADS,
+                              .head_dim = HEAD_DIM,
+                              .positions = POSITIONS,
+                              .pos0 = POS0,
+                              .q_stride = COLUMNS,
+                              .y_stride = COLUMNS,
                               .scale = 0x1.34p-3f};
 
     memset(cache_k, 0, sizeof cache_k);
@@ -244,9 +244,9 @@ static uint64_t hash_attention(const infer_kernel *kernel)
 }
 
 static uint64_t (*const hash_of[INFER_OP_COUNT])(const infer_kernel *kernel) = {
-    [INFER_OP_MATMUL] = hash_matmul,       [INFER_OP_EMBED] = hash_embed,     [INFER_OP_QUANTIZE] = hash_quantize,
-    [INFER_OP_RMSNORM] = hash_rmsnorm,     [INFER_OP_ROPE] = hash_rope,       [INFER_OP_STORE_K] = hash_store,
-    [INFER_OP_STORE_V] = hash_store,       [INFER_OP_ATTENTION] = hash_attention, [INFER_OP_SILU_MUL] = hash_silu_mul,
+    [INFER_OP_MATMUL] = hash_matmul,   [INFER_OP_EMBED] = hash_embed,         [INFER_OP_QUANTIZE] = hash_quantize,
+    [INFER_OP_RMSNORM] = hash_rmsnorm, [INFER_OP_ROPE] = hash_rope,           [INFER_OP_STORE_K] = hash_store,
+    [INFER_OP_STORE_V] = hash_store,   [INFER_OP_ATTENTION] = hash_attention, [INFER_OP_SILU_MUL] = hash_silu_mul,
     [INFER_OP_ADD] = hash_add,
 };
 

@@ -16,14 +16,14 @@
 #define IMAGE 0x40000000u /* the disk, read whole */
 
 enum { SECTOR = 512, HEADER_SECTORS = 8, EXCEPTIONS = 20, MAX_WORDS = 600 };
-enum { OUT, ERR, END };                                                 /* serial ports */
-enum { STATUS_MACHINE = 126, STATUS_SIGNAL = 128 };                     /* exit statuses */
+enum { OUT, ERR, END };                             /* serial ports */
+enum { STATUS_MACHINE = 126, STATUS_SIGNAL = 128 }; /* exit statuses */
 enum { SIG_ILL = 4, SIG_TRAP = 5, SIG_BUS = 7, SIG_FPE = 8, SIG_SEGV = 11 };
 enum { NO_ENTRY = -2, BAD_FD = -9, NO_MEMORY = -12, NO_DEVICE = -19, INVALID = -22, NOT_TTY = -25, NOT_SEEKABLE = -29, NO_SYSCALL = -38 };
 
 /* Written by image.py: two files, each at a multiple of 4096. */
 struct image {
-    char magic[8]; /* "BOCHSRUN" */
+    char magic[8];                                /* "BOCHSRUN" */
     uint64_t bytes, elf_offset, arguments_offset; /* arguments: argv, "", environment, "", NUL-terminated each */
 };
 
@@ -53,7 +53,10 @@ int64_t do_syscall(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t
 
 /* ---- the processor ---- */
 
-static void out8(uint16_t port, uint8_t value) { __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
+static void out8(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
+}
 
 static uint8_t in8(uint16_t port)
 {
@@ -134,7 +137,10 @@ static void put(int port, const char *s, size_t n)
     }
 }
 
-static void put_string(int port, const char *s) { put(port, s, string_length(s)); }
+static void put_string(int port, const char *s)
+{
+    put(port, s, string_length(s));
+}
 
 static void put_number(int port, uint64_t value, uint32_t base)
 {
@@ -178,10 +184,14 @@ void do_exception(uint64_t vector, uint64_t error, const uint8_t *rip, uint64_t 
         const char *name;
         int signal;
     } known[EXCEPTIONS] = {
-        [0] = {"divide error", SIG_FPE},         [3] = {"breakpoint", SIG_TRAP},
+        [0] = {"divide error", SIG_FPE},
+        [3] = {"breakpoint", SIG_TRAP},
         [6] = {"instruction that this CPU model lacks", SIG_ILL},
-        [13] = {"general protection", SIG_SEGV}, [14] = {"page fault", SIG_SEGV},
-        [16] = {"x87 exception", SIG_FPE},       [17] = {"alignment check", SIG_BUS}, [19] = {"SIMD exception", SIG_FPE},
+        [13] = {"general protection", SIG_SEGV},
+        [14] = {"page fault", SIG_SEGV},
+        [16] = {"x87 exception", SIG_FPE},
+        [17] = {"alignment check", SIG_BUS},
+        [19] = {"SIMD exception", SIG_FPE},
     };
 
     put_string(ERR, "machine: exception ");
@@ -238,7 +248,10 @@ static void read_disk(uint32_t sector, uint32_t count, uint8_t *to)
 
 static uint64_t break_start, break_now, mmap_now = MMAP_START;
 
-static uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) / to * to;
+}
 
 static int64_t sys_write(uint64_t fd, const char *data, size_t n)
 {
@@ -508,10 +521,20 @@ static uint64_t make_stack(const struct elf_header *h, uint64_t program_headers,
     enum { PHDR = 3, PHENT, PHNUM, PAGESZ, ENTRY = 9, UID = 11, EUID, GID, EGID, HWCAP = 16, CLKTCK, SECURE = 23, RANDOM = 25 };
     static uint64_t words[MAX_WORDS];
     static const uint8_t random[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
-    const uint64_t auxiliary[] = {PHDR,  program_headers, PHENT, h->program_entry_size, PHNUM, h->program_count, PAGESZ, 4096,
-                                  ENTRY, h->entry,        UID,   0,                     EUID,  0,                GID,    0,
-                                  EGID,  0,               HWCAP, hwcap,                 CLKTCK, 100,             SECURE, 0,
-                                  RANDOM, (uint64_t)random, 0,   0};
+    const uint64_t auxiliary[] = {PHDR,   program_headers,
+                                  PHENT,  h->program_entry_size,
+                                  PHNUM,  h->program_count,
+                                  PAGESZ, 4096,
+                                  ENTRY,  h->entry,
+                                  UID,    0,
+                                  EUID,   0,
+                                  GID,    0,
+                                  EGID,   0,
+                                  HWCAP,  hwcap,
+                                  CLKTCK, 100,
+                                  SECURE, 0,
+                                  RANDOM, (uint64_t)random,
+                                  0,      0};
     enum { AUXILIARY_WORDS = sizeof auxiliary / sizeof auxiliary[0] };
     size_t n = 1;
     uint64_t stack;
