@@ -1,6 +1,6 @@
 /*
  * The integer matmuls of level neon-dotprod. SDOT by lane: four inputs of four rows times one 4-byte lane of the activations. Counted in
- * the code of gcc 12, per group of 4 tokens x 8 rows: 144 instructions for q8g32, 64 of them SDOT (1,024 products); 165 for q4g32.
+ * the code of gcc 12, per group of 4 tokens x 8 rows: 144 instructions for q8g32, 64 of them SDOT (1,024 products); 167 for q4g32.
  *
  * There is no kernel with SMMLA (level neon-i8mm). It needs half as many multiplications, 32, but its operands have to be zipped together
  * from two tiles and two tokens and its results unzipped, 32 instructions on the same pipes, and the multiply-adds with the scales stay:
