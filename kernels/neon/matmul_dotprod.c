@@ -1,0 +1,86 @@
+/*
+ * The integer matmuls of level neon-dotprod. SDOT by lane: four inputs of four rows times one 4-byte lane of the activations. Counted in
+ * the code of gcc 12, per group of 4 tokens x 8 rows: 144 instructions for q8g32, 64 of them SDOT (1,024 products); 167 for q4g32.
+ *
+ * There is no kernel with SMMLA (level neon-i8mm). It needs half as many multiplications, 32, but its operands have to be zipped together
+ * from two tiles and two tokens and its results unzipped, 32 instructions on the same pipes, and the multiply-adds with the scales stay:
+ * tried, 142 instructions for q8g32 and 192 for q4g32.
+ */
+#include "matmul_int.h"
+
+/* Lane c of x, a compile-time constant once the loops are unrolled. */
+INFER_ALWAYS_INLINE int32x4_t dot_lane(int32x4_t sum, int8x16_t w, int8x16_t x, uint32_t c)
+{
+    switch (c) {
+    case 0:
+        return vdotq_laneq_s32(sum, w, x, 0);
+    case 1:
+        return vdotq_laneq_s32(sum, w, x, 1);
+    case 2:
+        return vdotq_laneq_s32(sum, w, x, 2);
+    default:
+        return vdotq_laneq_s32(sum, w, x, 3);
+    }
+}
+
+static inline void group_q8g32(infer_int_sums sum, const uint8_t *w, const int8_t *const *codes, const int16_t *const *offset8,
+                               uint32_t tokens, uint32_t vectors)
+{
+    (void)offset8;
+#pragma GCC unroll 2
+    for (uint32_t half = 0; half < 2; half++) {
+        int8x16_t x[INFER_INT_MAX_TOKENS];
+#pragma GCC unroll 4
+        for (uint32_t t = 0; t < tokens; t++)
+            x[t] = vld1q_s8(codes[t] + 16 * half);
+#pragma GCC unroll 4
+        for (uint32_t c = 0; c < 4; c++, w += INFER_TILE_BYTES) {
+#pragma GCC unroll 4
+            for (uint32_t v = 0; v < vectors; v++) {
+                int8x16_t rows = vreinterpretq_s8_u8(vld1q_u8(w + 16 * v));
+#pragma GCC unroll 4
+                for (uint32_t t = 0; t < tokens; t++)
+                    sum[t][v] = dot_lane(half == 0 && c == 0 ? vdupq_n_s32(0) : sum[t][v], rows, x[t], c);
+            }
+        }
+    }
+}
+
+/* Nibbles 0..15 as they are; the offset of 8 comes off by starting at -8 x the sum of the activations. */
+static inline void group_q4g32(infer_int_sums sum, const uint8_t *w, const int8_t *const *codes, const int16_t *const *offset8,
+                               uint32_t tokens, uint32_t vectors)
+{
+#pragma GCC unroll 4
+    for (uint32_t t = 0; t < tokens; t++)
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < vectors; v++)
+            sum[t][v] = vdupq_n_s32(offset8[t][0] + offset8[t][1]);
+#pragma GCC unroll 2
+    for (uint32_t half = 0; half < 2; half++) {
+        int8x16_t x[INFER_INT_MAX_TOKENS];
+#pragma GCC unroll 4
+        for (uint32_t t = 0; t < tokens; t++)
+            x[t] = vld1q_s8(codes[t] + 16 * half);
+#pragma GCC unroll 2
+        for (uint32_t c = 0; c < 4; c += 2, w += INFER_TILE_BYTES) {
+#pragma GCC unroll 4
+            for (uint32_t v = 0; v < vectors; v++) {
+                uint8x16_t bytes = vld1q_u8(w + 16 * v);
+                int8x16_t low = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))), high = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4));
+#pragma GCC unroll 4
+                for (uint32_t t = 0; t < tokens; t++)
+                    sum[t][v] = dot_lane(dot_lane(sum[t][v], low, x[t], c), high, x[t], c + 1);
+            }
+        }
+    }
+}
+
+void matmul_q8g32_tile16x4__neon_dotprod(const void *args, infer_region at)
+{
+    infer_int_matmul(args, at, INFER_TILE_Q8_GROUP_BYTES, group_q8g32, 4, 2);
+}
+
+void matmul_q4g32_tile16x4__neon_dotprod(const void *args, infer_region at)
+{
+    infer_int_matmul(args, at, INFER_TILE_Q4_GROUP_BYTES, group_q4g32, 4, 2);
+}

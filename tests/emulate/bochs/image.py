@@ -1,0 +1,25 @@
+#!/usr/bin/env python3
+"""image.py OUT PROGRAM [ARGUMENT...]: the disk of a Bochs run, as machine.c reads it."""
+import struct
+import sys
+
+PAGE, CYLINDER = 4096, 16 * 63 * 512
+
+
+def padded(data, multiple):
+    return data + bytes(-len(data) % multiple)
+
+
+def main():
+    out, program, *arguments = sys.argv[1:]
+    with open(program, "rb") as file:
+        elf = padded(file.read(), PAGE)
+    strings = b"".join(a.encode() + b"\0" for a in [program, *arguments]) + b"\0" + b"\0"
+    arguments_offset = PAGE + len(elf)
+    total = arguments_offset + len(strings)
+    header = struct.pack("<8sQQQ", b"BOCHSRUN", total, PAGE, arguments_offset)
+    with open(out, "wb") as file:
+        file.write(padded(padded(header, PAGE) + elf + strings, CYLINDER))
+
+
+main()

@@ -1,0 +1,317 @@
+/*
+ * Same bits everywhere: every operation and type, on fixed inputs, at every CPU level this machine has, hashed and compared with the hashes
+ * below. They hold for all levels and all architectures; a kernel whose bits differ somewhere fails there.
+ *
+ * same-bits [LEVEL]: with a level, only that one, which must be the best one found here: a test on an emulated CPU cannot pass by finding
+ * less than that CPU has, or more. Prints TAP. Linked without shared libraries it runs under any emulator.
+ */
+#include "cpu.h"
+#include "kernels.h"
+#include "pack/pack.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the hashes: FNV-1a of the output bytes. A new type brings a line; nothing else may change one ---- */
+
+static const struct {
+    infer_op_kind op;
+    infer_qtype type;
+    uint64_t hash;
+} expected[] = {
+    {INFER_OP_MATMUL, INFER_QTYPE_F32, 0x4873ddc2171bab53},    {INFER_OP_MATMUL, INFER_QTYPE_F16, 0xb6b0888fdd69ff30},
+    {INFER_OP_MATMUL, INFER_QTYPE_BF16, 0x8b01e559151666ea},   {INFER_OP_MATMUL, INFER_QTYPE_Q8G32, 0x2a9cefd07e5bf1ed},
+    {INFER_OP_MATMUL, INFER_QTYPE_Q4G32, 0x5b0463a3625c3a78},  {INFER_OP_EMBED, INFER_QTYPE_F32, 0xd5d0444d4ad249f0},
+    {INFER_OP_EMBED, INFER_QTYPE_F16, 0x8725decc5485c307},     {INFER_OP_EMBED, INFER_QTYPE_BF16, 0xd2f1b4dbb39c3cb8},
+    {INFER_OP_EMBED, INFER_QTYPE_Q8G32, 0x3d15a09cfc1a2ed9},   {INFER_OP_EMBED, INFER_QTYPE_Q4G32, 0x620267e437f2fdb7},
+    {INFER_OP_QUANTIZE, INFER_QTYPE_NONE, 0x02fb9d1287d6b18f}, {INFER_OP_RMSNORM, INFER_QTYPE_NONE, 0xf824fb84833ddcf3},
+    {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},     {INFER_OP_SILU_MUL, INFER_QTYPE_NONE, 0xc7325fa69303243c},
+    {INFER_OP_ADD, INFER_QTYPE_NONE, 0x2af24787bc82fd91},      {INFER_OP_STORE_K, INFER_QTYPE_F32, 0x823bca4e6b4f24b9},
+    {INFER_OP_STORE_K, INFER_QTYPE_F16, 0xa0c17ed35e259589},   {INFER_OP_STORE_V, INFER_QTYPE_F32, 0x74609d4827f37915},
+    {INFER_OP_STORE_V, INFER_QTYPE_F16, 0x4a4d5f073217b355},   {INFER_OP_ATTENTION, INFER_QTYPE_F32, 0xa443635cd79bd3f0},
+    {INFER_OP_ATTENTION, INFER_QTYPE_F16, 0x61cf760a5bf57b3f},
+};
+
+/* ---- fixed inputs ---- */
+
+static uint64_t random_state;
+
+static uint32_t random_bits(void) /* splitmix64 */
+{
+    uint64_t z = random_state += 0x9e3779b97f4a7c15;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return (uint32_t)((z ^ z >> 31) >> 32);
+}
+
+/* Magnitudes over many binary orders, every operation exact. The mantissas are odd and have at least 15 bits, so that no number lies
+ * halfway between two of fp16, where Bochs 2.7 rounds its VCVTPS2PH away from zero. */
+static void fill(float *x, size_t n)
+{
+    static const float scales[] = {0x1p-27f, 0x1p-26f, 0x1p-25f, 0x1p-24f, 0x1p-23f, 0x1p-22f, 0x1p-21f, 0x1p-20f, 0x1p-19f};
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = random_bits();
+        float magnitude = (float)(bits >> 9 | 1 << 14 | 1) * scales[random_bits() % (sizeof scales / sizeof scales[0])];
+        x[i] = bits & 1 ? magnitude : -magnitude;
+    }
+}
+
+static uint64_t add_to_hash(uint64_t hash, const void *data, size_t bytes)
+{
+    const uint8_t *p = data;
+
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ p[i]) * 0x100000001b3;
+    return hash;
+}
+
+#define HASH_START 0xcbf29ce484222325
+
+/* ---- one function an operation: runs fn, returns the hash ---- */
+
+/* Odd sizes, so that every kernel meets its full blocks and its remainders: rows of weights, inputs, tokens. */
+enum { N = 45, K = 203, K_PADDED = 224, M = 15, N_PADDED = 48 };
+enum { HEADS = 6, KV_HEADS = 2, HEAD_DIM = 44, POSITIONS = 544, POS0 = 505, ROPE_DIM = 36 };
+
+static _Alignas(64) uint8_t weights[N_PADDED * K_PADDED * sizeof(float)];
+static _Alignas(64) uint8_t activations[M * K_PADDED * 2];
+static float rows[N_PADDED * K_PADDED], x[M * K_PADDED], y[M * K_PADDED], other[M * K_PADDED];
+static float cache_k[KV_HEADS * POSITIONS * HEAD_DIM], cache_v[KV_HEADS * POSITIONS * HEAD_DIM];
+
+static bool make_weights(infer_qtype type)
+{
+    size_t panel_bytes = (size_t)infer_panel_bytes(type, K);
+
+    fill(rows, (size_t)N * K);
+    for (uint32_t n = 0; n < N; n += 16)
+        if (!infer_pack_panel(type, rows + (size_t)n * K, N - n < 16 ? N - n : 16, K, weights + n / 16 * panel_bytes))
+            return false;
+    return true;
+}
+
+static infer_q8_rows quantize(uint32_t m)
+{
+    infer_quantize_args a = {.x = x, .y = infer_q8_rows_at(activations, m, K), .m = m, .k = K, .x_stride = K};
+
+    infer_kernel_find(INFER_OP_QUANTIZE, INFER_QTYPE_NONE, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&a, (infer_region){0, m, 0, K});
+    return a.y;
+}
+
+/* As one token, as a few and as many; the columns in two parts. */
+static uint64_t hash_matmul(const infer_kernel *kernel)
+{
+    static const uint32_t tokens[] = {1, 2, 3, M};
+    uint64_t hash = HASH_START;
+
+    if (!make_weights(kernel->type))
+        return 0;
+    fill(x, (size_t)M * K);
+    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
+        uint32_t m = tokens[i];
+        infer_matmul_args a = {.w = weights, .x = x, .y = y, .m = m, .n = N, .k = K, .x_stride = K, .y_stride = N};
+        if (infer_qtype_find(kernel->type)->group == 32)
+            a.xq = quantize(m);
+        kernel->fn(&a, (infer_region){0, m, 0, 32});
+        kernel->fn(&a, (infer_region){0, m, 32, N});
+        hash = add_to_hash(hash, y, (size_t)m * N * sizeof *y);
+    }
+    return hash;
+}
+
+static uint64_t hash_embed(const infer_kernel *kernel)
+{
+    static const int32_t ids[] = {0, 15, 16, 31, 32, N - 1, 5, 5};
+    enum { COUNT = sizeof ids / sizeof ids[0] };
+    infer_embed_args a = {.w = weights, .ids = ids, .y = y, .m = COUNT, .n = N, .k = K, .y_stride = K};
+
+    if (!make_weights(kernel->type))
+        return 0;
+    kernel->fn(&a, (infer_region){0, COUNT, 0, K});
+    return add_to_hash(HASH_START, y, (size_t)COUNT * K * sizeof *y);
+}
+
+static uint64_t hash_quantize(const infer_kernel *kernel)
+{
+    infer_quantize_args a = {.x = x, .y = infer_q8_rows_at(activations, M, K), .m = M, .k = K, .x_stride = K};
+    uint64_t hash;
+
+    fill(x, (size_t)M * K);
+    memset(x + 32, 0, 32 * sizeof *x);
+    kernel->fn(&a, (infer_region){0, M, 0, K});
+    hash = add_to_hash(HASH_START, a.y.codes, (size_t)M * K_PADDED);
+    hash = add_to_hash(hash, a.y.scales, (size_t)M * (K_PADDED / 32) * sizeof *a.y.scales);
+    return add_to_hash(hash, a.y.offset8, (size_t)M * (K_PADDED / 32) * 2 * sizeof *a.y.offset8);
+}
+
+static uint64_t hash_rmsnorm(const infer_kernel *kernel)
+{
+    infer_rmsnorm_args a = {.x = x, .weight = other, .y = y, .m = M, .n = K, .x_stride = K, .y_stride = K, .eps = 1e-5f};
+
+    fill(x, (size_t)M * K);
+    fill(other, K);
+    kernel->fn(&a, (infer_region){0, M, 0, K});
+    return add_to_hash(HASH_START, y, (size_t)M * K * sizeof *y);
+}
+
+static uint64_t hash_rope(const infer_kernel *kernel)
+{
+    enum { COLUMNS = 4 * HEAD_DIM };
+    infer_rope_args a = {
+        .x = y, .cos = rows, .sin = other, .m = M, .n = COLUMNS, .stride = COLUMNS, .head_dim = HEAD_DIM, .rope_dim = ROPE_DIM, .pos0 = 3};
+    uint64_t hash = HASH_START;
+
+    for (int pairs = INFER_ROPE_ADJACENT; pairs <= INFER_ROPE_HALVES; pairs++) {
+        a.pairs = (infer_rope_pairs)pairs;
+        fill(y, (size_t)M * COLUMNS);
+        fill(rows, (size_t)(M + 3) * (ROPE_DIM / 2));
+        fill(other, (size_t)(M + 3) * (ROPE_DIM / 2));
+        kernel->fn(&a, (infer_region){0, M, 0, COLUMNS});
+        hash = add_to_hash(hash, y, (size_t)M * COLUMNS * sizeof *y);
+    }
+    return hash;
+}
+
+static uint64_t hash_silu_mul(const infer_kernel *kernel)
+{
+    infer_silu_mul_args a = {.gate = x, .up = other, .y = y, .m = M, .n = K, .stride = K};
+
+    fill(x, (size_t)M * K);
+    fill(other, (size_t)M * K);
+    kernel->fn(&a, (infer_region){0, M, 0, K});
+    return add_to_hash(HASH_START, y, (size_t)M * K * sizeof *y);
+}
+
+static uint64_t hash_add(const infer_kernel *kernel)
+{
+    infer_add_args a = {.a = x, .b = other, .y = y, .m = M, .n = K, .stride = K};
+
+    fill(x, (size_t)M * K);
+    fill(other, (size_t)M * K);
+    kernel->fn(&a, (infer_region){0, M, 0, K});
+    return add_to_hash(HASH_START, y, (size_t)M * K * sizeof *y);
+}
+
+/* Stores M tokens at `pos0`, as columns of KV_HEADS heads. */
+static void store(const infer_kernel *kernel, void *cache, uint32_t pos0)
+{
+    enum { COLUMNS = KV_HEADS * HEAD_DIM };
+    infer_store_args a = {
+        .x = x, .cache = cache, .m = M, .n = COLUMNS, .stride = COLUMNS, .head_dim = HEAD_DIM, .positions = POSITIONS, .pos0 = pos0};
+
+    fill(x, (size_t)M * COLUMNS);
+    kernel->fn(&a, (infer_region){0, M, 0, COLUMNS});
+}
+
+static uint64_t hash_store(const infer_kernel *kernel)
+{
+    memset(cache_k, 0, sizeof cache_k);
+    store(kernel, cache_k, 23);
+    return add_to_hash(HASH_START, cache_k, sizeof cache_k);
+}
+
+/* Three chunks, the last one begun by some of the tokens only. */
+static uint64_t hash_attention(const infer_kernel *kernel)
+{
+    enum { COLUMNS = HEADS * HEAD_DIM };
+    static float q[M * COLUMNS], out[M * COLUMNS];
+    const infer_kernel *store_k = infer_kernel_find(INFER_OP_STORE_K, kernel->type, INFER_LAYOUT_NONE, INFER_CPU_REF);
+    const infer_kernel *store_v = infer_kernel_find(INFER_OP_STORE_V, kernel->type, INFER_LAYOUT_NONE, INFER_CPU_REF);
+    infer_attention_args a = {.q = q,
+                              .k = cache_k,
+                              .v = cache_v,
+                              .y = out,
+                              .m = M,
+                              .heads = HEADS,
+                              .kv_heads = KV_HEADS,
+                              .head_dim = HEAD_DIM,
+                              .positions = POSITIONS,
+                              .pos0 = POS0,
+                              .q_stride = COLUMNS,
+                              .y_stride = COLUMNS,
+                              .scale = 0x1.34p-3f};
+
+    memset(cache_k, 0, sizeof cache_k);
+    memset(cache_v, 0, sizeof cache_v);
+    for (uint32_t pos = 0; pos < POS0 + M; pos += M) {
+        store(store_k, cache_k, pos);
+        store(store_v, cache_v, pos);
+    }
+    fill(q, (size_t)M * COLUMNS);
+    kernel->fn(&a, (infer_region){0, M, 0, COLUMNS});
+    return add_to_hash(HASH_START, out, sizeof out);
+}
+
+static uint64_t (*const hash_of[INFER_OP_COUNT])(const infer_kernel *kernel) = {
+    [INFER_OP_MATMUL] = hash_matmul,   [INFER_OP_EMBED] = hash_embed,         [INFER_OP_QUANTIZE] = hash_quantize,
+    [INFER_OP_RMSNORM] = hash_rmsnorm, [INFER_OP_ROPE] = hash_rope,           [INFER_OP_STORE_K] = hash_store,
+    [INFER_OP_STORE_V] = hash_store,   [INFER_OP_ATTENTION] = hash_attention, [INFER_OP_SILU_MUL] = hash_silu_mul,
+    [INFER_OP_ADD] = hash_add,
+};
+
+/* ---- the tests ---- */
+
+static uint64_t expected_hash(infer_op_kind op, infer_qtype type)
+{
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        if (expected[i].op == op && expected[i].type == type)
+            return expected[i].hash;
+    return 0;
+}
+
+static const char *type_name(infer_qtype type)
+{
+    const infer_qtype_info *info = infer_qtype_find(type);
+    return info ? info->name : "-";
+}
+
+/* One line for every operation and type at `level`, hash included. Returns whether all are as expected. */
+static bool run_level(infer_cpu_level level, const infer_kernel *kernels, size_t count, unsigned *number)
+{
+    bool good = true;
+
+    for (size_t i = 0; i < count; i++) {
+        const infer_kernel *k = &kernels[i];
+        uint64_t hash;
+        bool same;
+        if (k->level != INFER_CPU_REF)
+            continue;
+        random_state = 1;
+        hash = hash_of[k->op](infer_kernel_find(k->op, k->type, k->layout, level));
+        same = hash != 0 && hash == expected_hash(k->op, k->type);
+        good = good && same;
+        printf("%s %u - %s %s at %s: %016llx\n", same ? "ok" : "not ok", ++*number, infer_op_name(k->op), type_name(k->type),
+               infer_cpu_level_name(level), (unsigned long long)hash);
+    }
+    return good;
+}
+
+int main(int argc, char **argv)
+{
+    uint32_t levels = infer_cpu_levels_here();
+    infer_cpu_level best = infer_cpu_best(levels);
+    size_t count, operations = 0;
+    const infer_kernel *kernels = infer_kernels(&count);
+    unsigned number = 0, plan = 0;
+    bool good = true;
+
+    for (size_t i = 0; i < count; i++)
+        operations += kernels[i].level == INFER_CPU_REF;
+    if (argc > 1) {
+        bool same = strcmp(infer_cpu_level_name(best), argv[1]) == 0;
+        printf("1..%zu\n", operations + 1);
+        printf("%s %u - the best level here is %s, expected %s\n", same ? "ok" : "not ok", ++number, infer_cpu_level_name(best), argv[1]);
+        return !(run_level(best, kernels, count, &number) && same);
+    }
+    for (int level = 0; level < INFER_CPU_LEVEL_COUNT; level++)
+        plan += levels & 1u << level ? (unsigned)operations : 1;
+    printf("1..%u\n", plan);
+    for (int level = 0; level < INFER_CPU_LEVEL_COUNT; level++) {
+        if (levels & 1u << level)
+            good = run_level((infer_cpu_level)level, kernels, count, &number) && good;
+        else
+            printf("ok %u - all operations # SKIP this machine has no %s\n", ++number, infer_cpu_level_name((infer_cpu_level)level));
+    }
+    return !good;
+}
