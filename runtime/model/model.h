@@ -56,6 +56,8 @@ infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_e
  * shape, type or layout. */
 infer_status infer_model_weight(const infer_model *model, uint32_t layer, const char *name, uint32_t rows, uint32_t cols, bool matrix,
                                 infer_weight *out, infer_error *err);
+/* What a session runs: for measurements that need more than the public interface tells. */
+const infer_plan *infer_session_plan(const infer_session *session);
 /* Checks the hashes of all tensors of the graph that were not checked before, on all threads. */
 infer_status infer_model_verify(infer_model *model, infer_error *err);
 

@@ -140,5 +140,6 @@ infer_status infer_session_describe(const infer_session *session, const char *wh
                       session->plan->profile ? " or profile" : " (profile needs the option)");
 }
 
+const infer_plan *infer_session_plan(const infer_session *session) { return session->plan; }
 uint64_t infer_session_weight_bytes_per_token(const infer_session *session) { return infer_plan_weight_bytes(session->plan); }
 uint64_t infer_session_memory_bytes(const infer_session *session) { return infer_plan_bytes(session->plan); }

@@ -1,0 +1,469 @@
+/* infer-bench: how fast a model reads a prompt and generates, beside what the machine can do. Arguments and printing only; bench/speed.c measures. */
+#include "cli.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <getopt.h>
+#include <infer/infer.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/core.h"
+#include "machine.h"
+#include "shapes.h"
+#include "speed.h"
+
+typedef enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_CSV, FORMAT_MD } format;
+
+typedef struct arguments {
+    const char *model, *folder, *keep;
+    const infer_shape *shape;
+    infer_qtype type;
+    infer_runtime_options runtime;
+    infer_speed_options speed;
+    infer_kv_type kv_type;
+    format format;
+} arguments;
+
+/* Everything a record says. */
+typedef struct record {
+    const arguments *args;
+    const char *model, *cpu_level;
+    uint32_t threads;
+    char cpu[160];
+    infer_speed speed;
+} record;
+
+static const char usage[] =
+    "usage: infer-bench [options] MODEL\n"
+    "       infer-bench [options] --shape NAME --type TYPE\n"
+    "Measures how fast a model reads a prompt and generates, and which part that is of the machine's memory bandwidth and arithmetic.\n"
+    "\n"
+    "      --shape NAME         a model of this shape with random weights instead of a file\n"
+    "      --type TYPE          its number type: f32, f16, bf16, q8g32, q4g32\n"
+    "      --dir FOLDER         where its temporary file goes (TMPDIR, else /tmp)\n"
+    "      --keep FILE          write it to FILE and leave it there\n"
+    "  -t, --threads N          threads (one per core)\n"
+    "      --prompt N           tokens of the prompt (512); 0: none\n"
+    "      --tokens N           tokens to generate (128); 0: none\n"
+    "      --ctx-at N           tokens in the context when generation starts (0)\n"
+    "      --repeat N           repetitions (5)\n"
+    "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
+    "      --kv auto|f16|f32    number type of the KV cache (auto: f32 for f32 models, else f16)\n"
+    "      --json               print a list with one record\n"
+    "      --csv                print the record as a head line and a line\n"
+    "      --md                 print a table for Markdown\n"
+    "  -v, --version\n"
+    "  -h, --help\n"
+    "\n";
+
+/* ---- interruption, and what must not be left behind ---- */
+
+static infer_session *volatile running; /* what the signal handler cancels */
+static volatile sig_atomic_t interrupted;
+static char *temporary_folder, *temporary_file;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+    if (running)
+        infer_session_cancel(running); /* one atomic store */
+}
+
+static void catch_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void remove_temporary(void)
+{
+    if (temporary_file)
+        unlink(temporary_file);
+    if (temporary_folder)
+        rmdir(temporary_folder);
+    free(temporary_file);
+    free(temporary_folder);
+    temporary_file = temporary_folder = NULL;
+}
+
+/* ---- arguments ---- */
+
+enum { OPT_SHAPE = 256, OPT_TYPE, OPT_DIR, OPT_KEEP, OPT_PROMPT, OPT_TOKENS, OPT_CTX_AT, OPT_REPEAT, OPT_CPU, OPT_KV, OPT_JSON, OPT_CSV, OPT_MD };
+
+static const struct option long_options[] = {
+    {"shape", required_argument, NULL, OPT_SHAPE}, {"type", required_argument, NULL, OPT_TYPE}, {"dir", required_argument, NULL, OPT_DIR},
+    {"keep", required_argument, NULL, OPT_KEEP}, {"threads", required_argument, NULL, 't'}, {"prompt", required_argument, NULL, OPT_PROMPT},
+    {"tokens", required_argument, NULL, OPT_TOKENS}, {"ctx-at", required_argument, NULL, OPT_CTX_AT}, {"repeat", required_argument, NULL, OPT_REPEAT},
+    {"cpu", required_argument, NULL, OPT_CPU}, {"kv", required_argument, NULL, OPT_KV}, {"json", no_argument, NULL, OPT_JSON},
+    {"csv", no_argument, NULL, OPT_CSV}, {"md", no_argument, NULL, OPT_MD}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+/* "a, b, c" for messages. */
+static void list_shapes(char *out, size_t size)
+{
+    size_t count, at = 0;
+    const infer_shape *shapes = infer_shapes(&count);
+    for (size_t i = 0; i < count && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "", shapes[i].name);
+}
+
+static const infer_shape *shape_of(const char *name)
+{
+    const infer_shape *shape = infer_shape_find(name);
+    char known[400];
+    list_shapes(known, sizeof known);
+    if (!shape)
+        cli_usage("--shape: found \"%s\", expected one of %s", name, known);
+    return shape;
+}
+
+static infer_qtype type_of(const char *name)
+{
+    const infer_qtype_info *info = infer_qtype_find_name(name);
+    if (!info)
+        cli_usage("--type: found \"%s\", expected f32, f16, bf16, q8g32 or q4g32", name);
+    return info->type;
+}
+
+static infer_kv_type kv_type(const char *name)
+{
+    if (strcmp(name, "f16") == 0)
+        return INFER_KV_F16;
+    if (strcmp(name, "f32") == 0)
+        return INFER_KV_F32;
+    if (strcmp(name, "auto") == 0)
+        return INFER_KV_AUTO;
+    cli_usage("--kv: found \"%s\", expected auto, f16 or f32", name);
+}
+
+static uint32_t whole(const char *option, uint64_t low, uint64_t high) { return (uint32_t)cli_whole(option, optarg, low, high); }
+
+static format one_format(format before, format now)
+{
+    if (before != FORMAT_TEXT && before != now)
+        cli_usage("only one of --json, --csv and --md");
+    return now;
+}
+
+static void print_usage(void)
+{
+    char known[400];
+    list_shapes(known, sizeof known);
+    printf("%sShapes: %s.\nExit status: 0 done, 1 it could not be done, 2 the command line is wrong, 130 interrupted.\n", usage, known);
+}
+
+/* Never returns on a wrong command line (status 2), --help or --version. */
+static void parse(int argc, char **argv, arguments *a)
+{
+    int c;
+    *a = (arguments){.type = INFER_QTYPE_NONE, .runtime = INFER_RUNTIME_DEFAULTS, .speed = {.prompt = 512, .tokens = 128, .repeat = 5}};
+    while ((c = getopt_long(argc, argv, ":t:vh", long_options, NULL)) != -1)
+        switch (c) {
+        case OPT_SHAPE: a->shape = shape_of(optarg); break;
+        case OPT_TYPE: a->type = type_of(optarg); break;
+        case OPT_DIR: a->folder = optarg; break;
+        case OPT_KEEP: a->keep = optarg; break;
+        case 't': a->runtime.threads = whole("-t", 1, 256); break;
+        case OPT_PROMPT: a->speed.prompt = whole("--prompt", 0, 1u << 19); break;
+        case OPT_TOKENS: a->speed.tokens = whole("--tokens", 0, 1u << 18); break;
+        case OPT_CTX_AT: a->speed.depth = whole("--ctx-at", 0, 1u << 19); break;
+        case OPT_REPEAT: a->speed.repeat = whole("--repeat", 1, INFER_SPEED_MAX_REPEAT); break;
+        case OPT_CPU: a->runtime.cpu_level = optarg; break;
+        case OPT_KV: a->kv_type = kv_type(optarg); break;
+        case OPT_JSON: a->format = one_format(a->format, FORMAT_JSON); break;
+        case OPT_CSV: a->format = one_format(a->format, FORMAT_CSV); break;
+        case OPT_MD: a->format = one_format(a->format, FORMAT_MD); break;
+        case 'v': printf("infer-bench %s\n", infer_version()); exit(0);
+        case 'h': print_usage(); exit(0);
+        default: cli_bad_option(c, argv);
+        }
+    if (optind < argc)
+        a->model = argv[optind++];
+    if (optind < argc)
+        cli_usage("unexpected argument \"%s\"", argv[optind]);
+    if (!a->model && !a->shape)
+        cli_usage("neither MODEL nor --shape given");
+    if (a->model && a->shape)
+        cli_usage("both a MODEL and --shape given");
+    if (a->shape && a->type == INFER_QTYPE_NONE)
+        cli_usage("--shape needs --type");
+    if (a->model && (a->type != INFER_QTYPE_NONE || a->folder || a->keep))
+        cli_usage("--type, --dir and --keep go with --shape; a MODEL has its own type");
+    if (a->folder && a->keep)
+        cli_usage("both --dir and --keep given");
+    if (!a->speed.prompt && !a->speed.tokens)
+        cli_usage("--prompt 0 and --tokens 0 leave nothing to measure");
+}
+
+/* ---- the model ---- */
+
+static void check(infer_status s, const infer_error *err)
+{
+    if (s == INFER_ERROR_CANCELLED)
+        exit(130);
+    if (s != INFER_OK)
+        cli_die("%s", err->message);
+}
+
+static char *join(const char *a, const char *b, const char *c)
+{
+    size_t bytes = strlen(a) + strlen(b) + strlen(c) + 1;
+    char *out = malloc(bytes);
+    if (!out)
+        cli_die("out of memory for a path");
+    snprintf(out, bytes, "%s%s%s", a, b, c);
+    return out;
+}
+
+/* A folder of our own, so that nobody can put something else into the file's place. */
+static const char *make_temporary(const arguments *a)
+{
+    const char *parent = a->folder ? a->folder : getenv("TMPDIR");
+    char *folder;
+    if (!parent || !*parent)
+        parent = "/tmp";
+    folder = join(parent, "/", "infer-bench-XXXXXX");
+    if (!mkdtemp(folder))
+        cli_die("%s: cannot make a folder for the random weights: %s", parent, strerror(errno));
+    temporary_folder = folder;
+    temporary_file = join(folder, "/", "model.infer");
+    return temporary_file;
+}
+
+static infer_model *open_model(const arguments *a, infer_runtime *rt)
+{
+    const char *path = a->shape ? a->keep : a->model;
+    infer_model *model = NULL;
+    infer_error err;
+    if (a->shape) {
+        if (!path)
+            path = make_temporary(a);
+        check(infer_shape_write(a->shape, a->type, path, &interrupted, &err), &err);
+    }
+    check(infer_model_open(rt, path, NULL, &model, &err), &err);
+    remove_temporary(); /* the mapping keeps the bytes */
+    return model;
+}
+
+static void measure(const arguments *a, record *r)
+{
+    const infer_speed_options *o = &a->speed;
+    infer_session_options session_options = INFER_SESSION_DEFAULTS;
+    infer_runtime *rt = NULL;
+    infer_model *model;
+    infer_session *session = NULL;
+    infer_error err;
+    infer_status s;
+    check(infer_runtime_create(&a->runtime, &rt, &err), &err);
+    model = open_model(a, rt);
+    session_options.context = o->prompt > o->depth + o->tokens ? o->prompt : o->depth + o->tokens;
+    session_options.kv_type = a->kv_type;
+    check(infer_session_create(model, &session_options, &session, &err), &err);
+    running = session;
+    s = interrupted ? INFER_ERROR_CANCELLED : infer_speed_measure(model, session, o, &r->speed, &err);
+    running = NULL;
+    r->args = a;
+    r->model = a->shape ? a->shape->name : a->model;
+    r->cpu_level = infer_runtime_cpu_level(rt); /* static storage */
+    r->threads = infer_runtime_threads(rt);
+    infer_machine_cpu_name(r->cpu, sizeof r->cpu);
+    infer_session_destroy(session);
+    infer_model_close(model);
+    infer_runtime_destroy(rt);
+    check(s, &err);
+}
+
+/* ---- records ---- */
+
+/* What was not measured, or is not known, is null; rounded to six digits. */
+static void add_number(cJSON *o, const char *name, double value)
+{
+    char digits[40];
+    snprintf(digits, sizeof digits, "%.6g", value);
+    if (value > 0)
+        cJSON_AddNumberToObject(o, name, strtod(digits, NULL));
+    else
+        cJSON_AddNullToObject(o, name);
+}
+
+static cJSON *add_rate(cJSON *record_object, const char *name, uint32_t tokens, const infer_rate *rate)
+{
+    cJSON *o = cJSON_AddObjectToObject(record_object, name);
+    cJSON_AddNumberToObject(o, "tokens", tokens);
+    add_number(o, "tokens_per_s", rate->tokens_per_s);
+    if (tokens)
+        cJSON_AddNumberToObject(o, "spread", floor(rate->spread * 1e4 + 0.5) / 1e4);
+    else
+        cJSON_AddNullToObject(o, "spread");
+    return o;
+}
+
+static cJSON *json_record(const record *r)
+{
+    const infer_speed *s = &r->speed;
+    const infer_speed_options *o = &r->args->speed;
+    cJSON *object = cJSON_CreateObject(), *rate, *energy;
+    cJSON_AddStringToObject(object, "model", r->model);
+    cJSON_AddStringToObject(object, "type", s->type);
+    cJSON_AddStringToObject(object, "cpu_level", r->cpu_level);
+    cJSON_AddNumberToObject(object, "threads", r->threads);
+    add_number(object, "read_bandwidth_bytes_per_s", s->bandwidth_bytes_per_s);
+    add_number(object, "integer_peak_ops_per_s", s->ops_per_s);
+    rate = add_rate(object, "prompt", o->prompt, &s->prompt);
+    add_number(rate, "peak_fraction", s->prompt.fraction);
+    cJSON_AddNullToObject(rate, "joules_per_token"); /* this version has no meter: see "energy" */
+    rate = add_rate(object, "generation", o->tokens, &s->generation);
+    cJSON_AddNumberToObject(rate, "context_at", o->depth);
+    add_number(rate, "bytes_per_token", s->bytes_per_token);
+    add_number(rate, "bandwidth_fraction", s->generation.fraction);
+    cJSON_AddNullToObject(rate, "joules_per_token");
+    energy = cJSON_AddObjectToObject(object, "energy");
+    cJSON_AddNullToObject(energy, "source");
+    cJSON_AddStringToObject(energy, "kind", "none");
+    add_number(object, "first_token_ms", s->first_token_ns / 1e6);
+    add_number(object, "peak_rss_bytes", (double)s->peak_rss_bytes);
+    cJSON_AddStringToObject(object, "kv_type", s->kv_type);
+    cJSON_AddNumberToObject(object, "repetitions", o->repeat);
+    if (o->tokens)
+        cJSON_AddStringToObject(object, "read_by", s->bandwidth_way);
+    else
+        cJSON_AddNullToObject(object, "read_by");
+    cJSON_AddStringToObject(object, "version", infer_version());
+    cJSON_AddStringToObject(object, "commit", infer_machine_commit());
+    cJSON_AddStringToObject(object, "compiler", infer_machine_compiler());
+    cJSON_AddStringToObject(object, "cpu", r->cpu);
+    return object;
+}
+
+static void print_json(const record *r)
+{
+    cJSON *list = cJSON_CreateArray();
+    char *text;
+    cJSON_AddItemToArray(list, json_record(r));
+    text = cJSON_Print(list);
+    cJSON_Delete(list);
+    if (!text)
+        cli_die("out of memory for the JSON");
+    printf("%s\n", text);
+    cJSON_free(text);
+}
+
+/* A text field: quoted, quotes doubled. */
+static void print_quoted(const char *text)
+{
+    putchar('"');
+    for (; *text; text++) {
+        if (*text == '"')
+            putchar('"');
+        putchar(*text);
+    }
+    putchar('"');
+}
+
+/* One row from the JSON record, so that both say the same; objects become columns "generation.tokens_per_s". */
+static void print_csv_row(const cJSON *object, const char *prefix, bool head, bool *first)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, object)
+    {
+        char name[80];
+        snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", item->string);
+        if (cJSON_IsObject(item)) {
+            print_csv_row(item, name, head, first);
+            continue;
+        }
+        if (!*first)
+            putchar(',');
+        *first = false;
+        if (head)
+            fputs(name, stdout);
+        else if (cJSON_IsString(item))
+            print_quoted(item->valuestring);
+        else if (cJSON_IsNumber(item))
+            printf("%.10g", item->valuedouble);
+    }
+}
+
+static void print_csv(const record *r)
+{
+    cJSON *object = json_record(r);
+    for (int row = 0; row < 2; row++) {
+        bool first = true;
+        print_csv_row(object, "", row == 0, &first);
+        putchar('\n');
+    }
+    cJSON_Delete(object);
+}
+
+static void part_of(char *out, size_t size, double fraction, double peak, const char *unit)
+{
+    if (fraction > 0)
+        snprintf(out, size, "%.1f %% of %.1f %s", fraction * 100, peak / 1e9, unit);
+    else
+        snprintf(out, size, "not known");
+}
+
+static void print_md_row(const record *r, const char *what, const infer_rate *rate, const char *part)
+{
+    printf("| %s | %s | %s | %u | %s | %.2f | %.1f %% | %s |\n", r->model, r->speed.type, r->cpu_level, r->threads, what, rate->tokens_per_s,
+           rate->spread * 100, part);
+}
+
+static void print_tables(const record *r, bool md)
+{
+    const infer_speed *s = &r->speed;
+    const infer_speed_options *o = &r->args->speed;
+    char what[64], part[96];
+    if (md)
+        printf("| model | type | level | threads | test | tokens/s | spread | of the machine's best |\n|---|---|---|---|---|---|---|---|\n");
+    else
+        printf("%s, %s, %s, %u thread%s; %s\n", r->model, s->type, r->cpu_level, r->threads, r->threads == 1 ? "" : "s", r->cpu);
+    if (o->prompt) {
+        snprintf(what, sizeof what, "prompt %u", o->prompt);
+        part_of(part, sizeof part, s->prompt.fraction, s->ops_per_s, "Gop/s");
+        if (md)
+            print_md_row(r, what, &s->prompt, part);
+        else
+            printf("prompt      %6u tokens  %10.2f tokens/s  spread %4.1f %%  %s; first token after %.1f ms\n", o->prompt, s->prompt.tokens_per_s,
+                   s->prompt.spread * 100, part, s->first_token_ns / 1e6);
+    }
+    if (o->tokens) {
+        snprintf(what, sizeof what, "generation %u at %u", o->tokens, o->depth);
+        part_of(part, sizeof part, s->generation.fraction, s->bandwidth_bytes_per_s, "GB/s");
+        if (md)
+            print_md_row(r, what, &s->generation, part);
+        else
+            printf("generation  %6u tokens  %10.2f tokens/s  spread %4.1f %%  %s; %.1f MB a token\n", o->tokens, s->generation.tokens_per_s,
+                   s->generation.spread * 100, part, s->bytes_per_token / 1e6);
+    }
+    printf("%speak memory %.1f MB; medians of %u; KV cache %s%s%s; %s, %s%s%s\n", md ? "\n" : "", s->peak_rss_bytes / 1e6, o->repeat,
+           s->kv_type, o->tokens ? "; bandwidth by " : "", s->bandwidth_way, infer_machine_commit(), infer_machine_compiler(),
+           md ? ", " : "", md ? r->cpu : "");
+}
+
+int main(int argc, char **argv)
+{
+    arguments a;
+    record r = {0};
+    cli_start("infer-bench");
+    parse(argc, argv, &a);
+    atexit(remove_temporary);
+    catch_interrupts();
+    measure(&a, &r);
+    switch (a.format) {
+    case FORMAT_JSON: print_json(&r); break;
+    case FORMAT_CSV: print_csv(&r); break;
+    default: print_tables(&r, a.format == FORMAT_MD); break;
+    }
+    if (fflush(stdout) != 0 || ferror(stdout))
+        cli_die("standard output: %s", strerror(errno));
+    return 0;
+}
