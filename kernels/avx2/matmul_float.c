@@ -9,8 +9,7 @@
 enum {
     TOKENS = 3,        /* register block: half a panel (4 vectors) x 3 tokens, 3 activations */
     BLOCK_TILES = 32,  /* 8 KB of widened weights */
-    BLOCK_TOKENS = 24, /* 6 KB of partial sums */
-    PREFETCH_BYTES = 2048
+    BLOCK_TOKENS = 24  /* 6 KB of partial sums */
 };
 
 /* Weight elements 8i..8i+7 of a tile as floats. */
@@ -52,8 +51,6 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t, uint32_t col0,
             p[i] = _mm256_setzero_ps();
         for (uint32_t c = 0; c < tiles; c++, tile += tile_bytes, x += 4) {
             __m256 inputs = inputs_4(x);
-            for (size_t line = 0; line < tile_bytes; line += 64)
-                _mm_prefetch((const char *)tile + PREFETCH_BYTES + line, _MM_HINT_T0);
 #pragma GCC unroll 8
             for (uint32_t i = 0; i < 8; i++)
                 p[i] = _mm256_fmadd_ps(load(tile, i), inputs, p[i]);

@@ -10,8 +10,8 @@
 
 enum {
     GROUP_BYTES = INFER_TILE_Q4_GROUP_BYTES,
-    PREFETCH_BYTES = 2048, /* ahead of the stream: further than the hardware goes at a panel's end */
-    TOKENS = 4             /* register block: 2 accumulators a token, 2 weights, 1 activation */
+    TOKENS = 4,            /* register block: 2 accumulators a token, 2 weights, 1 activation */
+    DIRECT_TOKENS = 24     /* up to here unpacking into L1 does not pay (measured) */
 };
 
 /* y += float(sums) * (weight scales * activation scale), 8 rows */
@@ -21,7 +21,7 @@ ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(joined), _mm256_mul_ps(w_scales, x_scale), y);
 }
 
-/* ---- few tokens: one pass over the stored weights, nothing kept ---- */
+/* ---- few tokens: the stored weights as they lie, nothing kept ---- */
 
 ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t col0, uint32_t col1)
 {
@@ -41,8 +41,6 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t][0] = sums[t][1] = broadcast_32(offset8 + 2 * t * groups);
-            for (int line = 0; line < GROUP_BYTES; line += 64)
-                _mm_prefetch((const char *)group + PREFETCH_BYTES + line, _MM_HINT_T0);
 #pragma GCC unroll 4
             for (int c = 0; c < 4; c++) {
                 __m256i w0 = load_256(group + 32 + 64 * c), w1 = load_256(group + 64 + 64 * c);
@@ -65,6 +63,24 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_
         }
         for (uint32_t t = 0; t < tokens; t++)
             store_16(a->y + (size_t)(t0 + t) * a->y_stride + o, col1 - o, y[t][0], y[t][1]);
+    }
+}
+
+/* Tokens t0..t1, at most TOKENS. */
+static void direct_tokens(const infer_matmul_args *a, uint32_t t0, uint32_t t1, uint32_t col0, uint32_t col1)
+{
+    switch (t1 - t0) {
+    case 1:
+        direct(a, t0, 1, col0, col1);
+        break;
+    case 2:
+        direct(a, t0, 2, col0, col1);
+        break;
+    case 3:
+        direct(a, t0, 3, col0, col1);
+        break;
+    case 4:
+        direct(a, t0, 4, col0, col1);
     }
 }
 
@@ -165,20 +181,13 @@ static void blocked(const infer_matmul_args *a, infer_region at)
 
 void matmul_q4g32_tile16x4__avx2(const void *args, infer_region at)
 {
-    switch (at.row1 - at.row0) {
-    case 1:
-        direct(args, at.row0, 1, at.col0, at.col1);
-        break;
-    case 2:
-        direct(args, at.row0, 2, at.col0, at.col1);
-        break;
-    case 3:
-        direct(args, at.row0, 3, at.col0, at.col1);
-        break;
-    case 4:
-        direct(args, at.row0, 4, at.col0, at.col1);
-        break;
-    default:
+    if (at.row1 - at.row0 <= TOKENS) {
+        direct_tokens(args, at.row0, at.row1, at.col0, at.col1);
+    } else if (at.row1 - at.row0 <= DIRECT_TOKENS) {
+        for (uint32_t o = at.col0; o < at.col1; o += 16)
+            for (uint32_t t = at.row0; t < at.row1; t += TOKENS)
+                direct_tokens(args, t, at.row1 - t < TOKENS ? at.row1 : t + TOKENS, o, at.col1 - o < 16 ? at.col1 : o + 16);
+    } else {
         blocked(args, at);
     }
 }
