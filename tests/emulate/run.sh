@@ -14,7 +14,7 @@ as its last line, "N passed, N failed, N skipped". About two minutes on two core
 
   --suite arm64 | x86 | slow
                       only this one; the default is arm64 and x86. slow: all conformance cases of the x86 levels under Bochs
-                      (half an hour) and the CPUs that only Bochs 3.0 has, which is built once (three minutes)
+                      (about ten minutes) and the CPUs that only Bochs 3.0 has, which is built once (three minutes)
   --build FOLDER      where to build (default: build-emulate); Bochs 3.0 is kept there too
   --no-install        install nothing; what is missing is skipped by name
   -h, --help          this text
