@@ -37,6 +37,9 @@ infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *e
             return infer_fail(err, INFER_ERROR_MEMORY, "%s: cannot map %zu bytes: %s", path, m.size, strerror(e));
         }
         m.data = p;
+#if defined(MADV_HUGEPAGE)
+        (void)madvise(p, m.size, MADV_HUGEPAGE); /* what is not in memory yet is read in huge pages, where the file system can */
+#endif
     }
     *out = m;
     return INFER_OK;
