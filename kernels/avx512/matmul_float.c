@@ -1,7 +1,7 @@
 /*
- * y = x w^T for weights that are floats. A tile is 16 rows x 4 inputs, so a vector is four rows x 4 inputs, and its lanes are just the four
- * partial sums of each row; x goes in as 4 inputs four times. The partial sums of a panel's outputs stay in registers from the first input to the
- * last, for as many tokens as fit, and the weights of a column block stay in L2 until all tokens have met them.
+ * y = x w^T for weights that are floats. A tile is 16 rows x 4 inputs, so a vector is four rows x 4 inputs, and its lanes are just the
+ * four partial sums of each row; x goes in as 4 inputs four times. The partial sums of a panel's outputs stay in registers from the first
+ * input to the last, for as many tokens as fit, and the weights of a column block stay in L2 until all tokens have met them.
  */
 #include "kernels.h"
 
