@@ -1,7 +1,7 @@
 /*
- * y = x w^T, weights q4g32, without VNNI. vpmaddubsw multiplies the stored codes 0..15 with the activations; a group's sums of pairs stay in
- * 16-bit lanes, which start from the group's offset8 pair and so end as the sums for codes -8..7 (at most 16 x 8 x 127 in magnitude). One vpmaddwd
- * a group joins the two lanes of an output.
+ * y = x w^T, weights q4g32, without VNNI. vpmaddubsw multiplies the stored codes 0..15 with the activations; a group's sums of pairs stay
+ * in 16-bit lanes, which start from the group's offset8 pair and so end as the sums for codes -8..7 (at most 16 x 8 x 127 in magnitude).
+ * One vpmaddwd a group joins the two lanes of an output.
  */
 #include "avx512/token_block.h"
 #include "tile16x4.h"
@@ -58,8 +58,8 @@ ALWAYS_INLINE void row(const infer_matmul_args *a, uint32_t t, uint32_t col0, ui
     }
 }
 
-ALWAYS_INLINE void panel(const token_block *block, uint32_t shape, uint32_t count, size_t groups, const uint8_t *w, float *y, uint32_t y_stride,
-                         __mmask16 rows, bool first)
+ALWAYS_INLINE void panel(const token_block *block, uint32_t shape, uint32_t count, size_t groups, const uint8_t *w, float *y,
+                         uint32_t y_stride, __mmask16 rows, bool first)
 {
     __m512 sums[BLOCK_TOKENS];
 

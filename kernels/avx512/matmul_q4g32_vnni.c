@@ -1,8 +1,8 @@
 /* y = x w^T, weights q4g32, with vpdpbusd. */
 #include "avx512/matmul_vnni.h"
 
-ALWAYS_INLINE void panel(const token_block *block, uint32_t shape, uint32_t count, size_t groups, const uint8_t *w, float *y, uint32_t y_stride,
-                         __mmask16 rows, bool first)
+ALWAYS_INLINE void panel(const token_block *block, uint32_t shape, uint32_t count, size_t groups, const uint8_t *w, float *y,
+                         uint32_t y_stride, __mmask16 rows, bool first)
 {
     vnni_panel(block, shape, count, groups, w, y, y_stride, rows, first, WEIGHT_Q4);
 }

@@ -1,7 +1,7 @@
 /*
- * y = x w^T, weights q8g32, without VNNI. One token: vpmaddubsw of |w| and x with the sign of w, whose pairs stay below 2^15 (128 x 127 x 2),
- * joined by vpmaddwd. Several tokens: both sides widened to 16 bits, inputs 0 and 2 of every four in one vector and 1 and 3 in the other; the
- * same number of operations a product, but none left for the signs.
+ * y = x w^T, weights q8g32, without VNNI. One token: vpmaddubsw of |w| and x with the sign of w, whose pairs stay below 2^15 (128 x 127 x
+ * 2), joined by vpmaddwd. Several tokens: both sides widened to 16 bits, inputs 0 and 2 of every four in one vector and 1 and 3 in the
+ * other; the same number of operations a product, but none left for the signs.
  */
 #include "avx512/token_block.h"
 #include "tile16x4.h"
@@ -43,8 +43,8 @@ ALWAYS_INLINE void row(const infer_matmul_args *a, uint32_t t, uint32_t col0, ui
     }
 }
 
-ALWAYS_INLINE void panel(const token_block *block, uint32_t shape, uint32_t count, size_t groups, const uint8_t *w, float *y, uint32_t y_stride,
-                         __mmask16 rows, bool first)
+ALWAYS_INLINE void panel(const token_block *block, uint32_t shape, uint32_t count, size_t groups, const uint8_t *w, float *y,
+                         uint32_t y_stride, __mmask16 rows, bool first)
 {
     __m512 sums[BLOCK_TOKENS / 2];
 

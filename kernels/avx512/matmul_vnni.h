@@ -1,10 +1,10 @@
 /*
- * y = x w^T with vpdpbusd: sixteen output rows x four inputs an instruction. Weight codes are made unsigned (q4g32 codes are stored 8 too large,
- * q8g32 codes get 128 added), activations are broadcast from memory, and the sum of a group starts from -offset x the sum of its activation codes,
- * so that it ends as the exact sum. Static functions only.
+ * y = x w^T with vpdpbusd: sixteen output rows x four inputs an instruction. Weight codes are made unsigned (q4g32 codes are stored 8 too
+ * large, q8g32 codes get 128 added), activations are broadcast from memory, and the sum of a group starts from -offset x the sum of its
+ * activation codes, so that it ends as the exact sum. Static functions only.
  *
- * For 16 outputs of a token a group of 32 inputs costs 8 vpdpbusd, a product of scales and a fused multiply-add, and on Zen 4 all of them need the
- * same two pipes: 0.80 of the peak of vpdpbusd alone is what the formula of kernels.h can reach there.
+ * For 16 outputs of a token a group of 32 inputs costs 8 vpdpbusd, a product of scales and a fused multiply-add, and on Zen 4 all of them
+ * need the same two pipes: 0.80 of the peak of vpdpbusd alone is what the formula of kernels.h can reach there.
  */
 #ifndef INFER_KERNELS_AVX512_MATMUL_VNNI_H
 #define INFER_KERNELS_AVX512_MATMUL_VNNI_H
@@ -14,9 +14,12 @@
 
 typedef enum weight_kind { WEIGHT_Q8, WEIGHT_Q4 } weight_kind;
 
-ALWAYS_INLINE size_t weight_group_bytes(weight_kind kind) { return kind == WEIGHT_Q4 ? INFER_TILE_Q4_GROUP_BYTES : INFER_TILE_Q8_GROUP_BYTES; }
+ALWAYS_INLINE size_t weight_group_bytes(weight_kind kind)
+{
+    return kind == WEIGHT_Q4 ? INFER_TILE_Q4_GROUP_BYTES : INFER_TILE_Q8_GROUP_BYTES;
+}
 
-/* sums += 16 rows x 4 inputs. The broadcast is part of the instruction; gcc 12 would make it one of its own and lose a tenth of the speed. */
+/* sums += 16 rows x 4 inputs. The broadcast is part of the instruction; gcc 12 would make it one of its own: a tenth slower. */
 ALWAYS_INLINE __m512i add_products(__m512i sums, __m512i w, const uint8_t *x)
 {
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(w), "m"(*(const uint8_t(*)[4])x));

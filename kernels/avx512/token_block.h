@@ -1,9 +1,10 @@
 /*
  * Blocking of the integer matmuls of this folder for several tokens. Static functions only.
  *
- * A token block is a copy of the activations of up to 16 tokens for some groups, with the rows at constant distances, so that one pointer reaches
- * all of them, that are no multiple of 4 KB, so that they do not compete for the same lines of L1. It meets panel after panel: the outputs stay in
- * registers over the block's groups, and the weights of a column block stay in L2 until all tokens have met them.
+ * A token block is a copy of the activations of up to 16 tokens for some groups, with the rows at constant distances, so that one pointer
+ * reaches all of them, that are no multiple of 4 KB, so that they do not compete for the same lines of L1. It meets panel after panel:
+ * the outputs stay in registers over the block's groups, and the weights of a column block stay in L2 and L3 until all tokens have met
+ * them: they are read in order, which hides where from, and copying the next tokens for too few panels costs more.
  */
 #ifndef INFER_KERNELS_AVX512_TOKEN_BLOCK_H
 #define INFER_KERNELS_AVX512_TOKEN_BLOCK_H
@@ -17,9 +18,9 @@
 
 enum {
     BLOCK_TOKENS = 16, /* their outputs, a group's eight tiles and the temporaries fill the 32 registers */
-    BLOCK_GROUPS = 64, /* a multiple of 16 */
+    BLOCK_GROUPS = 192, /* a multiple of 16; 6,144 inputs: most layers in one pass, with no sums read back. 123 KB of stack */
     BLOCK_CODE_BYTES = BLOCK_GROUPS * 32 + 64,
-    BLOCK_WEIGHT_BYTES = 1 << 20, /* most weights of a column block, for the groups of a token block */
+    BLOCK_WEIGHT_BYTES = 4 << 20, /* most weights of a column block, for the groups of a token block */
     PREFETCH_BYTES = 4096         /* how far ahead weights are asked for */
 };
 
@@ -40,7 +41,8 @@ typedef enum block_kind {
 /* Codes of token t, group g. */
 ALWAYS_INLINE const uint8_t *block_codes(const token_block *block, uint32_t t, size_t g, block_kind kind)
 {
-    return kind == BLOCK_INT16 ? block->codes + (size_t)t * 2 * BLOCK_CODE_BYTES + 64 * g : block->codes + (size_t)t * BLOCK_CODE_BYTES + 32 * g;
+    size_t element_bytes = kind == BLOCK_INT16 ? sizeof(int16_t) : sizeof(int8_t);
+    return block->codes + element_bytes * ((size_t)t * BLOCK_CODE_BYTES + 32 * g);
 }
 
 ALWAYS_INLINE uint32_t block_most_tokens(block_kind kind) { return kind == BLOCK_INT16 ? BLOCK_TOKENS / 2 : BLOCK_TOKENS; }
@@ -65,8 +67,8 @@ ALWAYS_INLINE void prefetch_group(const uint8_t *group, size_t group_bytes)
 }
 
 /* Groups [g0, g0 + groups) of tokens [t0, t0 + count) of x as rows 0..shape; the rows from count on repeat the last token. */
-ALWAYS_INLINE void block_load(token_block *block, const infer_q8_rows *x, uint32_t t0, uint32_t count, uint32_t shape, size_t g0, size_t groups,
-                              block_kind kind)
+ALWAYS_INLINE void block_load(token_block *block, const infer_q8_rows *x, uint32_t t0, uint32_t count, uint32_t shape, size_t g0,
+                              size_t groups, block_kind kind)
 {
     for (uint32_t t = 0; t < shape; t++) {
         size_t from = (size_t)(t0 + (t < count ? t : count - 1)) * (x->k_padded / 32) + g0;
@@ -90,10 +92,10 @@ ALWAYS_INLINE void block_load(token_block *block, const infer_q8_rows *x, uint32
     }
 }
 
-/* Adds the block's groups to the 16 outputs of one panel, of which `rows` exist: y[0..count) = (first ? 0 : y) + ... `shape` is a constant of 4, 8,
- * 12 or 16 tokens, at least count. */
-typedef void panel_fn(const token_block *block, uint32_t shape, uint32_t count, size_t groups, const uint8_t *w, float *y, uint32_t y_stride,
-                      __mmask16 rows, bool first);
+/* Adds the block's groups to the 16 outputs of one panel, of which `rows` exist: y[0..count) = (first ? 0 : y) + ... `shape` is a constant
+ * of 4, 8, 12 or 16 tokens, at least count. */
+typedef void panel_fn(const token_block *block, uint32_t shape, uint32_t count, size_t groups, const uint8_t *w, float *y,
+                      uint32_t y_stride, __mmask16 rows, bool first);
 
 ALWAYS_INLINE void block_start(__m512 *sums, uint32_t shape, uint32_t count, const float *y, uint32_t y_stride, __mmask16 rows, bool first)
 {
@@ -111,8 +113,8 @@ ALWAYS_INLINE void block_finish(const __m512 *sums, uint32_t shape, uint32_t cou
 }
 
 /* The block's part of columns [col0, col1). */
-ALWAYS_INLINE void block_columns(const infer_matmul_args *a, const token_block *block, uint32_t shape, uint32_t t0, uint32_t count, size_t g0,
-                                 size_t groups, uint32_t col0, uint32_t col1, size_t group_bytes, panel_fn *panel)
+ALWAYS_INLINE void block_columns(const infer_matmul_args *a, const token_block *block, uint32_t shape, uint32_t t0, uint32_t count,
+                                 size_t g0, size_t groups, uint32_t col0, uint32_t col1, size_t group_bytes, panel_fn *panel)
 {
     size_t panel_bytes = a->xq.k_padded / 32 * group_bytes;
     const uint8_t *w = (const uint8_t *)a->w + col0 / 16 * panel_bytes + g0 * group_bytes;

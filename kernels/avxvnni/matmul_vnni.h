@@ -1,7 +1,7 @@
 /*
- * y = x w^T with the 256-bit vpdpbusd of AVX-VNNI: eight output rows x four inputs an instruction. Weight codes are made unsigned (q4g32 codes are
- * stored 8 too large, q8g32 codes get 128 added) and the sum of a group starts from -offset x the sum of its activation codes, so that it ends as
- * the exact sum. Static functions only.
+ * y = x w^T with the 256-bit vpdpbusd of AVX-VNNI: eight output rows x four inputs an instruction. Weight codes are made unsigned (q4g32
+ * codes are stored 8 too large, q8g32 codes get 128 added) and the sum of a group starts from -offset x the sum of its activation codes,
+ * so that it ends as the exact sum. Static functions only.
  */
 #ifndef INFER_KERNELS_AVXVNNI_MATMUL_VNNI_H
 #define INFER_KERNELS_AVXVNNI_MATMUL_VNNI_H
@@ -19,7 +19,10 @@ enum {
 
 typedef enum weight_kind { WEIGHT_Q8, WEIGHT_Q4 } weight_kind;
 
-ALWAYS_INLINE size_t weight_group_bytes(weight_kind kind) { return kind == WEIGHT_Q4 ? INFER_TILE_Q4_GROUP_BYTES : INFER_TILE_Q8_GROUP_BYTES; }
+ALWAYS_INLINE size_t weight_group_bytes(weight_kind kind)
+{
+    return kind == WEIGHT_Q4 ? INFER_TILE_Q4_GROUP_BYTES : INFER_TILE_Q8_GROUP_BYTES;
+}
 
 /* Where the sums of a group start, in every lane. */
 ALWAYS_INLINE __m256i start(const int16_t offset8[2], weight_kind kind)
