@@ -80,38 +80,42 @@ const char *infer_op_name(infer_op_kind op); /* "matmul" */
 
 /* Activations quantized for the integer matmuls: int8 codes in groups of 32 inputs, a float scale a group, and the two int16 numbers that
  * let kernels work with weight codes stored with an offset of 8: offset8[0] = -8 x sum of the codes at k mod 4 in {0, 1}, offset8[1] the
- * same for {2, 3}. Their sum is -8 x the sum of all codes. One buffer holds, for `m` rows of k_padded inputs:
- *   int8_t  codes  [m][k_padded]        64-byte aligned
- *   float   scales [m][k_padded / 32]
- *   int16_t offset8[m][k_padded / 32][2]
+ * same for {2, 3}. Their sum is -8 x the sum of all codes. Rows stand row_groups groups apart, an odd number: at powers of two they would all compete
+ * for the same few sets of the cache. One buffer holds, for `m` rows of k inputs:
+ *   int8_t  codes  [m][row_groups][32]  64-byte aligned
+ *   float   scales [m][row_groups]
+ *   int16_t offset8[m][row_groups][2]
  */
 typedef struct infer_q8_rows {
     int8_t *codes;
     float *scales;
     int16_t *offset8;
-    uint32_t k_padded; /* inputs rounded up to a multiple of 32 */
+    uint32_t row_groups; /* at least infer_q8_groups(k) */
 } infer_q8_rows;
+
+/* Groups of a row that are used. */
+static inline size_t infer_q8_groups(size_t k) { return (k + 31) / 32; }
 
 static inline size_t infer_q8_rows_bytes(size_t m, size_t k)
 {
-    size_t k_padded = (k + 31) / 32 * 32;
-    return (m * k_padded + 63) / 64 * 64 + m * (k_padded / 32) * (sizeof(float) + 2 * sizeof(int16_t));
+    size_t row_groups = infer_q8_groups(k) | 1;
+    return (m * row_groups * 32 + 63) / 64 * 64 + m * row_groups * (sizeof(float) + 2 * sizeof(int16_t));
 }
 
 static inline infer_q8_rows infer_q8_rows_at(void *buffer, size_t m, size_t k)
 {
-    size_t k_padded = (k + 31) / 32 * 32, groups = k_padded / 32;
+    size_t row_groups = infer_q8_groups(k) | 1;
     infer_q8_rows r;
     r.codes = (int8_t *)buffer;
-    r.scales = (float *)(void *)((char *)buffer + (m * k_padded + 63) / 64 * 64);
-    r.offset8 = (int16_t *)(void *)(r.scales + m * groups);
-    r.k_padded = (uint32_t)k_padded;
+    r.scales = (float *)(void *)((char *)buffer + (m * row_groups * 32 + 63) / 64 * 64);
+    r.offset8 = (int16_t *)(void *)(r.scales + m * row_groups);
+    r.row_groups = (uint32_t)row_groups;
     return r;
 }
 
 /* x [m][x_stride] -> y. Per group of 32: amax = the largest |x|; scale = amax / 127; code = rint(x * (127 / amax)), half to even. Groups with
  * amax < 2^-100 get scale 0 and codes 0; groups with an infinity or NaN get scale NaN and codes 0, so that it shows in the output. Columns
- * k..k_padded get code 0. Region: any rows; columns are multiples of 32, or end at k. */
+ * behind k in the last group get code 0. Region: any rows; columns are multiples of 32, or end at k. */
 typedef struct infer_quantize_args {
     const float *x;
     infer_q8_rows y;

@@ -27,16 +27,16 @@ ALWAYS_INLINE __m256i add_products(__m256i sums, __m256i magnitudes, __m256i w, 
 
 ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t col0, uint32_t col1)
 {
-    size_t groups = a->xq.k_padded / 32;
+    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
     const uint8_t *group = (const uint8_t *)a->w + col0 / 16 * groups * GROUP_BYTES;
 
     for (uint32_t o = col0; o < col1; o += 16) {
-        const int8_t *x = a->xq.codes + (size_t)t0 * a->xq.k_padded;
+        const int8_t *x = a->xq.codes + 32 * (t0 * row_groups);
         __m256 y[TOKENS][2];
         for (uint32_t t = 0; t < tokens; t++)
             y[t][0] = y[t][1] = _mm256_setzero_ps();
         for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32) {
-            const float *x_scale = a->xq.scales + t0 * groups + g;
+            const float *x_scale = a->xq.scales + t0 * row_groups + g;
             __m256 scales0 = load_f16(group), scales1 = load_f16(group + 16);
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
@@ -46,13 +46,13 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_
                 __m256i w0 = load_256(group + 32 + 64 * c), w1 = load_256(group + 64 + 64 * c);
                 __m256i magnitudes0 = _mm256_abs_epi8(w0), magnitudes1 = _mm256_abs_epi8(w1);
                 for (uint32_t t = 0; t < tokens; t++) {
-                    __m256i inputs = broadcast_32(x + (size_t)t * a->xq.k_padded + 4 * c);
+                    __m256i inputs = broadcast_32(x + 32 * (t * row_groups) + 4 * c);
                     sums[t][0] = add_products(sums[t][0], magnitudes0, w0, inputs);
                     sums[t][1] = add_products(sums[t][1], magnitudes1, w1, inputs);
                 }
             }
             for (uint32_t t = 0; t < tokens; t++) {
-                __m256 scale = _mm256_set1_ps(x_scale[t * groups]);
+                __m256 scale = _mm256_set1_ps(x_scale[t * row_groups]);
                 y[t][0] = add_group(y[t][0], sums[t][0], scales0, scale);
                 y[t][1] = add_group(y[t][1], sums[t][1], scales1, scale);
             }

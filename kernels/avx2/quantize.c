@@ -52,12 +52,12 @@ ALWAYS_INLINE void quantize_group(const __m256 x[4], int8_t *codes, float *scale
 void quantize__avx2(const void *args, infer_region at)
 {
     const infer_quantize_args *a = args;
-    size_t groups = a->y.k_padded / 32;
+    size_t row_groups = a->y.row_groups;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
         for (uint32_t k = at.col0; k < at.col1; k += 32) {
             const float *in = a->x + (size_t)t * a->x_stride + k;
-            size_t g = t * groups + k / 32;
+            size_t g = t * row_groups + k / 32;
             __m256 x[4];
             for (uint32_t i = 0; i < 4; i++) {
                 uint32_t left = k + 8 * i < a->k ? a->k - k - 8 * i : 0;

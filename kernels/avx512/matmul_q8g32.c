@@ -24,9 +24,9 @@ ALWAYS_INLINE __m512i add_products(__m512i sums, __m512i w, __m512i x)
 
 ALWAYS_INLINE void row(const infer_matmul_args *a, uint32_t t, uint32_t col0, uint32_t col1)
 {
-    size_t groups = a->xq.k_padded / 32;
-    const int8_t *codes = a->xq.codes + (size_t)t * a->xq.k_padded;
-    const float *x_scales = a->xq.scales + t * groups;
+    size_t groups = infer_q8_groups(a->k), first = (size_t)t * a->xq.row_groups;
+    const int8_t *codes = a->xq.codes + 32 * first;
+    const float *x_scales = a->xq.scales + first;
     const uint8_t *w = (const uint8_t *)a->w + col0 / 16 * groups * GROUP_BYTES;
 
     for (uint32_t col = col0; col < col1; col += 16) {

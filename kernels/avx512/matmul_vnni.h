@@ -56,10 +56,10 @@ ALWAYS_INLINE __m512 add_group(__m512 y, __m512i sums, __m512 w_scales, float x_
 /* One token: every weight is used once, so this is about reading them. */
 ALWAYS_INLINE void vnni_row(const infer_matmul_args *a, uint32_t t, uint32_t col0, uint32_t col1, weight_kind kind)
 {
-    size_t groups = a->xq.k_padded / 32, group_bytes = weight_group_bytes(kind);
-    const uint8_t *codes = (const uint8_t *)a->xq.codes + (size_t)t * a->xq.k_padded;
-    const float *x_scales = a->xq.scales + t * groups;
-    const int16_t *offset8 = a->xq.offset8 + 2 * (t * groups);
+    size_t groups = infer_q8_groups(a->k), first = (size_t)t * a->xq.row_groups, group_bytes = weight_group_bytes(kind);
+    const uint8_t *codes = (const uint8_t *)a->xq.codes + 32 * first;
+    const float *x_scales = a->xq.scales + first;
+    const int16_t *offset8 = a->xq.offset8 + 2 * first;
     const __m512i times = _mm512_set1_epi16(kind == WEIGHT_Q4 ? 1 : 16);
     const uint8_t *w = (const uint8_t *)a->w + col0 / 16 * groups * group_bytes;
 

@@ -71,7 +71,7 @@ ALWAYS_INLINE void block_load(token_block *block, const infer_q8_rows *x, uint32
                               size_t groups, block_kind kind)
 {
     for (uint32_t t = 0; t < shape; t++) {
-        size_t from = (size_t)(t0 + (t < count ? t : count - 1)) * (x->k_padded / 32) + g0;
+        size_t from = (size_t)(t0 + (t < count ? t : count - 1)) * x->row_groups + g0;
         uint8_t *codes = block->codes + (block_codes(block, t, 0, kind) - block->codes);
         memcpy(block->scales[t], x->scales + from, groups * sizeof(float));
         if (kind == BLOCK_INT16) {
@@ -116,7 +116,7 @@ ALWAYS_INLINE void block_finish(const __m512 *sums, uint32_t shape, uint32_t cou
 ALWAYS_INLINE void block_columns(const infer_matmul_args *a, const token_block *block, uint32_t shape, uint32_t t0, uint32_t count,
                                  size_t g0, size_t groups, uint32_t col0, uint32_t col1, size_t group_bytes, panel_fn *panel)
 {
-    size_t panel_bytes = a->xq.k_padded / 32 * group_bytes;
+    size_t panel_bytes = infer_q8_groups(a->k) * group_bytes;
     const uint8_t *w = (const uint8_t *)a->w + col0 / 16 * panel_bytes + g0 * group_bytes;
     float *y = a->y + (size_t)t0 * a->y_stride;
 
@@ -126,7 +126,7 @@ ALWAYS_INLINE void block_columns(const infer_matmul_args *a, const token_block *
 
 ALWAYS_INLINE void block_matmul(const infer_matmul_args *a, infer_region at, size_t group_bytes, block_kind kind, panel_fn *panel)
 {
-    size_t all_groups = a->xq.k_padded / 32;
+    size_t all_groups = infer_q8_groups(a->k);
     uint32_t cols_each = (uint32_t)(BLOCK_WEIGHT_BYTES / (BLOCK_GROUPS * group_bytes) * 16), tokens_each = block_most_tokens(kind);
     token_block block;
 

@@ -50,34 +50,34 @@ ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x
 
 ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t col0, uint32_t col1, weight_kind kind)
 {
-    size_t groups = a->xq.k_padded / 32, group_bytes = weight_group_bytes(kind);
+    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, group_bytes = weight_group_bytes(kind);
     const uint8_t *group = (const uint8_t *)a->w + col0 / 16 * groups * group_bytes;
 
     for (uint32_t o = col0; o < col1; o += 16) {
-        const int8_t *x = a->xq.codes + (size_t)t0 * a->xq.k_padded;
+        const int8_t *x = a->xq.codes + 32 * (t0 * row_groups);
         __m256 y[TOKENS][2];
         for (uint32_t t = 0; t < tokens; t++)
             y[t][0] = y[t][1] = _mm256_setzero_ps();
         for (size_t g = 0; g < groups; g++, group += group_bytes, x += 32) {
-            const float *x_scale = a->xq.scales + t0 * groups + g;
-            const int16_t *offset8 = a->xq.offset8 + 2 * (t0 * groups + g);
+            const float *x_scale = a->xq.scales + t0 * row_groups + g;
+            const int16_t *offset8 = a->xq.offset8 + 2 * (t0 * row_groups + g);
             __m256 scales0 = load_f16(group), scales1 = load_f16(group + 16);
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
-                sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * groups), kind);
+                sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * row_groups), kind);
             for (size_t line = 0; line < group_bytes; line += 64)
                 _mm_prefetch((const char *)group + PREFETCH_BYTES + line, _MM_HINT_T0);
 #pragma GCC unroll 8
             for (int c = 0; c < 8; c++) {
                 __m256i w0 = load_codes(group, c, 0, kind), w1 = load_codes(group, c, 1, kind);
                 for (uint32_t t = 0; t < tokens; t++) {
-                    __m256i inputs = broadcast_32(x + (size_t)t * a->xq.k_padded + 4 * c);
+                    __m256i inputs = broadcast_32(x + 32 * (t * row_groups) + 4 * c);
                     sums[t][0] = _mm256_dpbusd_avx_epi32(sums[t][0], w0, inputs);
                     sums[t][1] = _mm256_dpbusd_avx_epi32(sums[t][1], w1, inputs);
                 }
             }
             for (uint32_t t = 0; t < tokens; t++) {
-                __m256 scale = _mm256_set1_ps(x_scale[t * groups]);
+                __m256 scale = _mm256_set1_ps(x_scale[t * row_groups]);
                 y[t][0] = add_group(y[t][0], sums[t][0], scales0, scale);
                 y[t][1] = add_group(y[t][1], sums[t][1], scales1, scale);
             }
@@ -111,7 +111,7 @@ ALWAYS_INLINE void unpack(unpacked *w, const uint8_t *group, uint32_t groups, we
 ALWAYS_INLINE void multiply(const unpacked *w, uint32_t groups, const infer_q8_rows *xq, uint32_t t0, const uint32_t tokens, size_t g0,
                             float (*y)[16], weight_kind kind)
 {
-    size_t all_groups = xq->k_padded / 32, first = t0 * all_groups + g0;
+    size_t row_groups = xq->row_groups, first = t0 * row_groups + g0;
     const int8_t *x = xq->codes + 32 * first;
     const float *x_scale = xq->scales + first;
     const int16_t *offset8 = xq->offset8 + 2 * first;
@@ -120,18 +120,18 @@ ALWAYS_INLINE void multiply(const unpacked *w, uint32_t groups, const infer_q8_r
         __m256i sums[TOKENS][2];
         __m256 scales0 = _mm256_load_ps(w->scales[g]), scales1 = _mm256_load_ps(w->scales[g] + 8);
         for (uint32_t t = 0; t < tokens; t++)
-            sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * all_groups + g), kind);
+            sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * row_groups + g), kind);
 #pragma GCC unroll 8
         for (int c = 0; c < 8; c++) {
             __m256i w0 = load_256(w->codes[g][c]), w1 = load_256(w->codes[g][c] + 32);
             for (uint32_t t = 0; t < tokens; t++) {
-                __m256i inputs = broadcast_32(x + 32 * (t * all_groups + g) + 4 * c);
+                __m256i inputs = broadcast_32(x + 32 * (t * row_groups + g) + 4 * c);
                 sums[t][0] = _mm256_dpbusd_avx_epi32(sums[t][0], w0, inputs);
                 sums[t][1] = _mm256_dpbusd_avx_epi32(sums[t][1], w1, inputs);
             }
         }
         for (uint32_t t = 0; t < tokens; t++) {
-            __m256 scale = _mm256_set1_ps(x_scale[t * all_groups + g]);
+            __m256 scale = _mm256_set1_ps(x_scale[t * row_groups + g]);
             _mm256_store_ps(y[t], add_group(_mm256_load_ps(y[t]), sums[t][0], scales0, scale));
             _mm256_store_ps(y[t] + 8, add_group(_mm256_load_ps(y[t] + 8), sums[t][1], scales1, scale));
         }
@@ -140,7 +140,7 @@ ALWAYS_INLINE void multiply(const unpacked *w, uint32_t groups, const infer_q8_r
 
 ALWAYS_INLINE void blocked(const infer_matmul_args *a, infer_region at, weight_kind kind)
 {
-    uint32_t groups = a->xq.k_padded / 32;
+    uint32_t groups = (uint32_t)infer_q8_groups(a->k);
     _Alignas(64) unpacked w;
     _Alignas(64) float y[BLOCK_TOKENS][16];
 

@@ -24,7 +24,7 @@ typedef void infer_int_group_fn(infer_int_sums sum, const uint8_t *w, const int8
 INFER_ALWAYS_INLINE void infer_int_block(const infer_matmul_args *a, const uint8_t *panel, uint32_t col, uint32_t col_end, uint32_t t0,
                                          uint32_t tokens, uint32_t row, uint32_t vectors, size_t group_bytes, infer_int_group_fn *group)
 {
-    size_t groups = a->xq.k_padded / 32;
+    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
     const int8_t *codes[INFER_INT_MAX_TOKENS];
     const int16_t *offset8[INFER_INT_MAX_TOKENS];
     const float *scales[INFER_INT_MAX_TOKENS];
@@ -32,9 +32,9 @@ INFER_ALWAYS_INLINE void infer_int_block(const infer_matmul_args *a, const uint8
 
 #pragma GCC unroll 4
     for (uint32_t t = 0; t < tokens; t++) {
-        codes[t] = a->xq.codes + (size_t)(t0 + t) * a->xq.k_padded;
-        offset8[t] = a->xq.offset8 + (t0 + t) * groups * 2;
-        scales[t] = a->xq.scales + (t0 + t) * groups;
+        codes[t] = a->xq.codes + 32 * ((t0 + t) * row_groups);
+        offset8[t] = a->xq.offset8 + (t0 + t) * row_groups * 2;
+        scales[t] = a->xq.scales + (t0 + t) * row_groups;
 #pragma GCC unroll 4
         for (uint32_t v = 0; v < vectors; v++)
             y[t][v] = vdupq_n_f32(0);
@@ -69,7 +69,7 @@ INFER_ALWAYS_INLINE void infer_int_block(const infer_matmul_args *a, const uint8
 INFER_ALWAYS_INLINE void infer_int_matmul(const infer_matmul_args *a, infer_region at, size_t group_bytes, infer_int_group_fn *group,
                                           uint32_t most, uint32_t vectors)
 {
-    size_t panel_bytes = a->xq.k_padded / 32 * group_bytes;
+    size_t panel_bytes = infer_q8_groups(a->k) * group_bytes;
 
     for (uint32_t first = at.row0; first < at.row1; first += INFER_NEON_TOKENS_IN_CACHE) {
         uint32_t end = at.row1 - first < INFER_NEON_TOKENS_IN_CACHE ? at.row1 : first + INFER_NEON_TOKENS_IN_CACHE;

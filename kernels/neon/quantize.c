@@ -46,12 +46,12 @@ static void quantize_group(const float *x, int8_t *codes, float *scale, int16_t 
 void quantize__neon(const void *args, infer_region at)
 {
     const infer_quantize_args *a = args;
-    size_t groups = a->y.k_padded / 32;
+    size_t row_groups = a->y.row_groups;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
         const float *x = a->x + (size_t)t * a->x_stride;
         for (uint32_t k = at.col0; k < at.col1; k += 32) {
-            size_t g = t * groups + k / 32;
+            size_t g = t * row_groups + k / 32;
             float padded[32] = {0};
             if (a->k - k < 32)
                 memcpy(padded, x + k, (a->k - k) * sizeof *x);

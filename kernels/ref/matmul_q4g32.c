@@ -6,11 +6,11 @@
 void matmul_q4g32_tile16x4__ref(const void *args, infer_region at)
 {
     const infer_matmul_args *a = args;
-    size_t groups = a->xq.k_padded / 32;
+    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        const int8_t *codes = a->xq.codes + (size_t)t * a->xq.k_padded;
-        const float *scales = a->xq.scales + t * groups;
+        const int8_t *codes = a->xq.codes + 32 * (t * row_groups);
+        const float *scales = a->xq.scales + t * row_groups;
         for (uint32_t o = at.col0; o < at.col1; o++) {
             const uint8_t *group = (const uint8_t *)a->w + o / 16 * groups * INFER_TILE_Q4_GROUP_BYTES;
             float y = 0;

@@ -36,12 +36,12 @@ static void quantize_group(const float *x, uint32_t count, int8_t codes[32], flo
 void quantize__ref(const void *args, infer_region at)
 {
     const infer_quantize_args *a = args;
-    size_t groups = a->y.k_padded / 32;
+    size_t row_groups = a->y.row_groups;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
         const float *x = a->x + (size_t)t * a->x_stride;
         for (uint32_t k = at.col0; k < at.col1; k += 32) {
-            size_t g = t * groups + k / 32;
+            size_t g = t * row_groups + k / 32;
             uint32_t count = a->k - k < 32 ? a->k - k : 32;
             quantize_group(x + k, count, a->y.codes + 32 * g, a->y.scales + g, a->y.offset8 + 2 * g);
         }

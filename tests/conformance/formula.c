@@ -61,7 +61,7 @@ static void formula_matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k)
     static float scales[MAX_M * (MAX_K / 32 + 1)];
     static int16_t offset8[MAX_M * (MAX_K / 32 + 1) * 2]; /* the reference multiplies signed codes: it needs none */
     infer_qtype type = t->kernel->type;
-    uint32_t k_padded = (k + 31) / 32 * 32, groups = k_padded / 32;
+    uint32_t groups = (uint32_t)infer_q8_groups(k), k_padded = 32 * groups;
     infer_matmul_args a = {.m = m, .n = n, .k = k, .x_stride = k, .y_stride = n};
     float *x = float_buffer(SLOT_X, (size_t)m * k);
 
@@ -75,7 +75,7 @@ static void formula_matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k)
         for (uint32_t g = 0; g < groups; g++)
             scales[r * groups + g] = random_unit(t);
     }
-    a.xq = (infer_q8_rows){codes, scales, offset8, k_padded};
+    a.xq = (infer_q8_rows){codes, scales, offset8, groups};
     a.y = float_buffer(SLOT_Y, (size_t)m * n);
     t->kernel->fn(&a, (infer_region){0, m, 0, n});
     for (uint32_t r = 0; r < m; r++) {
@@ -133,17 +133,17 @@ void formula_quantize(test *t)
     static const fill fills[] = {FILL_RANDOM, FILL_WIDE, FILL_EXTREME, FILL_ONE_HOT};
 
     for (uint32_t k = 1; k <= 100; k++) {
-        uint32_t k_padded = (k + 31) / 32 * 32;
+        uint32_t groups = (uint32_t)infer_q8_groups(k);
         float *x = float_buffer(SLOT_X, k);
         int8_t codes[128];
         float scales[4];
         int16_t offset8[8];
-        infer_quantize_args a = {.x = x, .y = {codes, scales, offset8, k_padded}, .m = 1, .k = k, .x_stride = k};
+        infer_quantize_args a = {.x = x, .y = {codes, scales, offset8, groups}, .m = 1, .k = k, .x_stride = k};
 
         begin_case(t, "k %u", k);
         fill_floats(t, x, k, fills[k % ARRAY_COUNT(fills)]);
         t->kernel->fn(&a, (infer_region){0, 1, 0, k});
-        for (uint32_t g = 0; g < k_padded / 32; g++) {
+        for (uint32_t g = 0; g < groups; g++) {
             double amax = 0;
             int first = 0, second = 0; /* k mod 4 in {0, 1}; {2, 3} */
             for (uint32_t i = 32 * g; i < 32 * g + 32 && i < k; i++)

@@ -7,8 +7,6 @@
 
 #include <string.h>
 
-static uint32_t round_up(uint32_t n, uint32_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
 /* Tensors are 64-byte aligned, yet panel groups with scales are multiples of 32 bytes, so kernels can rely on no more; 32 lets every one of
  * these buffers end exactly at the guard page. */
 static size_t weight_align(infer_qtype type) { return infer_qtype_find(type)->panel_bytes % 64 ? 32 : 64; }
@@ -108,12 +106,12 @@ static void matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k, fill weight
     if (is_float) {
         a.x = x;
     } else {
-        size_t groups = (k + 31) / 32;
+        size_t row_groups = infer_q8_groups(k) + random_below(t, 3), groups = (m - 1) * row_groups + infer_q8_groups(k);
         infer_quantize_args q = {.x = x, .m = m, .k = k, .x_stride = a.x_stride};
-        a.xq.k_padded = round_up(k, 32);
-        a.xq.codes = buffer(SLOT_CODES, (size_t)m * a.xq.k_padded, 32);
-        a.xq.scales = buffer(SLOT_SCALES, m * groups * sizeof(float), sizeof(float));
-        a.xq.offset8 = buffer(SLOT_OFFSET8, m * groups * 2 * sizeof(int16_t), 2 * sizeof(int16_t));
+        a.xq.row_groups = (uint32_t)row_groups;
+        a.xq.codes = buffer(SLOT_CODES, groups * 32, 32);
+        a.xq.scales = buffer(SLOT_SCALES, groups * sizeof(float), sizeof(float));
+        a.xq.offset8 = buffer(SLOT_OFFSET8, groups * 2 * sizeof(int16_t), 2 * sizeof(int16_t));
         q.y = a.xq;
         infer_kernel_find(INFER_OP_QUANTIZE, INFER_QTYPE_NONE, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&q, (infer_region){0, m, 0, k});
     }

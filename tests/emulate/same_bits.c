@@ -140,9 +140,14 @@ static uint64_t hash_quantize(const infer_kernel *kernel)
     fill(x, (size_t)M * K);
     memset(x + 32, 0, 32 * sizeof *x);
     kernel->fn(&a, (infer_region){0, M, 0, K});
-    hash = add_to_hash(HASH_START, a.y.codes, (size_t)M * K_PADDED);
-    hash = add_to_hash(hash, a.y.scales, (size_t)M * (K_PADDED / 32) * sizeof *a.y.scales);
-    return add_to_hash(hash, a.y.offset8, (size_t)M * (K_PADDED / 32) * 2 * sizeof *a.y.offset8);
+    hash = HASH_START;
+    for (uint32_t t = 0; t < M; t++)
+        hash = add_to_hash(hash, a.y.codes + 32 * t * a.y.row_groups, 32 * infer_q8_groups(K));
+    for (uint32_t t = 0; t < M; t++)
+        hash = add_to_hash(hash, a.y.scales + t * a.y.row_groups, infer_q8_groups(K) * sizeof *a.y.scales);
+    for (uint32_t t = 0; t < M; t++)
+        hash = add_to_hash(hash, a.y.offset8 + 2 * t * a.y.row_groups, infer_q8_groups(K) * 2 * sizeof *a.y.offset8);
+    return hash;
 }
 
 static uint64_t hash_rmsnorm(const infer_kernel *kernel)
