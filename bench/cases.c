@@ -1,5 +1,6 @@
 #include "cases.h"
 
+#include "attention.h"
 #include "graph/plan.h"
 #include "stats.h"
 
@@ -141,7 +142,7 @@ static infer_status make_cache(infer_case *c, infer_qtype type, size_t cold_byte
     const infer_kernel *store_k = infer_kernel_find(INFER_OP_STORE_K, type, INFER_LAYOUT_NONE, INFER_CPU_REF);
     const infer_kernel *store_v = infer_kernel_find(INFER_OP_STORE_V, type, INFER_LAYOUT_NONE, INFER_CPU_REF);
     uint32_t n = l->kv_heads * l->head_dim;
-    size_t bytes = (size_t)n * l->positions * infer_qtype_find(type)->element_bytes;
+    size_t bytes = (size_t)infer_cache_bytes(type, l->kv_heads, l->positions, l->head_dim);
     infer_store_args store = {get_floats(c, (size_t)l->positions * n, random), NULL, l->positions, n, n, l->head_dim, l->positions, 0};
     infer_region all = {0, l->positions, 0, n};
     infer_status s;
@@ -230,11 +231,11 @@ static void set_rows(infer_case *c, uint64_t *random)
 static void set_store(infer_case *c, infer_qtype type, uint64_t *random)
 {
     uint32_t m = c->m, n = c->layer.n;
-    uint32_t element = infer_qtype_find(type)->element_bytes;
+    double bytes = (double)infer_cache_bytes(type, c->layer.kv_heads, c->layer.positions, c->layer.head_dim);
     float *x = get_floats(c, (size_t)m * n, random);
-    void *cache = get_output(c, (size_t)n * c->layer.positions * element);
+    void *cache = get_output(c, (size_t)bytes);
     c->args.store = (infer_store_args){x, cache, m, n, n, c->layer.head_dim, c->layer.positions, 0};
-    c->bytes = (4.0 + element) * m * n;
+    c->bytes = 4.0 * m * n + bytes * m / c->layer.positions;
 }
 
 static void set_attention(infer_case *c, uint64_t *random)

@@ -35,6 +35,8 @@ typedef enum infer_op_kind {
     INFER_OP_STORE_K,
     INFER_OP_STORE_V,
     INFER_OP_ATTENTION,
+    INFER_OP_ATTENTION_CHUNKS,
+    INFER_OP_ATTENTION_MERGE,
     INFER_OP_SILU_MUL,
     INFER_OP_ADD,
     INFER_OP_COUNT
@@ -184,10 +186,16 @@ typedef struct infer_rope_args {
 
 /* ---- KV cache and attention ---- */
 
-/* One layer's cache for `positions` (a multiple of 16), element type f32 or f16:
- *   k [kv_heads][positions / 16][head_dim][16]   lanes are positions: a score needs no sum across lanes
- *   v [kv_heads][positions][head_dim]            lanes are dimensions
- * Memory starts zeroed and only finite numbers are stored (f16 saturates at +-65504, NaN becomes 0). */
+/* One layer's cache for `positions` (a multiple of 16), of one of these types:
+ *   f32, f16  k [kv_heads][positions / 16][head_dim][16]   lanes are positions: a score needs no sum across lanes
+ *             v [kv_heads][positions][head_dim]            lanes are dimensions
+ *   q8g32     k [kv_heads][positions / 16][groups]         panel groups of tile16x4, 544 bytes, whose 16 rows are positions
+ *             v [kv_heads][positions / 16][groups]         544 bytes too: fp16 scale[16 positions], int8 code[16 positions][32 dimensions]
+ *             with groups = head_dim / 32, rounded up; a head's last group is padded with codes 0
+ * attention.h computes sizes and offsets. Memory starts zeroed and only finite numbers are stored: NaN becomes 0; f32 saturates at
+ * +-FLT_MAX, f16 at +-65504, q8g32 at +-127 * 65504, and then, for each position, head and group of 32 dimensions,
+ *   scale = fp16(amax / 127), to nearest even, amax being the largest |x|; code = rint(x / scale), half to even, of the quotient rounded to
+ *   float, and at most 127 in magnitude (a subnormal scale may be far too small). Where scale is 0 the codes are 0. */
 #define INFER_ATTENTION_CHUNK 256u
 
 /* Copies x [m][stride] (kv_heads * head_dim columns) to positions pos0.. of the cache. Columns: multiples of head_dim. */
@@ -199,17 +207,34 @@ typedef struct infer_store_args {
 
 /* y[t][h] = sum over positions j <= pos0 + t of softmax(q[t][h] . k[j] * scale) v[j]; head h reads KV head h / (heads / kv_heads).
  * For each chunk of INFER_ATTENTION_CHUNK positions, at absolute multiples of it, in rising order:
- *   s[j] = (fmaf over d in order, from +0, of q[d] * k[j][d]) * scale; c_max = max s; p[j] = exp(s[j] - c_max)
+ *   s[j] = dot(q, k[j]) * scale; c_max = max s; p[j] = exp(s[j] - c_max)
  *   c_sum: sixteen partial sums (j mod 16) in j order, folded 8, 4, 2, 1; c_out[d] = fmaf over j in order, from +0, of p[j] * v[j][d]
  *   first chunk: (max, sum, out) = (c_max, c_sum, c_out); later: new = max(max, c_max), a = exp(max - new), b = exp(c_max - new),
  *   sum = fmaf(sum, a, c_sum * b), out[d] = fmaf(out[d], a, c_out[d] * b)
- * then y[d] = out[d] * (1 / sum). Columns: multiples of head_dim * (heads / kv_heads); any rows. */
+ * then y[d] = out[d] * (1 / sum).
+ *   f32, f16  dot = fmaf over d in order, from +0, of q[d] * k[j][d]
+ *   q8g32     q[t][h] is quantized in groups of 32 (the last one padded with zeros) as infer_quantize_args says; dot as in the integer matmul:
+ *             fmaf over the groups in order, from +0, of (float)(exact sum of code products) * (k_scale * q_scale);
+ *             p[j] * v[j][d] is (p[j] * v_scale) * (float)code: c_out[d] = fmaf(p[j] * v_scale, (float)code, c_out[d]), the first product
+ *             rounded to float. c_sum adds the p[j] themselves.
+ *
+ * ATTENTION does all of it. Columns: multiples of head_dim * (heads / kv_heads); any rows.
+ * ATTENTION_CHUNKS and ATTENTION_MERGE do the same in two operations that more threads can share when there are few tokens (m at most
+ * INFER_ATTENTION_SPLIT_ROWS): the first leaves (c_max, c_sum, c_out) of every chunk in `partial`, the second merges them into y.
+ *   partial [kv_heads][chunks][partial_stride]: a line holds infer_attention_record(s): [m][heads / kv_heads][2 + head_dim]. Records of tokens
+ *   that end before a chunk are neither written nor read.
+ * Regions of ATTENTION_CHUNKS: rows are lines of `partial` (kv_head * chunks + chunk), columns do not matter. Those of ATTENTION_MERGE: columns
+ * at multiples of head_dim, any rows. */
+#define INFER_ATTENTION_SPLIT_ROWS 8u
+
 typedef struct infer_attention_args {
     const float *q; /* [m][q_stride] */
     const void *k, *v;
     float *y;       /* [m][y_stride] */
     uint32_t m, heads, kv_heads, head_dim, positions, pos0, q_stride, y_stride;
     float scale;
+    float *partial;                  /* ATTENTION does not look at these */
+    uint32_t chunks, partial_stride; /* chunks in use: (pos0 + m) / INFER_ATTENTION_CHUNK, rounded up; floats */
 } infer_attention_args;
 #define INFER_MAX_HEAD_DIM 512u
 

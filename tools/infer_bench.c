@@ -53,7 +53,8 @@ static const char usage[] =
     "      --ctx-at N           tokens in the context when generation starts (0)\n"
     "      --repeat N           repetitions (5)\n"
     "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
-    "      --kv auto|f16|f32    number type of the KV cache (auto: f32 for f32 models, else f16)\n"
+    "      --kv auto|f16|f32|q8\n"
+    "                           number type of the KV cache (auto: f32 for f32 models, else f16)\n"
     "      --json               print a list with one record\n"
     "      --csv                print the record as a head line and a line\n"
     "      --md                 print a table for Markdown\n"
@@ -139,9 +140,11 @@ static infer_kv_type kv_type(const char *name)
         return INFER_KV_F16;
     if (strcmp(name, "f32") == 0)
         return INFER_KV_F32;
+    if (strcmp(name, "q8") == 0)
+        return INFER_KV_Q8;
     if (strcmp(name, "auto") == 0)
         return INFER_KV_AUTO;
-    cli_usage("--kv: found \"%s\", expected auto, f16 or f32", name);
+    cli_usage("--kv: found \"%s\", expected auto, f16, f32 or q8", name);
 }
 
 static uint32_t whole(const char *option, uint64_t low, uint64_t high) { return (uint32_t)cli_whole(option, optarg, low, high); }

@@ -56,7 +56,8 @@ static const char usage[] =
     "      --repeat-last N      how many tokens are recent (64)\n"
     "      --seed S             same seed, same text (0)\n"
     "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
-    "      --kv auto|f16|f32    number type of the KV cache (auto: f32 for f32 models, else f16)\n"
+    "      --kv auto|f16|f32|q8\n"
+    "                           number type of the KV cache (auto: f32 for f32 models, else f16)\n"
     "      --nll FILE           negative log-likelihood of a text instead of generating\n"
     "      --explain            print the plan\n"
     "      --profile            print the time of every node afterwards\n"
@@ -117,9 +118,11 @@ static infer_kv_type kv_type(const char *name)
         return INFER_KV_F16;
     if (strcmp(name, "f32") == 0)
         return INFER_KV_F32;
+    if (strcmp(name, "q8") == 0)
+        return INFER_KV_Q8;
     if (strcmp(name, "auto") == 0)
         return INFER_KV_AUTO;
-    cli_usage("--kv: found \"%s\", expected auto, f16 or f32", name);
+    cli_usage("--kv: found \"%s\", expected auto, f16, f32 or q8", name);
 }
 
 /* Never returns on a wrong command line (status 2), --help or --version. */

@@ -1,6 +1,6 @@
 /* New keys and values into the cache: runs of one head's dimensions, which lie together in v and 16 apart in k. */
-#include "kernels.h"
-#include "vector.h"
+#include "attention.h"
+#include "quantize.h"
 
 #include <float.h>
 
@@ -58,13 +58,63 @@ ALWAYS_INLINE void store_head_f16(const float *x, void *cache, size_t at, uint32
     }
 }
 
+/* ---- q8g32: the group's scale as fp16, and its 32 codes ---- */
+
+ALWAYS_INLINE uint16_t quantize_to_f16_scale(const float *x, uint32_t count, __m256i *codes)
+{
+    __m256 group[4];
+    __m256i largest = _mm256_setzero_si256();
+    __m128i bits;
+    float scale;
+
+    load_group(x, count, group);
+    for (int i = 0; i < 4; i++) {
+        group[i] = finite_within(group[i], 127 * 65504.0f);
+        largest = _mm256_max_epi32(largest, _mm256_and_si256(_mm256_castps_si256(group[i]), _mm256_set1_epi32(0x7fffffff)));
+    }
+    bits = _mm_cvtps_ph(_mm_set_ss(infer_ref_float_from_bits(largest_integer(largest)) / 127.0f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    scale = _mm_cvtss_f32(_mm_cvtph_ps(bits));
+    *codes = _mm256_setzero_si256();
+    if (scale > 0) {
+        __m256i c[4];
+        for (int i = 0; i < 4; i++)
+            c[i] = _mm256_cvtps_epi32(_mm256_div_ps(group[i], _mm256_set1_ps(scale)));
+        *codes = _mm256_max_epi8(pack_codes(c), _mm256_set1_epi8(-127)); /* packing saturates at 127 and -128 */
+    }
+    return (uint16_t)_mm_cvtsi128_si32(bits);
+}
+
+ALWAYS_INLINE void store_q8g32(const infer_store_args *a, infer_region at, const int keys)
+{
+    for (uint32_t t = at.row0; t < at.row1; t++) {
+        uint32_t position = a->pos0 + t;
+        for (uint32_t head = at.col0 / a->head_dim; head < at.col1 / a->head_dim; head++) {
+            const float *x = a->x + (size_t)t * a->stride + (size_t)head * a->head_dim;
+            uint8_t *group = (uint8_t *)a->cache + infer_cache_q8_offset(head, a->positions, position, a->head_dim, 0);
+            for (uint32_t d = 0; d < a->head_dim; d += 32, group += INFER_TILE_Q8_GROUP_BYTES) {
+                __m256i codes;
+                uint16_t scale = quantize_to_f16_scale(x + d, a->head_dim - d, &codes);
+                memcpy(group + position % 16 * sizeof scale, &scale, sizeof scale);
+                if (keys) {
+                    int32_t fours[8];
+                    _mm256_storeu_si256((__m256i *)fours, codes);
+                    for (uint32_t i = 0; i < 8; i++)
+                        memcpy(group + infer_tile_q8_offset(position % 16, 4 * i), &fours[i], sizeof fours[i]);
+                } else {
+                    _mm256_storeu_si256((__m256i *)(group + infer_cache_q8_v_codes(position)), codes);
+                }
+            }
+        }
+    }
+}
+
 ALWAYS_INLINE void store_k(const infer_store_args *a, infer_region at, store_fn *store)
 {
     for (uint32_t t = at.row0; t < at.row1; t++) {
         uint32_t position = a->pos0 + t;
         for (uint32_t head = at.col0 / a->head_dim; head < at.col1 / a->head_dim; head++)
             store(a->x + (size_t)t * a->stride + (size_t)head * a->head_dim, a->cache,
-                  ((size_t)head * (a->positions / 16) + position / 16) * a->head_dim * 16 + position % 16, a->head_dim, 16);
+                  infer_cache_k_index(head, a->positions, position, a->head_dim, 0), a->head_dim, 16);
     }
 }
 
@@ -73,10 +123,12 @@ ALWAYS_INLINE void store_v(const infer_store_args *a, infer_region at, store_fn 
     for (uint32_t t = at.row0; t < at.row1; t++)
         for (uint32_t head = at.col0 / a->head_dim; head < at.col1 / a->head_dim; head++)
             store(a->x + (size_t)t * a->stride + (size_t)head * a->head_dim, a->cache,
-                  ((size_t)head * a->positions + a->pos0 + t) * a->head_dim, a->head_dim, 1);
+                  infer_cache_v_index(head, a->positions, a->pos0 + t, a->head_dim, 0), a->head_dim, 1);
 }
 
 void store_k_f32__avx2(const void *args, infer_region at) { store_k(args, at, store_head_f32); }
 void store_k_f16__avx2(const void *args, infer_region at) { store_k(args, at, store_head_f16); }
+void store_k_q8g32__avx2(const void *args, infer_region at) { store_q8g32(args, at, 1); }
 void store_v_f32__avx2(const void *args, infer_region at) { store_v(args, at, store_head_f32); }
 void store_v_f16__avx2(const void *args, infer_region at) { store_v(args, at, store_head_f16); }
+void store_v_q8g32__avx2(const void *args, infer_region at) { store_q8g32(args, at, 0); }

@@ -2,17 +2,26 @@
  * that is not running holds up at most the one task it has taken. */
 #include "graph/plan.h"
 
-
 #define TASK_WEIGHT_BYTES (48u << 10) /* smallest share of a step's weights worth a task of its own */
 #define TASK_ELEMENTS 4096u           /* the same for steps without weights, in output elements */
+#define TASK_CONTEXT 16u              /* positions that attention reads in the time of an element of the others */
 #define TASKS_PER_THREAD 8u
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* Cuts a step into tasks for `m` rows. */
-static void cut(const infer_plan *plan, const infer_step *step, infer_step_state *st, uint32_t m)
+/* Whether nodes of this kind take part in the evaluation. */
+static bool runs(infer_op_kind op, const infer_batch *batch)
 {
-    uint64_t work = step->weight_bytes ? step->weight_bytes / TASK_WEIGHT_BYTES * m : (uint64_t)m * step->cols / TASK_ELEMENTS;
+    infer_when when = infer_ops[op].when;
+    return when == INFER_ALWAYS || (when == INFER_WHEN_SPLIT) == (batch->chunk_rows > 0);
+}
+
+/* Cuts a step into tasks. None when it has no rows in this evaluation. */
+static void cut(const infer_plan *plan, const infer_step *step, infer_step_state *st, const infer_batch *batch)
+{
+    uint32_t m = infer_batch_rows(batch, step->rows);
+    uint64_t elements = (uint64_t)m * step->cols * (step->attends && !batch->chunk_rows ? 1 + (batch->pos0 + batch->m) / TASK_CONTEXT : 1);
+    uint64_t work = step->weight_bytes ? step->weight_bytes / TASK_WEIGHT_BYTES * m : elements / TASK_ELEMENTS;
     uint32_t most = plan->threads > 1 ? plan->threads * TASKS_PER_THREAD : 1;
     uint32_t want = work < 1 ? 1 : work < most ? (uint32_t)work : most;
     uint32_t grains = (uint32_t)infer_ceil_div(step->cols, step->grain);
@@ -20,7 +29,7 @@ static void cut(const infer_plan *plan, const infer_step *step, infer_step_state
     st->rows_each = m;
     st->cols_each = step->cols;
     if (m == 0) {
-        st->row_tasks = st->col_tasks = st->tasks = 1;
+        st->row_tasks = st->col_tasks = st->tasks = 0;
         return;
     }
     if (step->axes & INFER_AXIS_COLUMNS) {
@@ -38,9 +47,11 @@ static void cut(const infer_plan *plan, const infer_step *step, infer_step_state
 
 typedef struct job {
     infer_plan *plan;
+    const infer_batch *batch;
     uint32_t spin_ns;
 } job;
 
+/* What waits for the step is ready now; what has no tasks is finished as well. */
 static void finish_step(infer_plan *plan, uint32_t s)
 {
     const infer_step *step = &plan->steps[s];
@@ -55,6 +66,10 @@ static void finish_step(infer_plan *plan, uint32_t s)
         if (atomic_fetch_sub_explicit(&plan->states[next].pending, 1, memory_order_acq_rel) == 1) {
             if (plan->profile)
                 plan->step_times[next].ready_ns = now;
+            if (plan->states[next].tasks == 0) {
+                finish_step(plan, next);
+                continue;
+            }
             atomic_store_explicit(&plan->states[next].ready, 1, memory_order_release);
             news = true;
         }
@@ -63,8 +78,9 @@ static void finish_step(infer_plan *plan, uint32_t s)
         infer_event_post(&plan->event);
 }
 
-static void run_task(infer_plan *plan, const infer_step *step, const infer_step_state *st, uint32_t task, uint32_t thread)
+static void run_task(const job *j, const infer_step *step, const infer_step_state *st, uint32_t task, uint32_t thread)
 {
+    infer_plan *plan = j->plan;
     uint32_t row = task / st->col_tasks, col = task % st->col_tasks;
     infer_region region = {
         .row0 = row * st->rows_each,
@@ -74,7 +90,10 @@ static void run_task(infer_plan *plan, const infer_step *step, const infer_step_
     };
     for (uint32_t i = 0; i < step->count; i++) {
         uint32_t node = infer_step_node(plan, step, i);
-        uint64_t start = plan->profile ? infer_now_ns() : 0;
+        uint64_t start;
+        if (!runs(plan->graph.nodes[node].op, j->batch))
+            continue;
+        start = plan->profile ? infer_now_ns() : 0;
         plan->kernels[node]->fn(&plan->args[node], region);
         if (plan->profile)
             plan->node_ns[(size_t)thread * plan->graph.node_count + node] += infer_now_ns() - start;
@@ -93,26 +112,31 @@ static void work(void *arg, uint32_t thread)
             continue;
         infer_event_wait(&plan->event, &st->ready, 0, j->spin_ns);
         while ((task = atomic_fetch_add_explicit(&st->next, 1, memory_order_relaxed)) < st->tasks) {
-            if (st->m && !atomic_load_explicit(&plan->cancel, memory_order_relaxed))
-                run_task(plan, step, st, task, thread);
+            if (!atomic_load_explicit(&plan->cancel, memory_order_relaxed))
+                run_task(j, step, st, task, thread);
             if (atomic_fetch_sub_explicit(&st->left, 1, memory_order_acq_rel) == 1)
                 finish_step(plan, s);
         }
     }
 }
 
-infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batch *batch, infer_error *err)
+infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batch *wanted, infer_error *err)
 {
-    job j = {plan, infer_pool_spin_ns(pool)};
+    infer_batch run = *wanted;
+    const infer_batch *batch = &run;
+    job j = {plan, batch, infer_pool_spin_ns(pool)};
     uint64_t start = plan->profile ? infer_now_ns() : 0;
     bool shared = false; /* some step has work for more than one thread */
+    run.chunk_rows = 0;
+    if (plan->max_chunk_rows && run.m <= INFER_ATTENTION_SPLIT_ROWS && run.pos0 + run.m > INFER_ATTENTION_CHUNK)
+        run.chunk_rows = plan->graph.kv_heads * (uint32_t)infer_ceil_div(run.pos0 + run.m, INFER_ATTENTION_CHUNK);
     for (size_t i = 0; i < plan->graph.node_count; i++) {
         const infer_node *n = &plan->graph.nodes[i];
         infer_ops[n->op].bind(plan, n, batch, &plan->args[i]);
     }
     for (uint32_t s = 0; s < plan->step_count; s++) {
         infer_step_state *st = &plan->states[s];
-        cut(plan, &plan->steps[s], st, infer_batch_rows(batch, plan->steps[s].rows));
+        cut(plan, &plan->steps[s], st, batch);
         shared |= st->tasks > 1;
         atomic_store_explicit(&st->next, 0, memory_order_relaxed);
         atomic_store_explicit(&st->left, st->tasks, memory_order_relaxed);
@@ -121,6 +145,9 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
         if (plan->profile)
             plan->step_times[s].ready_ns = start;
     }
+    for (uint32_t s = 0; s < plan->step_count; s++)
+        if (plan->steps[s].dependencies == 0 && plan->states[s].tasks == 0)
+            finish_step(plan, s);
     if (shared)
         infer_pool_run(pool, work, &j);
     else

@@ -3,7 +3,8 @@
  * node (SSA). plan.h turns it into something that can run.
  *
  * Values have a row per token and a fixed number of columns. Rows are either all tokens of the batch, or only those whose logits are asked
- * for: a node that outputs the latter reads the last rows of an input of the former.
+ * for: a node that outputs the latter reads the last rows of an input of the former. The partial results of attention have a row for each chunk of
+ * the context instead.
  */
 #ifndef INFER_GRAPH_GRAPH_H
 #define INFER_GRAPH_GRAPH_H
@@ -14,7 +15,11 @@
 
 #define INFER_NONE UINT32_MAX
 
-typedef enum infer_rows { INFER_ROWS_TOKENS, INFER_ROWS_LOGITS } infer_rows;
+typedef enum infer_rows {
+    INFER_ROWS_TOKENS,
+    INFER_ROWS_LOGITS,
+    INFER_ROWS_CHUNKS /* KV heads x chunks of the context in use; none when the evaluation does not split attention */
+} infer_rows;
 
 typedef enum infer_value_kind {
     INFER_VALUE_F32,   /* [rows][cols] floats in the arena */

@@ -1,5 +1,6 @@
 #include "graph/plan.h"
 
+#include "attention.h"
 #include "cpu.h"
 #include "model/rope_table.h"
 #include "ops/ops.h"
@@ -62,7 +63,8 @@ static infer_status choose_kernels(infer_plan *plan, const infer_plan_options *o
         if (n->op == INFER_OP_MATMUL || n->op == INFER_OP_EMBED) {
             type = n->weight.info->type;
             layout = n->weight.info->layout;
-        } else if (n->op == INFER_OP_STORE_K || n->op == INFER_OP_STORE_V || n->op == INFER_OP_ATTENTION) {
+        } else if (n->op == INFER_OP_STORE_K || n->op == INFER_OP_STORE_V || n->op == INFER_OP_ATTENTION ||
+                   n->op == INFER_OP_ATTENTION_CHUNKS) {
             type = o->kv_type;
         }
         plan->kernels[i] = infer_kernel_find(n->op, type, layout, o->level);
@@ -133,6 +135,7 @@ static void make_steps(infer_plan *plan, uint32_t *node_step, bool *columns_need
         step->axes &= op->axes;
         step->grain = step->grain / gcd(step->grain, grain) * grain;
         step->count++;
+        step->attends |= n->op == INFER_OP_ATTENTION;
         if (n->op == INFER_OP_MATMUL)
             step->weight_bytes += n->weight.info->bytes;
     }
@@ -176,9 +179,11 @@ static infer_status place_buffers(infer_plan *plan, const uint32_t *node_step, i
         b->root = v;
         b->stride = (uint32_t)infer_round_up(value->cols, 16);
         if (value->kind == INFER_VALUE_F32)
-            bytes = (uint64_t)plan->max_batch * b->stride * sizeof(float);
+            bytes = (uint64_t)(value->rows == INFER_ROWS_CHUNKS ? plan->max_chunk_rows : plan->max_batch) * b->stride * sizeof(float);
         else if (value->kind == INFER_VALUE_Q8)
             bytes = infer_q8_rows_bytes(plan->max_batch, value->cols);
+        if (bytes >> 48)
+            return infer_fail(err, INFER_ERROR_MEMORY, "batch %u and context %u need more memory than any machine has", plan->max_batch, plan->positions);
         b->bytes = infer_round_up(bytes, ARENA_ALIGN);
         b->first_step = b->last_step = value->producer == INFER_NONE ? 0 : node_step[value->producer];
     }
@@ -186,7 +191,7 @@ static infer_status place_buffers(infer_plan *plan, const uint32_t *node_step, i
         const infer_node *n = &g->nodes[i];
         if (may_overwrite(plan, node_step, i))
             plan->buffers[n->out].root = plan->buffers[n->in[0]].root;
-        else if (n->op == INFER_OP_ROPE)
+        else if (n->op == INFER_OP_ROPE || n->op == INFER_OP_ATTENTION_MERGE)
             return infer_fail(err, INFER_ERROR_UNSUPPORTED, "node %s: its input is read after it", n->name);
     }
     for (uint32_t v = 0; v < g->value_count; v++) { /* a root lives as long as the values in its place */
@@ -290,7 +295,7 @@ static bool make_dependencies(infer_plan *plan)
 
 static size_t cache_half_bytes(const infer_plan *plan)
 {
-    return (size_t)plan->graph.kv_heads * plan->positions * plan->graph.head_dim * infer_qtype_find(plan->kv_type)->element_bytes;
+    return (size_t)infer_cache_bytes(plan->kv_type, plan->graph.kv_heads, plan->positions, plan->graph.head_dim);
 }
 
 static infer_status allocate(infer_plan *plan, infer_error *err)
@@ -345,6 +350,17 @@ static infer_status build(infer_plan *plan, const infer_graph *g, const infer_pl
     return allocate(plan, err);
 }
 
+/* A thread that gets several KV heads anyway needs no smaller shares. */
+#define HEADS_PER_THREAD 4u
+
+/* Most rows of partial results of attention: 0 where tasks of whole KV heads are as good, or the context is a single chunk. */
+static uint32_t max_chunk_rows(const infer_graph *g, const infer_plan_options *o)
+{
+    if (o->threads == 1 || g->kv_heads >= HEADS_PER_THREAD * o->threads || o->context <= INFER_ATTENTION_CHUNK)
+        return 0;
+    return g->kv_heads * (uint32_t)infer_ceil_div(o->context, INFER_ATTENTION_CHUNK);
+}
+
 infer_status infer_plan_create(const infer_graph *g, const infer_plan_options *o, infer_plan **out, infer_error *err)
 {
     infer_plan *plan = infer_alloc_zero(&g->allocator, sizeof *plan);
@@ -357,6 +373,7 @@ infer_status infer_plan_create(const infer_graph *g, const infer_plan_options *o
     plan->max_batch = o->max_batch;
     plan->max_logits = o->max_logits;
     plan->positions = (uint32_t)infer_round_up(o->context, 16);
+    plan->max_chunk_rows = max_chunk_rows(g, o);
     plan->kv_type = o->kv_type;
     plan->level = o->level;
     plan->threads = o->threads;

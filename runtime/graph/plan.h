@@ -16,6 +16,7 @@ typedef struct infer_batch {
     uint32_t logits;    /* rows of logits wanted: the last ones of the m */
     uint32_t logits_row;/* where in the logits buffer they go */
     uint32_t pos0;      /* position of the first token */
+    uint32_t chunk_rows;/* set by infer_plan_run: KV heads x chunks of the context when attention is split into them, else 0 */
 } infer_batch;
 
 typedef union infer_args {
@@ -45,6 +46,7 @@ typedef struct infer_step {
     infer_rows rows;
     uint32_t cols, grain;        /* columns of its outputs, and where they may be cut */
     uint64_t weight_bytes;       /* read by the step, whatever the batch */
+    bool attends;                /* reads the whole context, unless attention is split */
     uint32_t dependencies;       /* steps it waits for */
     uint32_t first_successor, successors; /* into plan->successors */
 } infer_step;
@@ -76,12 +78,13 @@ typedef struct infer_plan {
     infer_event event;            /* posted when a step becomes ready */
 
     uint32_t max_batch, max_logits, positions; /* positions: a multiple of 16 */
+    uint32_t max_chunk_rows;      /* most of infer_batch.chunk_rows; 0: splitting attention would gain nothing */
     infer_qtype kv_type;
     infer_cpu_level level;
     uint8_t *arena;
     size_t arena_bytes;
     float *logits;                /* [max_logits][vocab] */
-    uint8_t *cache;               /* [layers][k, v][kv_heads * positions * head_dim] */
+    uint8_t *cache;               /* [layers][k, v], each infer_cache_bytes */
     size_t cache_bytes;
     float *rope_cos, *rope_sin;   /* [positions][rope.dim / 2] */
     size_t rope_bytes;
@@ -96,7 +99,7 @@ typedef struct infer_plan {
 
 typedef struct infer_plan_options {
     uint32_t max_batch, max_logits, context, threads;
-    infer_qtype kv_type; /* F32 or F16 */
+    infer_qtype kv_type; /* F32, F16 or Q8G32 */
     infer_cpu_level level;
     bool profile;
 } infer_plan_options;
@@ -125,12 +128,19 @@ infer_q8_rows infer_plan_q8(const infer_plan *plan, uint32_t value);
 uint32_t infer_plan_stride(const infer_plan *plan, uint32_t value);
 /* A layer's keys (which = 0) or values (1). */
 void *infer_plan_cache(const infer_plan *plan, uint32_t layer, uint32_t which);
-static inline uint32_t infer_batch_rows(const infer_batch *b, infer_rows rows) { return rows == INFER_ROWS_LOGITS ? b->logits : b->m; }
+/* Rows of a value in an evaluation. */
+static inline uint32_t infer_batch_rows(const infer_batch *b, infer_rows rows)
+{
+    return rows == INFER_ROWS_CHUNKS ? b->chunk_rows : rows == INFER_ROWS_LOGITS ? b->logits : b->m;
+}
+
+typedef enum infer_when { INFER_ALWAYS, INFER_WHEN_WHOLE, INFER_WHEN_SPLIT } infer_when; /* attention in one go, or split into chunks */
 
 typedef struct infer_op {
     const char *name;
     unsigned axes;
     bool columns_needed, local, in_place;
+    infer_when when;
     uint32_t (*grain)(const infer_graph *g, const infer_node *n);
     void (*bind)(const infer_plan *plan, const infer_node *n, const infer_batch *batch, infer_args *args);
 } infer_op;

@@ -30,9 +30,9 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
             return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_create: options.size: found %zu, expected %zu", options->size, sizeof o);
         o = *options;
     }
-    if (o.context > INFER_MAX_CONTEXT || o.batch > 4096 || o.logit_rows > INFER_MAX_CONTEXT || (unsigned)o.kv_type > INFER_KV_F32)
+    if (o.context > INFER_MAX_CONTEXT || o.batch > 4096 || o.logit_rows > INFER_MAX_CONTEXT || (unsigned)o.kv_type > INFER_KV_Q8)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "session options: found context %u, batch %u, logit_rows %u, kv_type %d; expected at most "
-                          "%u, 4096, %u and 2", o.context, o.batch, o.logit_rows, (int)o.kv_type, INFER_MAX_CONTEXT, INFER_MAX_CONTEXT);
+                          "%u, 4096, %u and 3", o.context, o.batch, o.logit_rows, (int)o.kv_type, INFER_MAX_CONTEXT, INFER_MAX_CONTEXT);
     if (!o.context)
         o.context = model->config.context < 4096 ? model->config.context : 4096;
     if (!o.batch)
@@ -41,7 +41,9 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
     p.max_logits = o.logit_rows ? o.logit_rows : 1;
     p.context = o.context;
     p.threads = infer_pool_threads(model->rt->pool);
-    p.kv_type = o.kv_type == INFER_KV_F32 || (o.kv_type == INFER_KV_AUTO && all_f32(&model->graph)) ? INFER_QTYPE_F32 : INFER_QTYPE_F16;
+    if (o.kv_type == INFER_KV_AUTO)
+        o.kv_type = all_f32(&model->graph) ? INFER_KV_F32 : INFER_KV_F16;
+    p.kv_type = o.kv_type == INFER_KV_F32 ? INFER_QTYPE_F32 : o.kv_type == INFER_KV_Q8 ? INFER_QTYPE_Q8G32 : INFER_QTYPE_F16;
     p.level = model->rt->level;
     p.profile = o.profile != 0;
     if ((s = infer_model_verify(model, err)) != INFER_OK)

@@ -12,7 +12,7 @@ uint32_t infer_build_matmul(infer_graph *g, uint32_t layer, const char *name, ui
 uint32_t infer_build_rmsnorm(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w, float eps, infer_rows rows);
 /* [tokens][heads * head_dim], rotated by position */
 uint32_t infer_build_rope(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t head_dim);
-/* stores k and v of the tokens, then attends: q [tokens][heads * head_dim] -> the same shape */
+/* stores k and v of the tokens, then attends, in one go or split into chunks: q [tokens][heads * head_dim] -> the same shape */
 uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, uint32_t heads, uint32_t kv_heads,
                                uint32_t head_dim);
 uint32_t infer_build_silu_mul(infer_graph *g, uint32_t layer, uint32_t gate, uint32_t up);
@@ -21,7 +21,7 @@ uint32_t infer_build_add(infer_graph *g, uint32_t layer, const char *name, uint3
 uint32_t infer_build_quantize(infer_graph *g, uint32_t layer, const char *name, uint32_t x);
 
 /* What the table needs of each operation: columns at which its output may be cut, and the kernel's arguments for a batch. */
-#define OP(KIND, name, axes, local, in_place)                                                                                                  \
+#define OP(KIND, name, axes, local, in_place, when)                                                                                            \
     uint32_t infer_op_##name##_grain(const infer_graph *g, const infer_node *n);                                                               \
     void infer_op_##name##_bind(const infer_plan *plan, const infer_node *n, const infer_batch *batch, infer_args *args);
 #include "graph/ops.def"

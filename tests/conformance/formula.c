@@ -4,8 +4,8 @@
  */
 #include "conformance.h"
 
+#include "attention.h"
 #include "pack/pack.h"
-#include "ref/mathf.h"
 
 #include <string.h>
 
@@ -257,92 +257,134 @@ void formula_add(test *t)
 
 /* ---- cache ---- */
 
-static double cache_value(const test *t, const void *cache, size_t i)
+/* Element d of a head's position in k (keys) or v. */
+static double cache_value(const test *t, const void *cache, bool keys, uint32_t kv_head, uint32_t positions, uint32_t position, uint32_t head_dim, uint32_t d)
 {
-    return t->kernel->type == INFER_QTYPE_F16 ? (double)infer_ref_f16_to_f32(((const uint16_t *)cache)[i]) : (double)((const float *)cache)[i];
+    if (t->kernel->type == INFER_QTYPE_Q8G32) { /* 16 scales, then the codes, of k in tiles of 16 positions x 4, of v in rows of 32 */
+        const uint8_t *group = (const uint8_t *)cache + (((size_t)kv_head * (positions / 16) + position / 16) * ((head_dim + 31) / 32) + d / 32) * 544;
+        uint32_t row = position % 16, i = d % 32;
+        uint16_t scale;
+        memcpy(&scale, group + 2 * row, sizeof scale);
+        return (double)infer_ref_f16_to_f32(scale) * (int8_t)group[32 + (keys ? i / 4 * 64 + row * 4 + i % 4 : row * 32 + i)];
+    } else {
+        size_t i = keys ? (((size_t)kv_head * (positions / 16) + position / 16) * head_dim + d) * 16 + position % 16
+                        : ((size_t)kv_head * positions + position) * head_dim + d;
+        return t->kernel->type == INFER_QTYPE_F16 ? (double)infer_ref_f16_to_f32(((const uint16_t *)cache)[i]) : (double)((const float *)cache)[i];
+    }
 }
+
+static double finite_within(double x, double limit) { return isnan(x) ? 0 : x > limit ? limit : x < -limit ? -limit : x; }
 
 void formula_store(test *t)
 {
-    enum { M = 19, HEADS = 2, DIM = 12, POSITIONS = 48, POS0 = 20, N = HEADS * DIM };
-    bool half = t->kernel->type == INFER_QTYPE_F16;
-    double largest = half ? 65504.0 : 0x1.fffffep127;
-    float x[M * N];
-    size_t bytes = (size_t)POSITIONS * N * (half ? 2 : 4);
-    void *cache = buffer(SLOT_Y, bytes, half ? 2 : 4);
+    enum { M = 19, HEADS = 2, DIM = 44, POSITIONS = 48, POS0 = 20, N = HEADS * DIM };
+    infer_qtype type = t->kernel->type;
+    double largest = type == INFER_QTYPE_F16 ? 65504.0 : type == INFER_QTYPE_Q8G32 ? 127 * 65504.0 : 0x1.fffffep127;
+    static float x[M * N];
+    size_t bytes = (size_t)infer_cache_bytes(type, HEADS, POSITIONS, DIM);
+    void *cache = buffer(SLOT_Y, bytes, 32);
     infer_store_args a = {.x = x, .cache = cache, .m = M, .n = N, .stride = N, .head_dim = DIM, .positions = POSITIONS, .pos0 = POS0};
 
-    begin_case(t, "m %d", M);
-    memset(cache, 0, bytes);
-    fill_floats(t, x, M * N, FILL_SPECIAL);
-    t->kernel->fn(&a, (infer_region){0, M, 0, N});
-    for (size_t p = 0; p < POSITIONS; p++) {
-        for (size_t c = 0; c < N; c++) {
-            size_t h = c / DIM, d = c % DIM;
-            size_t i = t->kernel->op == INFER_OP_STORE_K ? ((h * (POSITIONS / 16) + p / 16) * DIM + d) * 16 + p % 16 : (h * POSITIONS + p) * DIM + d;
-            double want = p >= POS0 && p < POS0 + M ? x[(p - POS0) * N + c] : 0;
-            if (isnan(want))
-                want = 0;
-            want = want > largest ? largest : want < -largest ? -largest : want;
-            check_near(t, cache_value(t, cache, i), want, half ? fabs(want) * 0x1p-11 + 0x1p-25 : 0, "cache");
+    for (int f = 0; f < FILL_COUNT; f++) {
+        begin_case(t, "m %d x %s", M, fill_name((fill)f));
+        memset(cache, 0, bytes);
+        fill_floats(t, x, M * N, (fill)f);
+        t->kernel->fn(&a, (infer_region){0, M, 0, N});
+        for (uint32_t p = 0; p < POSITIONS; p++) {
+            for (uint32_t c = 0; c < N; c++) {
+                uint32_t h = c / DIM, d = c % DIM;
+                const float *row = x + ((size_t)p - POS0) * N + h * DIM;
+                bool written = p >= POS0 && p < POS0 + M;
+                double want = written ? finite_within(row[d], largest) : 0, bound = 0, amax = 0;
+                for (uint32_t i = d / 32 * 32; written && i < DIM && i < d / 32 * 32 + 32; i++)
+                    amax = fmax(amax, fabs(finite_within(row[i], largest)));
+                if (type == INFER_QTYPE_F16)
+                    bound = fabs(want) * 0x1p-11 + 0x1p-25;
+                else if (type == INFER_QTYPE_Q8G32) /* half a code; the largest code falls short where the scale was rounded down */
+                    bound = 0.5001 * (amax / 127 * (1 + 0x1p-11) + 0x1p-25) + 127 * (amax / 127 * 0x1p-11 + 0x1p-25);
+                check_near(t, cache_value(t, cache, t->kernel->op == INFER_OP_STORE_K, h, POSITIONS, p, DIM, d), want, bound, "cache");
+            }
         }
     }
+}
+
+/* Arguments of an attention over a cache filled with random numbers. */
+static infer_attention_args make_attention(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t pos0)
+{
+    infer_qtype type = t->kernel->type == INFER_QTYPE_NONE ? INFER_QTYPE_F32 : t->kernel->type;
+    uint32_t n = heads * head_dim, positions = (pos0 + m + 15) / 16 * 16;
+    size_t bytes = (size_t)infer_cache_bytes(type, kv_heads, positions, head_dim);
+    float *q = float_buffer(SLOT_X, (size_t)m * n), *x = float_buffer(SLOT_X2, (size_t)positions * kv_heads * head_dim);
+    void *k = buffer(SLOT_W, bytes, 32), *v = buffer(SLOT_AUX, bytes, 32);
+    infer_store_args store = {.x = x, .m = positions, .n = kv_heads * head_dim, .stride = kv_heads * head_dim, .head_dim = head_dim,
+                              .positions = positions};
+    infer_region all = {0, positions, 0, store.n};
+
+    fill_floats(t, q, (size_t)m * n, FILL_RANDOM);
+    memset(k, 0, bytes);
+    memset(v, 0, bytes);
+    fill_floats(t, x, (size_t)positions * store.n, FILL_RANDOM);
+    store.cache = v;
+    infer_kernel_find(INFER_OP_STORE_V, type, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&store, all);
+    for (size_t i = 0; i < (size_t)positions * store.n; i++)
+        x[i] = random_unit(t) * 4;
+    store.cache = k;
+    infer_kernel_find(INFER_OP_STORE_K, type, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&store, all);
+    return (infer_attention_args){.q = q, .k = k, .v = v, .y = float_buffer(SLOT_Y, (size_t)m * n), .m = m, .heads = heads, .kv_heads = kv_heads,
+                                  .head_dim = head_dim, .positions = positions, .pos0 = pos0, .q_stride = n, .y_stride = n, .scale = 0.25f};
+}
+
+/* q[head_dim] as the scores see it: for q8g32 what its codes stand for. */
+static void query_values(const test *t, const float *q, uint32_t head_dim, double *out)
+{
+    int8_t codes[INFER_MAX_HEAD_DIM];
+    float scales[INFER_MAX_HEAD_DIM / 32];
+    int16_t offset8[INFER_MAX_HEAD_DIM / 32 * 2];
+    infer_quantize_args a = {.x = q, .y = {codes, scales, offset8, (head_dim + 31) / 32 * 32}, .m = 1, .k = head_dim, .x_stride = head_dim};
+
+    infer_kernel_find(INFER_OP_QUANTIZE, INFER_QTYPE_NONE, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&a, (infer_region){0, 1, 0, head_dim});
+    for (uint32_t d = 0; d < head_dim; d++)
+        out[d] = t->kernel->type == INFER_QTYPE_Q8G32 ? codes[d] * (double)scales[d / 32] : (double)q[d];
 }
 
 static void formula_attention_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t pos0)
 {
     enum { MAX_POSITIONS = 640 };
-    bool half = t->kernel->type == INFER_QTYPE_F16;
-    uint32_t n = heads * head_dim, positions = (pos0 + m + 15) / 16 * 16;
-    size_t count = (size_t)kv_heads * positions * head_dim;
-    float *q = float_buffer(SLOT_X, (size_t)m * n), *y = float_buffer(SLOT_Y, (size_t)m * n);
-    void *k = buffer(SLOT_W, count * (half ? 2 : 4), 32), *v = buffer(SLOT_AUX, count * (half ? 2 : 4), 32);
-    infer_attention_args a = {.q = q, .k = k, .v = v, .y = y, .m = m, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim,
-                              .positions = positions, .pos0 = pos0, .q_stride = n, .y_stride = n, .scale = 0.25f};
+    uint32_t n = heads * head_dim;
+    infer_attention_args a = make_attention(t, m, heads, kv_heads, head_dim, pos0);
 
     begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u", m, heads, kv_heads, head_dim, pos0);
-    fill_floats(t, q, (size_t)m * n, FILL_RANDOM);
-    for (size_t i = 0; i < count; i++) {
-        float kx = random_unit(t) * 4, vx = random_unit(t);
-        if (half) {
-            ((uint16_t *)k)[i] = infer_ref_f32_to_f16(kx);
-            ((uint16_t *)v)[i] = infer_ref_f32_to_f16(vx);
-        } else {
-            ((float *)k)[i] = kx;
-            ((float *)v)[i] = vx;
-        }
-    }
     t->kernel->fn(&a, (infer_region){0, m, 0, n});
     for (uint32_t r = 0; r < m; r++) {
         for (uint32_t h = 0; h < heads; h++) {
-            static double score[MAX_POSITIONS];
-            size_t kv = h / (heads / kv_heads), end = pos0 + r + 1;
+            static double score[MAX_POSITIONS], q[INFER_MAX_HEAD_DIM];
+            uint32_t kv = h / (heads / kv_heads), end = pos0 + r + 1;
             double max = -INFINITY, sum = 0, score_error = 0, relative;
-            for (size_t j = 0; j < end; j++) {
+            query_values(t, a.q + (size_t)r * n + h * head_dim, head_dim, q);
+            for (uint32_t j = 0; j < end; j++) {
                 double magnitude = 0;
                 score[j] = 0;
-                for (size_t d = 0; d < head_dim; d++) {
-                    double product = (double)q[(size_t)r * n + h * head_dim + d] *
-                                     cache_value(t, k, ((kv * (positions / 16) + j / 16) * head_dim + d) * 16 + j % 16) * (double)a.scale;
+                for (uint32_t d = 0; d < head_dim; d++) {
+                    double product = q[d] * cache_value(t, a.k, true, kv, a.positions, j, head_dim, d) * (double)a.scale;
                     score[j] += product;
                     magnitude += fabs(product);
                 }
                 score_error = fmax(score_error, magnitude * (head_dim + 2) * EPS);
                 max = fmax(max, score[j]);
             }
-            for (size_t j = 0; j < end; j++)
+            for (uint32_t j = 0; j < end; j++)
                 sum += exp(score[j] - max);
             /* A weight: its score and the maximum are off by score_error, their difference is rounded, exp, two merges of chunks. Its numerator
              * adds up to 256 of them one by one, the denominator 16 at a time. */
             relative = 2 * score_error + (fabs(max) * 4 + 2 * INFER_REF_EXPF_ULP * 4 + INFER_ATTENTION_CHUNK + 64) * EPS;
-            for (size_t d = 0; d < head_dim; d++) {
+            for (uint32_t d = 0; d < head_dim; d++) {
                 double want = 0, magnitude = 0;
-                for (size_t j = 0; j < end; j++) {
-                    double term = exp(score[j] - max) / sum * cache_value(t, v, (kv * positions + j) * head_dim + d);
+                for (uint32_t j = 0; j < end; j++) {
+                    double term = exp(score[j] - max) / sum * cache_value(t, a.v, false, kv, a.positions, j, head_dim, d);
                     want += term;
                     magnitude += fabs(term);
                 }
-                check_near(t, y[(size_t)r * n + h * head_dim + d], want, 2 * relative * magnitude, "y");
+                check_near(t, a.y[(size_t)r * n + h * head_dim + d], want, 2 * relative * magnitude, "y");
             }
         }
     }
@@ -352,6 +394,35 @@ void formula_attention(test *t)
 {
     formula_attention_case(t, 1, 1, 1, 1, 0);
     formula_attention_case(t, 17, 4, 2, 8, 0);
-    formula_attention_case(t, 5, 6, 3, 20, 253);
+    formula_attention_case(t, 5, 6, 3, 40, 253);
     formula_attention_case(t, 2, 2, 1, 64, 530);
+}
+
+/* ATTENTION_CHUNKS and then ATTENTION_MERGE make the bits of ATTENTION. */
+void formula_attention_split(test *t)
+{
+    static const uint32_t starts[] = {0, 250, 255, 256, 511, 515, 800};
+    infer_qtype type = t->kernel->type == INFER_QTYPE_NONE ? INFER_QTYPE_F32 : t->kernel->type;
+
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
+        for (uint32_t m = 1; m <= INFER_ATTENTION_SPLIT_ROWS; m += 3) {
+            uint32_t kv_heads = 1 + random_below(t, 3), heads = kv_heads * (1 + random_below(t, 3)), head_dim = 1 + random_below(t, 40);
+            infer_attention_args a = make_attention(t, m, heads, kv_heads, head_dim, starts[i]);
+            infer_region all = {0, m, 0, heads * head_dim};
+            float *whole = a.y, *merged;
+
+            begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u", m, heads, kv_heads, head_dim, starts[i]);
+            infer_kernel_find(INFER_OP_ATTENTION, type, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&a, all);
+            a.chunks = (starts[i] + m - 1) / INFER_ATTENTION_CHUNK + 1;
+            a.partial_stride = m * (heads / kv_heads) * infer_attention_record_floats(head_dim);
+            a.partial = float_buffer(SLOT_X2, (size_t)kv_heads * a.chunks * a.partial_stride);
+            infer_kernel_find(INFER_OP_ATTENTION_CHUNKS, type, INFER_LAYOUT_NONE, INFER_CPU_REF)
+                ->fn(&a, (infer_region){0, kv_heads * a.chunks, 0, a.partial_stride});
+            merged = a.y = float_buffer(SLOT_WANT, (size_t)m * all.col1);
+            infer_kernel_find(INFER_OP_ATTENTION_MERGE, INFER_QTYPE_NONE, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&a, all);
+            for (size_t k = 0; k < (size_t)m * all.col1; k++)
+                if (!same_float(whole[k], merged[k]))
+                    fail(t, "element %zu: %a in one go, %a merged", k, whole[k], merged[k]);
+        }
+    }
 }

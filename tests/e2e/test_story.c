@@ -94,10 +94,12 @@ static float logits_error(const char *model, const char *name, infer_kv_type kv)
 Test(story, f32_logits_match_float64)
 {
     const char *path = need(model_converted(STORIES, STORIES_TOKENIZER, "f32"));
-    float f32 = logits_error(path, "stories260K", INFER_KV_F32), f16 = logits_error(path, "stories260K", INFER_KV_F16);
-    cr_log_info("largest difference of a logit: kv f32 %.2e, kv f16 %.2e", f32, f16);
+    float f32 = logits_error(path, "stories260K", INFER_KV_F32), f16 = logits_error(path, "stories260K", INFER_KV_F16),
+          q8 = logits_error(path, "stories260K", INFER_KV_Q8);
+    cr_log_info("largest difference of a logit: kv f32 %.2e, kv f16 %.2e, kv q8 %.2e", f32, f16, q8);
     cr_expect_leq(f32, 1e-3f);
     cr_expect_leq(f16, 5e-2f); /* 11-bit keys and values */
+    cr_expect_leq(q8, 1.5f);   /* 8-bit keys, values and queries: the worst of all logits, which differ by tens; the NLL moves by 0.002 */
 }
 
 /* The golden texts come from another runtime, which rounds activations to int8 in its own way. With float activations (the same file dequantized to f32)
@@ -183,19 +185,22 @@ static uint64_t logits_bits(const char *path, const model_settings *settings, si
 Test(story, same_bits_at_every_level_thread_count_and_batch)
 {
     static const char *const types[] = {"f32", "q8g32", "q4g32"};
+    static const infer_kv_type kvs[] = {INFER_KV_AUTO, INFER_KV_Q8};
     static const struct { uint32_t threads, batch; size_t step; } cases[] = {{1, 64, 64}, {2, 64, 64}, {4, 64, 64}, {1, 64, 1}, {2, 7, 64}, {4, 3, 5}};
     static const char *const models[][2] = {{STORIES, STORIES_TOKENIZER}, {TINY_GGUF, NULL}};
     uint32_t levels = infer_cpu_levels_here();
     for (int model = 0; model < 2; model++)
         for (int t = 0; t < 3; t++) {
             const char *path = need(model_converted(models[model][0], models[model][1], types[t]));
-            uint64_t expected = logits_bits(path, &(model_settings){.level = "ref", .threads = 1, .batch = 64}, 64);
-            for (infer_cpu_level level = 0; level < INFER_CPU_LEVEL_COUNT; level++)
-                for (size_t c = 0; levels >> level & 1 && c < sizeof cases / sizeof *cases; c++) {
-                    model_settings s = {.level = infer_cpu_level_name(level), .threads = cases[c].threads, .batch = cases[c].batch};
-                    cr_expect_eq(logits_bits(path, &s, cases[c].step), expected, "%s %s at %s, %u threads, batch %u, %zu at a time", models[model][0],
-                                 types[t], s.level, s.threads, s.batch, cases[c].step);
-                }
+            for (int kv = 0; kv < 2; kv++) {
+                uint64_t expected = logits_bits(path, &(model_settings){.level = "ref", .threads = 1, .batch = 64, .kv = kvs[kv]}, 64);
+                for (infer_cpu_level level = 0; level < INFER_CPU_LEVEL_COUNT; level++)
+                    for (size_t c = 0; levels >> level & 1 && c < sizeof cases / sizeof *cases; c++) {
+                        model_settings s = {.level = infer_cpu_level_name(level), .threads = cases[c].threads, .batch = cases[c].batch, .kv = kvs[kv]};
+                        cr_expect_eq(logits_bits(path, &s, cases[c].step), expected, "%s %s at %s, kv %d, %u threads, batch %u, %zu at a time",
+                                     models[model][0], types[t], s.level, kvs[kv], s.threads, s.batch, cases[c].step);
+                    }
+            }
         }
 }
 

@@ -29,7 +29,10 @@ static const struct {
     {INFER_OP_ADD, INFER_QTYPE_NONE, 0x2af24787bc82fd91},      {INFER_OP_STORE_K, INFER_QTYPE_F32, 0x823bca4e6b4f24b9},
     {INFER_OP_STORE_K, INFER_QTYPE_F16, 0xa0c17ed35e259589},   {INFER_OP_STORE_V, INFER_QTYPE_F32, 0x74609d4827f37915},
     {INFER_OP_STORE_V, INFER_QTYPE_F16, 0x4a4d5f073217b355},   {INFER_OP_ATTENTION, INFER_QTYPE_F32, 0xa443635cd79bd3f0},
-    {INFER_OP_ATTENTION, INFER_QTYPE_F16, 0x61cf760a5bf57b3f},
+    {INFER_OP_ATTENTION, INFER_QTYPE_F16, 0x61cf760a5bf57b3f},        {INFER_OP_ATTENTION, INFER_QTYPE_Q8G32, 0x692e4a5e42ba1c03},
+    {INFER_OP_STORE_K, INFER_QTYPE_Q8G32, 0xd27f9dbeb200f093},        {INFER_OP_STORE_V, INFER_QTYPE_Q8G32, 0xc81a9b5a1f64320f},
+    {INFER_OP_ATTENTION_CHUNKS, INFER_QTYPE_F32, 0x2af814b6a560191d}, {INFER_OP_ATTENTION_CHUNKS, INFER_QTYPE_F16, 0xd6702281688f7348},
+    {INFER_OP_ATTENTION_CHUNKS, INFER_QTYPE_Q8G32, 0xea619ae52046c7b0}, {INFER_OP_ATTENTION_MERGE, INFER_QTYPE_NONE, 0x38ebd9d78d4495a1},
 };
 
 /* ---- fixed inputs ---- */
@@ -216,26 +219,13 @@ static uint64_t hash_store(const infer_kernel *kernel)
     return add_to_hash(HASH_START, cache_k, sizeof cache_k);
 }
 
-/* Three chunks, the last one begun by some of the tokens only. */
-static uint64_t hash_attention(const infer_kernel *kernel)
+/* m tokens over three chunks of a cache of this type, the last chunk begun by some of the tokens only. */
+static infer_attention_args make_attention(infer_qtype type, uint32_t m)
 {
     enum { COLUMNS = HEADS * HEAD_DIM };
     static float q[M * COLUMNS], out[M * COLUMNS];
-    const infer_kernel *store_k = infer_kernel_find(INFER_OP_STORE_K, kernel->type, INFER_LAYOUT_NONE, INFER_CPU_REF);
-    const infer_kernel *store_v = infer_kernel_find(INFER_OP_STORE_V, kernel->type, INFER_LAYOUT_NONE, INFER_CPU_REF);
-    infer_attention_args a = {.q = q,
-                              .k = cache_k,
-                              .v = cache_v,
-                              .y = out,
-                              .m = M,
-                              .heads = HEADS,
-                              .kv_heads = KV_HEADS,
-                              .head_dim = HEAD_DIM,
-                              .positions = POSITIONS,
-                              .pos0 = POS0,
-                              .q_stride = COLUMNS,
-                              .y_stride = COLUMNS,
-                              .scale = 0x1.34p-3f};
+    const infer_kernel *store_k = infer_kernel_find(INFER_OP_STORE_K, type, INFER_LAYOUT_NONE, INFER_CPU_REF);
+    const infer_kernel *store_v = infer_kernel_find(INFER_OP_STORE_V, type, INFER_LAYOUT_NONE, INFER_CPU_REF);
 
     memset(cache_k, 0, sizeof cache_k);
     memset(cache_v, 0, sizeof cache_v);
@@ -243,16 +233,62 @@ static uint64_t hash_attention(const infer_kernel *kernel)
         store(store_k, cache_k, pos);
         store(store_v, cache_v, pos);
     }
-    fill(q, (size_t)M * COLUMNS);
-    kernel->fn(&a, (infer_region){0, M, 0, COLUMNS});
-    return add_to_hash(HASH_START, out, sizeof out);
+    fill(q, (size_t)m * COLUMNS);
+    return (infer_attention_args){.q = q,
+                                  .k = cache_k,
+                                  .v = cache_v,
+                                  .y = out,
+                                  .m = m,
+                                  .heads = HEADS,
+                                  .kv_heads = KV_HEADS,
+                                  .head_dim = HEAD_DIM,
+                                  .positions = POSITIONS,
+                                  .pos0 = POS0,
+                                  .q_stride = COLUMNS,
+                                  .y_stride = COLUMNS,
+                                  .scale = 0x1.34p-3f};
+}
+
+static uint64_t hash_attention(const infer_kernel *kernel)
+{
+    infer_attention_args a = make_attention(kernel->type, M);
+    kernel->fn(&a, (infer_region){0, M, 0, a.y_stride});
+    return add_to_hash(HASH_START, a.y, (size_t)M * a.y_stride * sizeof *a.y);
+}
+
+enum { CHUNKS = 3, PARTIAL = INFER_ATTENTION_SPLIT_ROWS * (HEADS / KV_HEADS) * (2 + HEAD_DIM) };
+static float partial[KV_HEADS * CHUNKS * PARTIAL];
+
+static infer_attention_args make_chunks(infer_kernel_fn *chunks, infer_qtype type)
+{
+    infer_attention_args a = make_attention(type, INFER_ATTENTION_SPLIT_ROWS);
+    a.partial = partial;
+    a.chunks = CHUNKS;
+    a.partial_stride = PARTIAL;
+    memset(partial, 0, sizeof partial); /* tokens that end before the last chunk have no records there */
+    chunks(&a, (infer_region){0, KV_HEADS * CHUNKS, 0, PARTIAL});
+    return a;
+}
+
+static uint64_t hash_attention_chunks(const infer_kernel *kernel)
+{
+    make_chunks(kernel->fn, kernel->type);
+    return add_to_hash(HASH_START, partial, sizeof partial);
+}
+
+static uint64_t hash_attention_merge(const infer_kernel *kernel)
+{
+    infer_attention_args a = make_chunks(attention_chunks_f32__ref, INFER_QTYPE_F32);
+    kernel->fn(&a, (infer_region){0, a.m, 0, a.y_stride});
+    return add_to_hash(HASH_START, a.y, (size_t)a.m * a.y_stride * sizeof *a.y);
 }
 
 static uint64_t (*const hash_of[INFER_OP_COUNT])(const infer_kernel *kernel) = {
     [INFER_OP_MATMUL] = hash_matmul,   [INFER_OP_EMBED] = hash_embed,         [INFER_OP_QUANTIZE] = hash_quantize,
     [INFER_OP_RMSNORM] = hash_rmsnorm, [INFER_OP_ROPE] = hash_rope,           [INFER_OP_STORE_K] = hash_store,
     [INFER_OP_STORE_V] = hash_store,   [INFER_OP_ATTENTION] = hash_attention, [INFER_OP_SILU_MUL] = hash_silu_mul,
-    [INFER_OP_ADD] = hash_add,
+    [INFER_OP_ADD] = hash_add,         [INFER_OP_ATTENTION_CHUNKS] = hash_attention_chunks,
+    [INFER_OP_ATTENTION_MERGE] = hash_attention_merge,
 };
 
 /* ---- the tests ---- */

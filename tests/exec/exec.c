@@ -97,19 +97,28 @@ static void destroy(net *n)
     infer_graph_free(&n->graph);
 }
 
-/* Logits of TOKENS tokens evaluated `batch` at a time. */
-static bool logits_of(const net *n, infer_cpu_level level, uint32_t threads, uint32_t batch, infer_qtype kv, float *out)
+#define PROMPT_BATCH 64u
+
+/* Logits of TOKENS tokens evaluated `batch` at a time, after a prompt of `prompt` other tokens. */
+static bool logits_of(const net *n, infer_cpu_level level, uint32_t threads, uint32_t batch, infer_qtype kv, uint32_t prompt, float *out)
 {
-    infer_plan_options o = {.max_batch = batch, .max_logits = TOKENS, .context = 32, .threads = threads, .kv_type = kv, .level = level};
+    infer_plan_options o = {.max_batch = batch > PROMPT_BATCH ? batch : PROMPT_BATCH, .max_logits = TOKENS, .context = prompt + TOKENS,
+                            .threads = threads, .kv_type = kv, .level = level};
     infer_plan *plan = NULL;
     infer_pool *pool = NULL;
-    int32_t ids[TOKENS];
+    int32_t ids[TOKENS], prompt_ids[PROMPT_BATCH];
     bool ok = infer_plan_create(&n->graph, &o, &plan, NULL) == INFER_OK && infer_pool_create(NULL, threads, &pool, NULL) == INFER_OK;
     for (uint32_t i = 0; i < TOKENS; i++)
         ids[i] = (int32_t)(i * 37 % VOCAB);
+    for (uint32_t i = 0; i < PROMPT_BATCH; i++)
+        prompt_ids[i] = (int32_t)(i * 29 % VOCAB);
+    for (uint32_t i = 0; ok && i < prompt; i += PROMPT_BATCH) {
+        infer_batch b = {.ids = prompt_ids, .m = prompt - i < PROMPT_BATCH ? prompt - i : PROMPT_BATCH, .pos0 = i};
+        ok = infer_plan_run(plan, pool, &b, NULL) == INFER_OK;
+    }
     for (uint32_t i = 0; ok && i < TOKENS; i += batch) {
         uint32_t m = TOKENS - i < batch ? TOKENS - i : batch;
-        infer_batch b = {.ids = ids + i, .m = m, .logits = m, .logits_row = i, .pos0 = i};
+        infer_batch b = {.ids = ids + i, .m = m, .logits = m, .logits_row = i, .pos0 = prompt + i};
         ok = infer_plan_run(plan, pool, &b, NULL) == INFER_OK;
     }
     if (ok)
@@ -119,28 +128,29 @@ static bool logits_of(const net *n, infer_cpu_level level, uint32_t threads, uin
     return ok;
 }
 
-static void same_bits(infer_qtype type, infer_qtype kv)
+static void same_bits(infer_qtype type, infer_qtype kv, uint32_t prompt)
 {
-    static const struct { uint32_t threads, batch; } cases[] = {{1, TOKENS}, {1, 1}, {1, 4}, {2, TOKENS}, {2, 1}, {4, TOKENS}, {4, 5}, {8, 1}};
+    static const struct { uint32_t threads, batch; } cases[] = {{1, TOKENS}, {1, 1}, {1, 4}, {2, TOKENS}, {2, 1}, {4, TOKENS}, {4, 5}, {8, 1}, {2, 8}};
     static float expected[TOKENS * VOCAB], got[TOKENS * VOCAB];
     uint32_t levels = infer_cpu_levels_here();
     const char *name = infer_qtype_find(type)->name, *kv_name = infer_qtype_find(kv)->name;
     net n = {.random = 1};
     bool finite = true;
     build(&n, type);
-    tap_ok(logits_of(&n, INFER_CPU_REF, 1, TOKENS, kv, expected), "%s, kv %s: reference runs", name, kv_name);
+    tap_ok(logits_of(&n, INFER_CPU_REF, 1, TOKENS, kv, prompt, expected), "%s, kv %s, after %u: reference runs", name, kv_name, prompt);
     for (size_t i = 0; i < TOKENS * VOCAB; i++)
         finite &= isfinite(expected[i]) != 0;
-    tap_ok(finite && expected[0] != expected[1], "%s, kv %s: logits are finite and differ", name, kv_name);
+    tap_ok(finite && expected[0] != expected[1], "%s, kv %s, after %u: logits are finite and differ", name, kv_name, prompt);
     for (infer_cpu_level level = 0; level < INFER_CPU_LEVEL_COUNT; level++)
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
             if (!(levels >> level & 1)) {
-                tap_skip("this CPU has no such level", "%s, kv %s: %s", name, kv_name, infer_cpu_level_name(level));
+                tap_skip("this CPU has no such level", "%s, kv %s, after %u: %s", name, kv_name, prompt, infer_cpu_level_name(level));
                 break;
             }
             memset(got, 0, sizeof got);
-            tap_ok(logits_of(&n, level, cases[c].threads, cases[c].batch, kv, got) && memcmp(got, expected, sizeof got) == 0,
-                   "%s, kv %s: %s, %u threads, batches of %u: same bits", name, kv_name, infer_cpu_level_name(level), cases[c].threads, cases[c].batch);
+            tap_ok(logits_of(&n, level, cases[c].threads, cases[c].batch, kv, prompt, got) && memcmp(got, expected, sizeof got) == 0,
+                   "%s, kv %s, after %u: %s, %u threads, batches of %u: same bits", name, kv_name, prompt, infer_cpu_level_name(level),
+                   cases[c].threads, cases[c].batch);
         }
     destroy(&n);
 }
@@ -200,6 +210,40 @@ static void plan_is_sound(void)
     destroy(&n);
 }
 
+/* Attention goes over the context in one go or in chunks, never both, and steps without work are passed over. */
+static void attention_splits(void)
+{
+    static const struct { uint32_t threads, m, pos0, split; } cases[] = {
+        {2, 1, 300, 2}, {2, 8, 300, 2}, {2, 9, 300, 0}, {2, 1, 255, 0}, {2, 1, 256, 2}, {2, 8, 510, 3}, {1, 1, 300, 0}};
+    net n = {.random = 4};
+    int32_t ids[9] = {0};
+    build(&n, INFER_QTYPE_Q8G32);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        infer_plan_options o = {.max_batch = 9, .max_logits = 1, .context = 600, .threads = cases[c].threads, .kv_type = INFER_QTYPE_F16,
+                                .level = INFER_CPU_REF, .profile = true};
+        infer_batch b = {.ids = ids, .m = cases[c].m, .pos0 = cases[c].pos0}; /* no logits: the last steps have no work */
+        infer_plan *plan = NULL;
+        infer_pool *pool = NULL;
+        uint64_t ns[INFER_OP_COUNT] = {0};
+        bool finished = true;
+        tap_ok(infer_plan_create(&n.graph, &o, &plan, NULL) == INFER_OK && infer_pool_create(NULL, o.threads, &pool, NULL) == INFER_OK &&
+                   infer_plan_run(plan, pool, &b, NULL) == INFER_OK, "%u tokens at %u, %u threads", b.m, b.pos0, o.threads);
+        for (uint32_t t = 0; t < o.threads; t++)
+            for (size_t i = 0; i < plan->graph.node_count; i++)
+                ns[plan->graph.nodes[i].op] += plan->node_ns[t * plan->graph.node_count + i];
+        for (uint32_t s = 0; s < plan->step_count; s++) {
+            finished &= plan->step_times[s].runs == 1;
+            if (plan->steps[s].rows == INFER_ROWS_CHUNKS)
+                finished &= plan->states[s].m == cases[c].split * KV_HEADS;
+        }
+        tap_ok(finished && (ns[INFER_OP_ATTENTION] == 0) == (cases[c].split > 0) && (ns[INFER_OP_ATTENTION_CHUNKS] > 0) == (cases[c].split > 0) &&
+                   (ns[INFER_OP_ATTENTION_MERGE] > 0) == (cases[c].split > 0), "every step is finished once; attention in %u chunks", cases[c].split);
+        infer_pool_destroy(pool);
+        infer_plan_destroy(plan);
+    }
+    destroy(&n);
+}
+
 static void cancelling(void)
 {
     net n = {.random = 3};
@@ -247,7 +291,11 @@ int main(void)
     pools();
     plan_is_sound();
     cancelling();
+    attention_splits();
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        same_bits(types[i], i % 2 ? INFER_QTYPE_F32 : INFER_QTYPE_F16);
+        same_bits(types[i], i % 2 ? INFER_QTYPE_F32 : INFER_QTYPE_F16, 0);
+    same_bits(INFER_QTYPE_Q4G32, INFER_QTYPE_Q8G32, 0);
+    same_bits(INFER_QTYPE_Q8G32, INFER_QTYPE_F16, 245); /* into the second chunk of the context */
+    same_bits(INFER_QTYPE_Q8G32, INFER_QTYPE_Q8G32, 245);
     return tap_done();
 }

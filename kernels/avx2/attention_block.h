@@ -1,0 +1,207 @@
+/*
+ * What the attention kernels of all cache types share. The query heads that share a KV head, for as many tokens as fit, form a block of queries
+ * that goes through the context chunk by chunk: a tile of keys meets all queries of the block, then a tile of values does, while it is in the
+ * first cache. The inner loops take a few queries at a time, as many as keep their sums in registers. Tokens rise within a block, so the queries
+ * that a tile concerns are its last ones.
+ */
+#ifndef INFER_KERNELS_AVX2_ATTENTION_BLOCK_H
+#define INFER_KERNELS_AVX2_ATTENTION_BLOCK_H
+
+#include "attention.h"
+#include "quantize.h"
+
+enum {
+    CHUNK = INFER_ATTENTION_CHUNK,
+    QUERIES = 24,               /* of a block; fewer of more than 128 dimensions */
+    OUT_FLOATS = QUERIES * 128,
+    P_STRIDE = CHUNK + 16,      /* no power of two: rows shall not meet in one set of the cache */
+    AHEAD = 32                  /* positions prefetched: the loops are too slow for the hardware to run far enough ahead of them */
+};
+
+typedef struct block {
+    const infer_attention_args *a;
+    uint32_t kv_head, count, room;                  /* queries, and how many there can be */
+    uint32_t dims;                                  /* of a row of `chunk` and `out`, whole groups of 32 */
+    const float *q[QUERIES];
+    uint32_t t[QUERIES], head[QUERIES];
+    uint32_t end[QUERIES];                          /* positions 0..end-1 take part; rising */
+    float chunk_max[QUERIES], chunk_sum[QUERIES];
+    float max[QUERIES], sum[QUERIES];               /* so far */
+    _Alignas(64) float p[QUERIES][P_STRIDE];        /* scores of the chunk, then their exp */
+    _Alignas(64) float chunk[OUT_FLOATS];           /* output of the chunk, [count][dims] */
+    _Alignas(64) float out[OUT_FLOATS];             /* output so far */
+    _Alignas(64) float x[OUT_FLOATS];               /* the queries for floats: [head_dim][room], and for q8g32: */
+    int8_t codes[OUT_FLOATS];                       /* [room][dims] */
+    float scales[OUT_FLOATS / 32];                  /* [room][dims / 32] */
+} block;
+
+/* What the cache types differ in. `j0`: first position of the chunk; `j`: that of the tile, from j0; `from`: the first query that the tile
+ * concerns. Values are added for positions before each query's own end: with one too many, +0 would turn a sum of -0 into +0. */
+typedef struct cache_type {
+    uint32_t value_positions;                                             /* of add_values' tile */
+    void (*prepare)(block *b);                                            /* x, or codes and scales */
+    void (*score)(block *b, uint32_t j0, uint32_t j, uint32_t from);      /* p[j..j+16) = q . k * scale */
+    void (*add_values)(block *b, uint32_t j0, uint32_t j, uint32_t from); /* chunk += p[j] v[j] */
+} cache_type;
+
+/* How many of `limit` positions from `start` on lie before `end`. */
+ALWAYS_INLINE uint32_t positions_before(uint32_t end, uint32_t start, uint32_t limit)
+{
+    return end <= start ? 0 : end - start < limit ? end - start : limit;
+}
+
+/* `left` queries in as few groups of at most `most` as possible, all of about the same size. */
+ALWAYS_INLINE uint32_t group_size(uint32_t left, uint32_t most)
+{
+    uint32_t groups = (left + most - 1) / most;
+    return (left + groups - 1) / groups;
+}
+
+/* ---- softmax of one query over the first count positions of a chunk ---- */
+
+ALWAYS_INLINE float largest_lane(__m256 v)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+/* p becomes exp(p - max), *sum their sum. A NaN never becomes the maximum, as in the reference: max(v, NaN) keeps the second operand. */
+static void softmax(float *p, uint32_t count, float *max, float *sum)
+{
+    const __m256 lowest = _mm256_set1_ps(-INFINITY);
+    __m256 largest = lowest, partial[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, highest;
+
+    for (uint32_t j = 0; j < count; j += 8) {
+        __m256 inside = _mm256_castsi256_ps(lanes_below(count - j));
+        largest = _mm256_max_ps(_mm256_blendv_ps(lowest, _mm256_load_ps(p + j), inside), largest);
+    }
+    *max = largest_lane(largest);
+    highest = _mm256_set1_ps(*max);
+    for (uint32_t j = 0; j < count; j += 16) { /* behind the last position: exp of anything, masked; the row is long enough */
+        __m256 e0 = exp_8(_mm256_sub_ps(_mm256_load_ps(p + j), highest)), e1 = exp_8(_mm256_sub_ps(_mm256_load_ps(p + j + 8), highest));
+        e0 = _mm256_and_ps(e0, _mm256_castsi256_ps(lanes_below(count - j)));
+        e1 = _mm256_and_ps(e1, _mm256_castsi256_ps(lanes_below(positions_before(count, j + 8, 8))));
+        _mm256_store_ps(p + j, e0);
+        _mm256_store_ps(p + j + 8, e1);
+        partial[0] = _mm256_add_ps(partial[0], e0);
+        partial[1] = _mm256_add_ps(partial[1], e1);
+    }
+    *sum = fold16(partial[0], partial[1]);
+}
+
+/* ---- a block ---- */
+
+/* chunk_max, chunk_sum, chunk of the queries that see the chunk from j0 on; returns the first of them. */
+ALWAYS_INLINE uint32_t attend_chunk(block *b, uint32_t j0, const cache_type *type)
+{
+    uint32_t length = positions_before(b->end[b->count - 1], j0, CHUNK), first = 0;
+
+    while (b->end[first] <= j0)
+        first++;
+    for (uint32_t j = 0, i = first; j < length; j += 16) {
+        while (b->end[i] <= j0 + j)
+            i++;
+        type->score(b, j0, j, i);
+    }
+    for (uint32_t i = first; i < b->count; i++)
+        softmax(b->p[i], positions_before(b->end[i], j0, CHUNK), &b->chunk_max[i], &b->chunk_sum[i]);
+    memset(b->chunk + (size_t)first * b->dims, 0, (size_t)(b->count - first) * b->dims * sizeof b->chunk[0]);
+    for (uint32_t j = 0, i = first; j < length; j += type->value_positions) {
+        while (b->end[i] <= j0 + j)
+            i++;
+        type->add_values(b, j0, j, i);
+    }
+    return first;
+}
+
+static void merge_chunk(block *b, uint32_t first)
+{
+    for (uint32_t i = first; i < b->count; i++) {
+        const float *chunk = b->chunk + (size_t)i * b->dims;
+        float *out = b->out + (size_t)i * b->dims, merged = b->chunk_max[i] > b->max[i] ? b->chunk_max[i] : b->max[i];
+        float old_weight = infer_ref_expf(b->max[i] - merged), new_weight = infer_ref_expf(b->chunk_max[i] - merged);
+        b->max[i] = merged;
+        b->sum[i] = fmaf(b->sum[i], old_weight, b->chunk_sum[i] * new_weight);
+        for (uint32_t d = 0; d < b->dims; d += 8) {
+            __m256 added = _mm256_mul_ps(_mm256_load_ps(chunk + d), _mm256_set1_ps(new_weight));
+            _mm256_store_ps(out + d, _mm256_fmadd_ps(_mm256_load_ps(out + d), _mm256_set1_ps(old_weight), added));
+        }
+    }
+}
+
+ALWAYS_INLINE void start(block *b, const infer_attention_args *a)
+{
+    b->a = a;
+    b->dims = (a->head_dim + 31) / 32 * 32;
+    b->room = OUT_FLOATS / b->dims < QUERIES ? OUT_FLOATS / b->dims : QUERIES;
+}
+
+/* Queries done, done + 1, ... of the tokens row0..row1, as many as fit. */
+ALWAYS_INLINE void take_queries(block *b, uint32_t row0, uint32_t row1, uint64_t done, const cache_type *type)
+{
+    const infer_attention_args *a = b->a;
+    uint32_t share = a->heads / a->kv_heads;
+    uint64_t left = (uint64_t)(row1 - row0) * share - done;
+
+    b->count = left < b->room ? (uint32_t)left : b->room;
+    for (uint32_t i = 0; i < b->count; i++) {
+        b->t[i] = row0 + (uint32_t)((done + i) / share);
+        b->head[i] = b->kv_head * share + (uint32_t)((done + i) % share);
+        b->q[i] = a->q + (size_t)b->t[i] * a->q_stride + (size_t)b->head[i] * a->head_dim;
+        b->end[i] = a->pos0 + b->t[i] + 1;
+    }
+    type->prepare(b);
+}
+
+ALWAYS_INLINE void attention(const infer_attention_args *a, infer_region at, const cache_type *type)
+{
+    uint32_t share = a->heads / a->kv_heads, width = share * a->head_dim;
+    uint64_t queries = (uint64_t)(at.row1 - at.row0) * share;
+    block b;
+
+    start(&b, a);
+    for (b.kv_head = at.col0 / width; b.kv_head < at.col1 / width; b.kv_head++) {
+        for (uint64_t done = 0; done < queries; done += b.count) {
+            take_queries(&b, at.row0, at.row1, done, type);
+            attend_chunk(&b, 0, type);
+            memcpy(b.max, b.chunk_max, sizeof b.max);
+            memcpy(b.sum, b.chunk_sum, sizeof b.sum);
+            memcpy(b.out, b.chunk, (size_t)b.count * b.dims * sizeof b.out[0]);
+            for (uint32_t j0 = CHUNK; j0 < b.end[b.count - 1]; j0 += CHUNK)
+                merge_chunk(&b, attend_chunk(&b, j0, type));
+            for (uint32_t i = 0; i < b.count; i++) {
+                float *y = a->y + (size_t)b.t[i] * a->y_stride + (size_t)b.head[i] * a->head_dim;
+                const float *out = b.out + (size_t)i * b.dims;
+                __m256 inverse = _mm256_set1_ps(1.0f / b.sum[i]);
+                for (uint32_t d = 0; d < a->head_dim; d += 8)
+                    _mm256_maskstore_ps(y + d, lanes_below(a->head_dim - d), _mm256_mul_ps(_mm256_load_ps(out + d), inverse));
+            }
+        }
+    }
+}
+
+ALWAYS_INLINE void attention_chunks(const infer_attention_args *a, infer_region at, const cache_type *type)
+{
+    uint32_t share = a->heads / a->kv_heads;
+    block b;
+
+    start(&b, a);
+    for (uint32_t line = at.row0; line < at.row1; line++) {
+        uint32_t chunk = line % a->chunks;
+        b.kv_head = line / a->chunks;
+        for (uint64_t done = 0; done < (uint64_t)a->m * share; done += b.count) {
+            take_queries(&b, 0, a->m, done, type);
+            if (b.end[b.count - 1] <= chunk * CHUNK)
+                continue;
+            for (uint32_t i = attend_chunk(&b, chunk * CHUNK, type); i < b.count; i++) {
+                float *record = infer_attention_record(a, chunk, b.t[i], b.head[i]);
+                record[0] = b.chunk_max[i];
+                record[1] = b.chunk_sum[i];
+                memcpy(record + 2, b.chunk + (size_t)i * b.dims, a->head_dim * sizeof(float));
+            }
+        }
+    }
+}
+
+#endif
