@@ -267,6 +267,6 @@ Test(convert, memory_is_bounded)
     infer_source s = open_source(gguf, NULL);
     check_allocator_init(&c, 0);
     cr_assert_eq(infer_convert(&c.allocator, &s, sample_path("out.infer"), &options, NULL, &err), INFER_OK, "%s", err.message);
-    cr_assert_lt(c.peak_bytes, 400000, "the file has a megabyte, the writer's buffer 256 KiB");
+    cr_assert_lt(c.peak_bytes, (4u << 20) + 150000, "the writer's buffer has 4 MiB; the file's megabyte must not come on top");
     infer_source_close(&s);
 }

@@ -268,8 +268,8 @@ static const char *const byte_level[] = {"a",
                                          "ab",
                                          "abc",
                                          "\xc4\xa0",
-                                         "\xc4\xa0"
-                                         "a"};
+                                         ("\xc4\xa0" /* a string of its own: \xa0a would be one number */
+                                          "a")};
 
 Test(gguf_vocab, byte_level_merges)
 {
