@@ -133,8 +133,8 @@ static void weigh_f16(block *b, uint32_t j0)
     weigh(b, j0, sizeof(uint16_t), load16_f16, load4_f16, load1_f16);
 }
 
-static const cache_type f32 = {score_f32, weigh_f32};
-static const cache_type f16 = {score_f16, weigh_f16};
+static const cache_type f32 = {NULL, score_f32, weigh_f32, NULL};
+static const cache_type f16 = {NULL, score_f16, weigh_f16, NULL};
 
 void attention_f32__neon(const void *args, infer_region at)
 {

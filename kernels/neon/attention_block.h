@@ -27,12 +27,16 @@ typedef struct block {
     float s[QUERIES][CHUNK];  /* scores */
     float p[CHUNK][QUERIES];  /* weights; anything behind a query's tiles, and for queries from `count` on */
     state chunk, total;
+    const struct cache_type *type;
+    _Alignas(64) uint8_t quantized[QUERIES * (INFER_MAX_HEAD_DIM / 32 | 1) * 40]; /* the queries for q8g32: see infer_q8_rows_at */
 } block;
 
 /* What the cache types differ in: j0 is the chunk's first position. */
 typedef struct cache_type {
+    void (*prepare)(block *b);                            /* after the queries were taken; may be NULL */
     void (*score)(block *b, uint32_t j0, uint32_t tiles); /* s[i][0..16 * tiles) = q . k * scale */
     void (*weigh)(block *b, uint32_t j0);                 /* chunk.out[i] = sum of p[j][i] v[j] over the `seen` positions of each query */
+    infer_kernel_fn *matmul;                              /* q8g32: the level's own */
 } cache_type;
 
 /* Calls f(..., count) with a constant count. */
@@ -126,16 +130,16 @@ static inline void softmax(float *s, uint32_t seen, uint32_t i, float p[CHUNK][Q
 /* ---- blocks ---- */
 
 /* `chunk` of the queries that see the chunk from j0 on; at least one does. */
-static inline void attend_chunk(block *b, uint32_t j0, const cache_type *type)
+static inline void attend_chunk(block *b, uint32_t j0)
 {
     for (uint32_t i = 0; i < b->count; i++) {
         uint32_t left = b->end[i] > j0 ? b->end[i] - j0 : 0;
         b->seen[i] = left < CHUNK ? left : CHUNK;
     }
-    type->score(b, j0, (b->seen[b->count - 1] + 15) / 16);
+    b->type->score(b, j0, (b->seen[b->count - 1] + 15) / 16);
     for (uint32_t i = 0; i < b->count; i++)
         softmax(b->s[i], b->seen[i], i, b->p, &b->chunk.max[i], &b->chunk.sum[i]);
-    type->weigh(b, j0);
+    b->type->weigh(b, j0);
 }
 
 static inline void merge(state *s, const state *c, uint32_t i, uint32_t head_dim)
@@ -149,9 +153,10 @@ static inline void merge(state *s, const state *c, uint32_t i, uint32_t head_dim
         s->out[i][d] = fmaf(s->out[i][d], old_weight, c->out[i][d] * new_weight);
 }
 
-static inline void start(block *b, const infer_attention_args *a)
+static inline void start(block *b, const infer_attention_args *a, const cache_type *type)
 {
     b->a = a;
+    b->type = type;
     memset(b->p, 0, sizeof b->p);
 }
 
@@ -169,6 +174,8 @@ static inline void take_queries(block *b, uint32_t row0, uint32_t row1, uint64_t
         b->q[i] = a->q + (size_t)b->t[i] * a->q_stride + (size_t)b->head[i] * a->head_dim;
         b->end[i] = a->pos0 + b->t[i] + 1;
     }
+    if (b->type->prepare)
+        b->type->prepare(b);
 }
 
 static inline void attention(const infer_attention_args *a, infer_region at, const cache_type *type)
@@ -177,18 +184,18 @@ static inline void attention(const infer_attention_args *a, infer_region at, con
     uint64_t queries = (uint64_t)(at.row1 - at.row0) * share;
     block b;
 
-    start(&b, a);
+    start(&b, a, type);
     for (b.kv_head = at.col0 / width; b.kv_head < at.col1 / width; b.kv_head++) {
         for (uint64_t done = 0; done < queries; done += b.count) {
             take_queries(&b, at.row0, at.row1, done);
-            attend_chunk(&b, 0, type);
+            attend_chunk(&b, 0);
             for (uint32_t i = 0; i < b.count; i++) {
                 b.total.max[i] = b.chunk.max[i];
                 b.total.sum[i] = b.chunk.sum[i];
                 memcpy(b.total.out[i], b.chunk.out[i], a->head_dim * sizeof(float));
             }
             for (uint32_t j0 = CHUNK; j0 < b.end[b.count - 1]; j0 += CHUNK) {
-                attend_chunk(&b, j0, type);
+                attend_chunk(&b, j0);
                 for (uint32_t i = 0; i < b.count; i++)
                     if (b.seen[i] > 0)
                         merge(&b.total, &b.chunk, i, a->head_dim);
@@ -207,7 +214,7 @@ static inline void attention_chunks(const infer_attention_args *a, infer_region 
     uint64_t queries = (uint64_t)a->m * (a->heads / a->kv_heads);
     block b;
 
-    start(&b, a);
+    start(&b, a, type);
     for (uint32_t line = at.row0; line < at.row1; line++) {
         uint32_t chunk = line % a->chunks;
         b.kv_head = line / a->chunks;
@@ -215,7 +222,7 @@ static inline void attention_chunks(const infer_attention_args *a, infer_region 
             take_queries(&b, 0, a->m, done);
             if (b.end[b.count - 1] <= chunk * CHUNK)
                 continue;
-            attend_chunk(&b, chunk * CHUNK, type);
+            attend_chunk(&b, chunk * CHUNK);
             for (uint32_t i = 0; i < b.count; i++) {
                 float *record = infer_attention_record(a, chunk, b.t[i], b.head[i]);
                 if (b.seen[i] == 0)

@@ -1,6 +1,6 @@
 /*
- * What the NEON kernels share. All `static inline`: these files are compiled once for each level, and a function they shared could be taken
- * from the wrong one. FPCR is left as the system sets it: round to nearest even, denormals kept, IEEE half precision.
+ * What the NEON kernels share. All functions defined here are `static inline`: the levels have different flags, and a function they shared could
+ * be taken from the wrong one. FPCR is left as the system sets it: round to nearest even, denormals kept, IEEE half precision.
  */
 #ifndef INFER_KERNELS_NEON_H
 #define INFER_KERNELS_NEON_H
@@ -88,5 +88,11 @@ static inline float32x4_t infer_neon_exp(float32x4_t x)
     y = vmulq_f32(y, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(half, vdupq_n_s32(127)), 23)));
     return vmulq_f32(y, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vsubq_s32(i, half), vdupq_n_s32(127)), 23)));
 }
+
+/* ---- attention over a q8g32 cache ---- */
+
+/* The kernels of a level, whose matmul of q8g32 gives the scores. Defined in attention_q8g32.c, compiled once, for level neon. */
+void infer_neon_attention_q8g32(const infer_attention_args *a, infer_region at, infer_kernel_fn *matmul);
+void infer_neon_attention_chunks_q8g32(const infer_attention_args *a, infer_region at, infer_kernel_fn *matmul);
 
 #endif
