@@ -1,5 +1,6 @@
 /*
- * Attention over a cache of floats, f32 or f16: see attention_block.h. Scores: sixteen positions at a time, one fused multiply-add a dimension.
+ * Attention over a cache of floats, f32 or f16: see attention_block.h. Scores: sixteen positions at a time, one fused multiply-add a
+ * dimension.
  */
 #include "attention_block.h"
 

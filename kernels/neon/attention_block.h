@@ -57,7 +57,7 @@ typedef struct cache_type {
 
 /* ---- weighted sums ---- */
 
-/* Sixteen dimensions of the chunk's position j. Bytes: from one position to the next, or, in q8g32, from one tile of 16 positions to the next. */
+/* Sixteen dimensions of the chunk's positions. Stride: bytes from one position to the next (q8g32: from one tile of 16 to the next). */
 typedef struct values {
     const uint8_t *first;
     size_t stride;

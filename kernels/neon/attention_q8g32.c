@@ -1,7 +1,7 @@
 /*
- * Attention over a cache of int8 codes: see attention_block.h. The keys of a head lie as weights of a matmul do, positions being its rows, and
- * a score's sum is the matmul's: that kernel computes it, with the quantized queries as its tokens. The values' weights are p times the scale
- * of the position's group.
+ * Attention over a cache of int8 codes: see attention_block.h. The keys of a head lie as weights of a matmul do, positions being its rows,
+ * and a score's sum is the matmul's: that kernel computes it, with the quantized queries as its tokens. The values' weights are p times the
+ * scale of the position's group.
  */
 #include "attention_block.h"
 

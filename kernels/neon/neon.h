@@ -1,6 +1,6 @@
 /*
- * What the NEON kernels share. All functions defined here are `static inline`: the levels have different flags, and a function they shared could
- * be taken from the wrong one. FPCR is left as the system sets it: round to nearest even, denormals kept, IEEE half precision.
+ * What the NEON kernels share. All functions defined here are `static inline`: the levels have different flags, and a function they shared
+ * could be taken from the wrong one. FPCR is left as the system sets it: round to nearest even, denormals kept, IEEE half precision.
  */
 #ifndef INFER_KERNELS_NEON_H
 #define INFER_KERNELS_NEON_H
