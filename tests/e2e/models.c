@@ -2,6 +2,7 @@
 
 #include "convert/convert.h"
 #include "import/import.h"
+#include "model/model.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -120,6 +121,10 @@ model_open model_start(const char *path, const model_settings *s)
     so.context = s->context;
     so.kv_type = s->kv;
     cr_assert_eq(infer_runtime_create(&rt, &m.rt, &err), INFER_OK, "%s", err.message);
+    if (s->threads > infer_runtime_threads(m.rt)) { /* more than there are CPUs, which the runtime itself would not start */
+        infer_pool_destroy(m.rt->pool);
+        cr_assert_eq(infer_pool_create(NULL, s->threads, &m.rt->pool, &err), INFER_OK, "%s", err.message);
+    }
     cr_assert_eq(infer_model_open(m.rt, path, NULL, &m.model, &err), INFER_OK, "%s", err.message);
     cr_assert_eq(infer_session_create(m.model, &so, &m.session, &err), INFER_OK, "%s", err.message);
     return m;
