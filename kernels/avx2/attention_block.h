@@ -14,8 +14,7 @@ enum {
     CHUNK = INFER_ATTENTION_CHUNK,
     QUERIES = 24,               /* of a block; fewer of more than 128 dimensions */
     OUT_FLOATS = QUERIES * 128,
-    P_STRIDE = CHUNK + 16,      /* no power of two: rows shall not meet in one set of the cache */
-    AHEAD = 32                  /* positions prefetched: the loops are too slow for the hardware to run far enough ahead of them */
+    P_STRIDE = CHUNK + 16       /* no power of two: rows shall not meet in one set of the cache */
 };
 
 typedef struct block {
