@@ -133,6 +133,19 @@ void cli_put_text(FILE *f, const char *text, size_t bytes)
     }
 }
 
+infer_kv_type cli_kv_type(const char *name)
+{
+    if (strcmp(name, "f16") == 0)
+        return INFER_KV_F16;
+    if (strcmp(name, "f32") == 0)
+        return INFER_KV_F32;
+    if (strcmp(name, "q8") == 0)
+        return INFER_KV_Q8;
+    if (strcmp(name, "auto") == 0)
+        return INFER_KV_AUTO;
+    cli_usage("--kv: found \"%s\", expected auto, f16, f32 or q8", name);
+}
+
 bool cli_buffer_add(cli_buffer *b, const void *data, size_t bytes)
 {
     size_t need = b->size + bytes + 1;

@@ -3,6 +3,7 @@
 #ifndef INFER_TOOLS_CLI_H
 #define INFER_TOOLS_CLI_H
 
+#include <infer/infer.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +34,8 @@ void cli_bad_option(int c, char **argv);
 /* A decimal number within [low, high], nothing after it; else cli_usage. NaN and infinities are refused. */
 uint64_t cli_whole(const char *option, const char *text, uint64_t low, uint64_t high);
 double cli_real(const char *option, const char *text, double low, double high);
+/* The value of --kv; else cli_usage. */
+infer_kv_type cli_kv_type(const char *name);
 
 /* "512 B", "1.03 MiB". Returns `out`. */
 const char *cli_bytes(uint64_t bytes, char out[16]);

@@ -134,19 +134,6 @@ static infer_qtype type_of(const char *name)
     return info->type;
 }
 
-static infer_kv_type kv_type(const char *name)
-{
-    if (strcmp(name, "f16") == 0)
-        return INFER_KV_F16;
-    if (strcmp(name, "f32") == 0)
-        return INFER_KV_F32;
-    if (strcmp(name, "q8") == 0)
-        return INFER_KV_Q8;
-    if (strcmp(name, "auto") == 0)
-        return INFER_KV_AUTO;
-    cli_usage("--kv: found \"%s\", expected auto, f16, f32 or q8", name);
-}
-
 static uint32_t whole(const char *option, uint64_t low, uint64_t high) { return (uint32_t)cli_whole(option, optarg, low, high); }
 
 static format one_format(format before, format now)
@@ -180,7 +167,7 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_CTX_AT: a->speed.depth = whole("--ctx-at", 0, 1u << 19); break;
         case OPT_REPEAT: a->speed.repeat = whole("--repeat", 1, INFER_SPEED_MAX_REPEAT); break;
         case OPT_CPU: a->runtime.cpu_level = optarg; break;
-        case OPT_KV: a->kv_type = kv_type(optarg); break;
+        case OPT_KV: a->kv_type = cli_kv_type(optarg); break;
         case OPT_JSON: a->format = one_format(a->format, FORMAT_JSON); break;
         case OPT_CSV: a->format = one_format(a->format, FORMAT_CSV); break;
         case OPT_MD: a->format = one_format(a->format, FORMAT_MD); break;

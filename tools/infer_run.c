@@ -112,19 +112,6 @@ static const struct option long_options[] = {
 static uint32_t whole(const char *option, uint64_t low, uint64_t high) { return (uint32_t)cli_whole(option, optarg, low, high); }
 static float real(const char *option, double low, double high) { return (float)cli_real(option, optarg, low, high); }
 
-static infer_kv_type kv_type(const char *name)
-{
-    if (strcmp(name, "f16") == 0)
-        return INFER_KV_F16;
-    if (strcmp(name, "f32") == 0)
-        return INFER_KV_F32;
-    if (strcmp(name, "q8") == 0)
-        return INFER_KV_Q8;
-    if (strcmp(name, "auto") == 0)
-        return INFER_KV_AUTO;
-    cli_usage("--kv: found \"%s\", expected auto, f16, f32 or q8", name);
-}
-
 /* Never returns on a wrong command line (status 2), --help or --version. */
 static void parse(int argc, char **argv, arguments *a)
 {
@@ -145,7 +132,7 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_REPEAT_LAST: a->sampler.repeat_last = whole("--repeat-last", 0, 4096); break;
         case OPT_SEED: a->sampler.seed = cli_whole("--seed", optarg, 0, UINT64_MAX); break;
         case OPT_CPU: a->runtime.cpu_level = optarg; break;
-        case OPT_KV: a->session.kv_type = kv_type(optarg); break;
+        case OPT_KV: a->session.kv_type = cli_kv_type(optarg); break;
         case OPT_NLL: a->nll_file = optarg; break;
         case OPT_EXPLAIN: a->explain = true; break;
         case OPT_PROFILE: a->profile = true; break;

@@ -14,7 +14,8 @@
 
 static bool wants_q8(const infer_node *n)
 {
-    return n->op == INFER_OP_MATMUL && (n->weight.info->type == INFER_QTYPE_Q8G32 || n->weight.info->type == INFER_QTYPE_Q4G32);
+    /* The float types have a layout `rows`, the integer types, with their scales, have not. */
+    return n->op == INFER_OP_MATMUL && infer_qtype_find(n->weight.info->type)->element_bytes == 0;
 }
 
 /* Copies g into plan->graph, with one quantize node before the first of the integer matmuls that read a value. */
