@@ -113,7 +113,7 @@ static void parse_eos(reader *r, const cJSON *root, infer_config *c)
 
 static void parse(reader *r, const cJSON *root, infer_config *c)
 {
-    const char *architecture = string(r, root, "architecture", true, "");
+    const char *architecture = string(r, root, "architecture", true, ""), *chat;
     snprintf(c->architecture, sizeof c->architecture, "%s", architecture);
     c->dim = whole(r, root, "dim", true, 1, 1, INFER_MAX_DIM);
     c->layers = whole(r, root, "layers", true, 1, 1, INFER_MAX_LAYERS);
@@ -133,6 +133,8 @@ static void parse(reader *r, const cJSON *root, infer_config *c)
                                c->head_dim, INFER_MAX_DIM);
     parse_rope(r, root, c);
     parse_eos(r, root, c);
+    chat = string(r, root, "chat_template", false, NULL);
+    c->chat = chat ? infer_chat_template_recognise(chat) : NULL;
 }
 
 infer_status infer_config_parse(const char *metadata, const char *path, infer_config *out, infer_error *err)

@@ -229,6 +229,49 @@ int infer_model_token_is_end(const infer_model *model, int32_t id)
     return 0;
 }
 
+/* ---- chat ---- */
+
+const char *infer_chat_template_name(size_t index)
+{
+    const infer_chat_template *c = infer_chat_template_at(index);
+    return c ? infer_chat_template_title(c) : NULL;
+}
+
+const char *infer_model_chat_template(const infer_model *model)
+{
+    return model->config.chat ? infer_chat_template_title(model->config.chat) : NULL;
+}
+
+static infer_status find_chat_template(const infer_model *model, const char *name, const infer_chat_template **out, infer_error *err)
+{
+    *out = name ? infer_chat_template_find(name) : model->config.chat;
+    if (*out)
+        return INFER_OK;
+    if (name)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "chat: unknown template \"%.32s\"", name);
+    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: the file has no chat template that is known here; name one", infer_file_path(model->file));
+}
+
+infer_status infer_model_tokenize_chat(const infer_model *model, const char *name, const infer_chat_message *messages, size_t n, int32_t *ids,
+                                       size_t cap, size_t *count, infer_error *err)
+{
+    const infer_chat_template *c;
+    infer_status s;
+    if (!model || (!messages && n) || (!ids && cap) || !count)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_tokenize_chat: model, messages, ids or count is NULL");
+    if ((s = need_tokenizer(model, err)) != INFER_OK || (s = find_chat_template(model, name, &c, err)) != INFER_OK)
+        return s;
+    return infer_chat_encode(c, model->tokenizer, &model->rt->allocator, model->config.bos, messages, n, ids, cap, count, err);
+}
+
+int32_t infer_model_chat_end(const infer_model *model, const char *name)
+{
+    const infer_chat_template *c;
+    if (!model->tokenizer || find_chat_template(model, name, &c, NULL) != INFER_OK)
+        return -1;
+    return infer_chat_end(c, model->tokenizer);
+}
+
 infer_status infer_decoder_create(const infer_model *model, infer_decoder **out, infer_error *err)
 {
     infer_status s = !model || !out ? infer_fail(err, INFER_ERROR_ARGUMENT, "infer_decoder_create: model or out is NULL") : need_tokenizer(model, err);

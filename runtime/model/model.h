@@ -5,7 +5,7 @@
 #include "core/pool.h"
 #include "cpu.h"
 #include "graph/plan.h"
-#include "text/text.h"
+#include "text/chat.h"
 
 struct infer_runtime {
     infer_allocator allocator;
@@ -23,6 +23,7 @@ typedef struct infer_config {
     int32_t bos;
     int32_t eos[16];
     uint32_t eos_count;
+    const infer_chat_template *chat; /* NULL: none, or not known here */
 } infer_config;
 
 #define INFER_MAX_DIM (1u << 20)
