@@ -50,6 +50,12 @@ typedef struct infer_rope_config {
     uint32_t original_context;
 } infer_rope_config;
 
+typedef struct infer_attention_shape {
+    uint32_t heads, kv_heads, head_dim;
+    uint32_t window;      /* 0: none. See infer_attention_args */
+    float scale, softcap; /* softcap 0: none */
+} infer_attention_shape;
+
 #define INFER_NODE_INPUTS 3
 
 typedef struct infer_node {
@@ -62,7 +68,7 @@ typedef struct infer_node {
     union {
         float eps;                                             /* rmsnorm */
         struct { uint32_t head_dim; } rope;                    /* and store */
-        struct { uint32_t heads, kv_heads, head_dim; } attention;
+        infer_attention_shape attention;
     } u;
 } infer_node;
 

@@ -7,6 +7,8 @@
 #include "model/model.h"
 #include "ops/ops.h"
 
+#include <math.h>
+
 typedef struct layer_weights {
     infer_weight attn_norm, q, k, v, o, ffn_norm, gate, up, down;
 } layer_weights;
@@ -57,7 +59,7 @@ infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_e
         v = infer_build_matmul(g, l, "v", h, w.v, INFER_VALUE_F32);
         q = infer_build_rope(g, l, "rope_q", q, c->head_dim);
         k = infer_build_rope(g, l, "rope_k", k, c->head_dim);
-        a = infer_build_attention(g, l, q, k, v, c->heads, c->kv_heads, c->head_dim);
+        a = infer_build_attention(g, l, q, k, v, &(infer_attention_shape){c->heads, c->kv_heads, c->head_dim, .scale = 1.0f / sqrtf((float)c->head_dim)});
         x = infer_build_add(g, l, "attn_add", x, infer_build_matmul(g, l, "o", a, w.o, INFER_VALUE_F32));
 
         /* feed-forward: x += down * (silu(gate * h) * (up * h)) */

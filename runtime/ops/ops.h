@@ -13,8 +13,7 @@ uint32_t infer_build_rmsnorm(infer_graph *g, uint32_t layer, const char *name, u
 /* [tokens][heads * head_dim], rotated by position */
 uint32_t infer_build_rope(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t head_dim);
 /* stores k and v of the tokens, then attends, in one go or split into chunks: q [tokens][heads * head_dim] -> the same shape */
-uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, uint32_t heads, uint32_t kv_heads,
-                               uint32_t head_dim);
+uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, const infer_attention_shape *shape);
 uint32_t infer_build_silu_mul(infer_graph *g, uint32_t layer, uint32_t gate, uint32_t up);
 uint32_t infer_build_add(infer_graph *g, uint32_t layer, const char *name, uint32_t a, uint32_t b);
 /* The planner's: x -> int8 groups, for matmuls of integer types. */
