@@ -195,16 +195,16 @@ void cli_read_file(const char *path, cli_buffer *out)
         fclose(f);
 }
 
-void cli_progress_start(cli_progress *p, const char *label, uint64_t total_bytes)
+void cli_progress_start(cli_progress *p, const char *label, uint64_t total, const char *unit)
 {
-    *p = (cli_progress){.label = label, .total = total_bytes ? total_bytes : 1, .started_ns = infer_now_ns(), .terminal = isatty(STDERR_FILENO)};
+    *p = (cli_progress){.label = label, .unit = unit, .total = total ? total : 1, .started_ns = infer_now_ns(), .terminal = isatty(STDERR_FILENO)};
 }
 
-void cli_progress_update(cli_progress *p, uint64_t done_bytes)
+void cli_progress_update(cli_progress *p, uint64_t done)
 {
     uint64_t now;
-    double part = (double)done_bytes / p->total, seconds;
-    char bar[BAR_WIDTH + 1], rate[16];
+    double part = (double)done / p->total, seconds;
+    char bar[BAR_WIDTH + 1], rate[64];
     if (!p->terminal)
         return;
     now = infer_now_ns();
@@ -216,8 +216,11 @@ void cli_progress_update(cli_progress *p, uint64_t done_bytes)
     for (int i = 0; i < BAR_WIDTH; i++)
         bar[i] = i < part * BAR_WIDTH ? '#' : '.';
     bar[BAR_WIDTH] = 0;
-    fprintf(stderr, "\r%s [%s] %3.0f %%  %s/s  %.0f s left \033[K", p->label, bar, part * 100,
-            cli_bytes((uint64_t)(done_bytes / seconds), rate), part > 0 ? seconds / part - seconds : 0);
+    if (p->unit)
+        snprintf(rate, sizeof rate, "%.3g %s", done / seconds, p->unit);
+    else
+        cli_bytes((uint64_t)(done / seconds), rate);
+    fprintf(stderr, "\r%s [%s] %3.0f %%  %s/s  %.0f s left \033[K", p->label, bar, part * 100, rate, part > 0 ? seconds / part - seconds : 0);
     fflush(stderr);
 }
 

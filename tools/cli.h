@@ -56,12 +56,13 @@ void cli_read_file(const char *path, cli_buffer *out);
 
 /* A bar with rate and time left on standard error: only on a terminal, only for work that takes more than a second. */
 typedef struct cli_progress {
-    const char *label;
+    const char *label, *unit;
     uint64_t total, started_ns, drawn_ns;
     bool shown, terminal;
 } cli_progress;
-void cli_progress_start(cli_progress *p, const char *label, uint64_t total_bytes);
-void cli_progress_update(cli_progress *p, uint64_t done_bytes);
+/* unit: what is counted ("windows"), NULL: bytes. */
+void cli_progress_start(cli_progress *p, const char *label, uint64_t total, const char *unit);
+void cli_progress_update(cli_progress *p, uint64_t done);
 void cli_progress_end(cli_progress *p);
 
 #endif

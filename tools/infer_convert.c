@@ -146,7 +146,7 @@ static int on_progress(void *user, const infer_convert_progress *p)
 {
     watcher *w = user;
     if (!w->started && !w->quiet)
-        cli_progress_start(&w->bar, "converting", p->total_bytes);
+        cli_progress_start(&w->bar, "converting", p->total_bytes, NULL);
     w->started = true;
     if (!w->quiet)
         cli_progress_update(&w->bar, p->bytes);

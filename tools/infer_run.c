@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <infer/infer.h>
-#include <math.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -16,10 +15,8 @@
 
 #include "core/core.h"
 
-#define STORY_SEPARATOR "<|endoftext|>"
-
 typedef struct arguments {
-    const char *model, *prompt, *prompt_file, *nll_file;
+    const char *model, *prompt, *prompt_file;
     uint32_t tokens;
     infer_runtime_options runtime;
     infer_session_options session;
@@ -63,7 +60,6 @@ static const char usage[] =
     "      --chat               a conversation: PROMPT, then a message a line; /help in it lists its commands\n"
     "      --chat-template NAME chatml, llama2, llama3, ... (the one that the model's file asks for)\n"
     "      --system TEXT        instruction at the start of the conversation\n"
-    "      --nll FILE           negative log-likelihood of a text instead of generating\n"
     "      --explain            print the plan\n"
     "      --profile            print the time of every node afterwards\n"
     "      --dot                draw the graph for Graphviz instead of generating\n"
@@ -98,7 +94,7 @@ static void catch_interrupts(infer_session *session)
 /* ---- arguments ---- */
 
 enum {
-    OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_NLL, OPT_EXPLAIN,
+    OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_EXPLAIN,
     OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT, OPT_CHAT, OPT_CHAT_TEMPLATE, OPT_SYSTEM
 };
 
@@ -108,7 +104,7 @@ static const struct option long_options[] = {
     {"top-k", required_argument, NULL, OPT_TOP_K}, {"top-p", required_argument, NULL, OPT_TOP_P}, {"min-p", required_argument, NULL, OPT_MIN_P},
     {"repeat-penalty", required_argument, NULL, OPT_REPEAT_PENALTY}, {"repeat-last", required_argument, NULL, OPT_REPEAT_LAST},
     {"seed", required_argument, NULL, OPT_SEED}, {"cpu", required_argument, NULL, OPT_CPU}, {"kv", required_argument, NULL, OPT_KV},
-    {"nll", required_argument, NULL, OPT_NLL}, {"explain", no_argument, NULL, OPT_EXPLAIN}, {"profile", no_argument, NULL, OPT_PROFILE},
+    {"explain", no_argument, NULL, OPT_EXPLAIN}, {"profile", no_argument, NULL, OPT_PROFILE},
     {"dot", no_argument, NULL, OPT_DOT}, {"json", no_argument, NULL, OPT_JSON}, {"no-prompt", no_argument, NULL, OPT_NO_PROMPT},
     {"chat", no_argument, NULL, OPT_CHAT}, {"chat-template", required_argument, NULL, OPT_CHAT_TEMPLATE}, {"system", required_argument, NULL, OPT_SYSTEM},
     {"quiet", no_argument, NULL, 'q'}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
@@ -150,7 +146,6 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_SEED: a->sampler.seed = cli_whole("--seed", optarg, 0, UINT64_MAX); break;
         case OPT_CPU: a->runtime.cpu_level = optarg; break;
         case OPT_KV: a->session.kv_type = cli_kv_type(optarg); break;
-        case OPT_NLL: a->nll_file = optarg; break;
         case OPT_EXPLAIN: a->explain = true; break;
         case OPT_PROFILE: a->profile = true; break;
         case OPT_DOT: a->dot = true; break;
@@ -173,10 +168,8 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("unexpected argument \"%s\" (a prompt of several words needs quotes)", argv[optind]);
     if (a->prompt && a->prompt_file)
         cli_usage("both a PROMPT and -f FILE given");
-    if (a->nll_file && (a->prompt || a->prompt_file || a->dot))
-        cli_usage("--nll takes no prompt and no --dot");
-    if (a->converse && (a->prompt_file || a->nll_file || a->dot || a->json || a->no_prompt))
-        cli_usage("--chat goes without -f, --nll, --dot, --json and --no-prompt");
+    if (a->converse && (a->prompt_file || a->dot || a->json || a->no_prompt))
+        cli_usage("--chat goes without -f, --dot, --json and --no-prompt");
     if (!a->converse && (a->chat.template_name || a->chat.system))
         cli_usage("--chat-template and --system need --chat");
     a->chat.tokens = a->tokens;
@@ -341,88 +334,6 @@ static void continue_prompt(run *r, const char *prompt, size_t bytes)
         fprintf(stderr, "infer-run: the context of %u tokens is full\n", infer_session_context(r->session));
 }
 
-/* -log of the probability that softmax(logits) gives to `id`. */
-static double nll_of(const float *logits, uint32_t vocab, int32_t id)
-{
-    double sum = 0, top = logits[0];
-    for (uint32_t i = 1; i < vocab; i++)
-        top = logits[i] > top ? logits[i] : top;
-    for (uint32_t i = 0; i < vocab; i++)
-        sum += exp(logits[i] - top);
-    return log(sum) + top - logits[id];
-}
-
-/* Sum over the tokens of one text that has a begin token (or its own first token) as context; longer texts start anew where the context ends. */
-static double text_nll(run *r, const int32_t *ids, size_t n, size_t rows, size_t *counted)
-{
-    uint32_t vocab = infer_model_vocab_size(r->model);
-    double sum = 0;
-    infer_error err;
-    for (size_t i = 0; i + 1 < n && !interrupted;) {
-        size_t room = infer_session_context(r->session) - infer_session_position(r->session), m = n - 1 - i;
-        if (room == 0) {
-            infer_session_rewind(r->session, 0, NULL);
-            continue;
-        }
-        m = m < rows ? m : rows;
-        m = m < room ? m : room;
-        if (infer_session_eval(r->session, ids + i, m, INFER_LOGITS_ALL, &err) != INFER_OK) {
-            if (interrupted)
-                break;
-            cli_die("%s", err.message);
-        }
-        for (size_t k = 0; k < m; k++)
-            sum += nll_of(infer_session_logits(r->session, k), vocab, ids[i + k + 1]);
-        i += m;
-        *counted += m;
-    }
-    infer_session_rewind(r->session, 0, NULL);
-    return sum;
-}
-
-/* Texts are separated by lines that hold only <|endoftext|>. */
-static void report_nll(run *r, const char *text, size_t bytes)
-{
-    const char *end = text + bytes;
-    size_t tokens = 0, texts = 0, text_bytes = 0;
-    double sum = 0;
-    uint64_t start = infer_now_ns();
-    cli_progress progress;
-    cli_progress_start(&progress, "nll", bytes);
-    for (const char *p = text; p < end && !interrupted;) {
-        const char *stop = memmem(p, (size_t)(end - p), STORY_SEPARATOR, strlen(STORY_SEPARATOR)), *next;
-        const char *from = p, *to;
-        size_t n;
-        int32_t *ids;
-        next = stop ? stop + strlen(STORY_SEPARATOR) : end;
-        to = stop ? stop : end;
-        while (from < to && (*from == '\n' || *from == '\r'))
-            from++;
-        while (to > from && (to[-1] == '\n' || to[-1] == '\r'))
-            to--;
-        if (to > from) {
-            ids = tokenize(r, from, (size_t)(to - from), INFER_TOKENIZE_BOS, &n);
-            sum += text_nll(r, ids, n, r->args->session.logit_rows, &tokens);
-            free(ids);
-            texts++;
-            text_bytes += (size_t)(to - from);
-        }
-        p = next;
-        cli_progress_update(&progress, (uint64_t)(p - text));
-    }
-    cli_progress_end(&progress);
-    if (interrupted)
-        return;
-    if (!tokens)
-        cli_die("%s: no text with two tokens or more", r->args->nll_file);
-    if (r->args->json)
-        printf("{\"nll\":%.6f,\"perplexity\":%.6f,\"bits_per_byte\":%.6f,\"tokens\":%zu,\"texts\":%zu,\"tokens_per_s\":%.1f}\n", sum / tokens,
-               exp(sum / tokens), sum / log(2) / text_bytes, tokens, texts, per_second(tokens, infer_now_ns() - start));
-    else
-        printf("nll %.4f per token, perplexity %.3f, %.4f bits per byte, %zu tokens in %zu texts\n", sum / tokens, exp(sum / tokens),
-               sum / log(2) / text_bytes, tokens, texts);
-}
-
 static void open_all(run *r)
 {
     const arguments *a = r->args;
@@ -455,7 +366,7 @@ static void close_all(run *r)
 
 static void read_input(const arguments *a, cli_buffer *input)
 {
-    const char *path = a->nll_file ? a->nll_file : a->prompt_file;
+    const char *path = a->prompt_file;
     if (a->converse || (!path && (a->dot || (isatty(STDIN_FILENO) && !a->prompt && a->explain))))
         return;
     if (!path && !a->prompt && isatty(STDIN_FILENO))
@@ -476,8 +387,6 @@ int main(int argc, char **argv)
     cli_start("infer-run");
     parse(argc, argv, &a);
     read_input(&a, &input);
-    if (a.nll_file && !a.session.logit_rows)
-        a.session.logit_rows = 64;
     open_all(&r);
     if (a.explain)
         describe(&r, "explain", stderr);
@@ -485,8 +394,6 @@ int main(int argc, char **argv)
         chat_run(r.model, r.session, r.sampler, &a.chat, &interrupted);
     } else if (a.dot) {
         describe(&r, "dot", stdout);
-    } else if (a.nll_file) {
-        report_nll(&r, input.data ? input.data : "", input.size);
     } else if (input.data || !a.explain) {
         infer_error err;
         if (infer_decoder_create(r.model, &r.decoder, &err) != INFER_OK)
