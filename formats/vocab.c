@@ -11,15 +11,14 @@
 #define KNOWN_FLAGS (2 * INFER_VOCAB_CHARSMAP - 1)
 #define FORMS (INFER_VOCAB_NFC | INFER_VOCAB_NFD | INFER_VOCAB_NFKC)
 
-/* GPT-2's (openai/gpt-2, encoder.py), Llama 3's and Qwen2's (their tokenizer.json). */
-#define WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+/* Llama 3's and Qwen2's (their tokenizer.json). */
 #define WORDS_AND_LINES(numbers)                                                                                                           \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 const char *infer_vocab_known_patterns(uint32_t pretokenizer, uint32_t *count)
 {
     static const char *const patterns[] = {
-        [INFER_PRETOKENIZER_GPT2] = WORDS,
+        [INFER_PRETOKENIZER_GPT2] = INFER_PATTERN_WORDS,
         [INFER_PRETOKENIZER_LLAMA3] = WORDS_AND_LINES("\\p{N}{1,3}"),
         [INFER_PRETOKENIZER_QWEN2] = WORDS_AND_LINES("\\p{N}"),
     };
@@ -103,8 +102,8 @@ static const char *bad_construct(const char *p, const char *end)
     for (; p < end; p++) {
         bool known = false;
         if (*p == '\\') {
-            if (++p == end || (((*p >= '0' && *p <= '9') || (*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z')) &&
-                               !strchr("bBdDsSwWpPnrtfvx", *p)))
+            if (++p == end ||
+                (((*p >= '0' && *p <= '9') || (*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z')) && !strchr("bBdDsSwWpPnrtfvx", *p)))
                 return p - 1;
         } else if (in_class) {
             if (*p == ']' && p > in_class + (in_class[1] == '^' ? 2 : 1))
@@ -132,7 +131,8 @@ static infer_status check_patterns(infer_vocab_view *v, const char *name, uint32
         if (v->pattern_count++ == INFER_VOCAB_MAX_PATTERNS)
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: more than %u patterns", name, INFER_VOCAB_MAX_PATTERNS);
         if ((bad = bad_construct(p, p + strlen(p))))
-            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern \"%s\": \"%.4s\" is unknown to this library", name, p, bad);
+            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern \"%s\": \"%.4s\" is unknown to this library", name, p,
+                              bad);
     }
     return INFER_OK;
 }

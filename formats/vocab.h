@@ -52,6 +52,9 @@ enum {
     INFER_PRETOKENIZER_PATTERNS = 5 /* the section has them */
 };
 
+/* GPT-2's pattern (openai/gpt-2, encoder.py), which other families' build on. */
+#define INFER_PATTERN_WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
 enum { /* types[], in the lower four bits */
     INFER_TOKEN_NORMAL = 1,
     INFER_TOKEN_UNKNOWN = 2,
@@ -85,8 +88,9 @@ static inline uint8_t infer_vocab_type(const infer_vocab_view *v, uint32_t id)
 }
 
 /* Checks every size, id and offset: afterwards each number of the view is in range, scores are finite, byte tokens read <0xXX>, both
- * sides of a merge have text, and patterns keep to the syntax that SPEC.md allows (whether they compile is not checked here). The section is aligned to 4 bytes (ARGUMENT otherwise). FORMAT says what is wrong; `name` is the file's, for
- * messages. */
+ * sides of a merge have text, and patterns keep to the syntax that SPEC.md allows (whether they compile is not checked here). The section is
+ * aligned to 4 bytes (ARGUMENT otherwise). FORMAT says what is wrong, UNSUPPORTED names a number or a pattern's construct that is unknown;
+ * `name` is the file's, for messages. */
 infer_status infer_vocab_parse(const void *section, size_t bytes, const char *name, infer_vocab_view *out, infer_error *err);
 
 typedef struct infer_vocab_parts {

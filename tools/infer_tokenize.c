@@ -20,7 +20,8 @@ static void help(void)
 {
     printf("usage: infer-tokenize VOCAB [--ids | --pieces] [--no-bos] [--special]\n"
            "       infer-tokenize VOCAB --decode\n"
-           "Standard input to the ids of its tokens, and back. VOCAB is a file with a vocabulary: .infer, .gguf, tokenizer.json, vocab.json or\n"
+           "Standard input to the ids of its tokens, and back. VOCAB is a file with a vocabulary: .infer, .gguf, tokenizer.json, "
+           "vocab.json or\n"
            "encoder.json with merges beside it, SentencePiece's .model, llama2.c's tokenizer.bin; or a folder with one of them.\n\n"
            "      --ids      the ids in one line, separated by spaces (the default)\n"
            "      --pieces   a line for each token: its id and its text\n"
@@ -40,17 +41,11 @@ static void flush_output(void)
 
 static void parse(int argc, char **argv, arguments *a)
 {
-    enum {
-        IDS = 256,
-        PIECES,
-        NO_BOS,
-        SPECIAL,
-        DECODE,
-        VERSION
-    };
+    enum { IDS = 256, PIECES, NO_BOS, SPECIAL, DECODE, VERSION };
     static const struct option options[] = {
-        {"ids", no_argument, NULL, IDS},         {"pieces", no_argument, NULL, PIECES}, {"no-bos", no_argument, NULL, NO_BOS},
-        {"special", no_argument, NULL, SPECIAL}, {"decode", no_argument, NULL, DECODE}, {"help", no_argument, NULL, 'h'},
+        {"ids", no_argument, NULL, IDS},         {"pieces", no_argument, NULL, PIECES},
+        {"no-bos", no_argument, NULL, NO_BOS},   {"special", no_argument, NULL, SPECIAL},
+        {"decode", no_argument, NULL, DECODE},   {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, VERSION}, {0},
     };
     int c;
@@ -58,17 +53,30 @@ static void parse(int argc, char **argv, arguments *a)
     a->flags = INFER_TOKENIZE_BOS;
     while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1)
         switch (c) {
-        case IDS: a->pieces = false; break;
-        case PIECES: a->pieces = true; break;
-        case NO_BOS: a->flags &= ~INFER_TOKENIZE_BOS; break;
-        case SPECIAL: a->flags |= INFER_TOKENIZE_SPECIAL; break;
-        case DECODE: a->decode = true; break;
+        case IDS:
+            a->pieces = false;
+            break;
+        case PIECES:
+            a->pieces = true;
+            break;
+        case NO_BOS:
+            a->flags &= ~INFER_TOKENIZE_BOS;
+            break;
+        case SPECIAL:
+            a->flags |= INFER_TOKENIZE_SPECIAL;
+            break;
+        case DECODE:
+            a->decode = true;
+            break;
         case 'h':
             help();
             flush_output();
             exit(0);
-        case VERSION: printf("infer-tokenize %s\n", infer_version()); exit(0);
-        default: cli_bad_option(c, argv);
+        case VERSION:
+            printf("infer-tokenize %s\n", infer_version());
+            exit(0);
+        default:
+            cli_bad_option(c, argv);
         }
     if (optind == argc)
         cli_usage("no vocabulary given");
@@ -110,8 +118,8 @@ static void encode(const infer_tokenizer *t, const arguments *a, const cli_buffe
     free(ids);
 }
 
-/* Standard input was read into a buffer that ends in a NUL. The ids begin a text, with or without a begin token: with one, the decoder leaves out the
- * space that was put before the text. */
+/* Standard input was read into a buffer that ends in a NUL. The ids begin a text, with or without a begin token: with one, the decoder
+ * leaves out the space that was put before the text. */
 static void decode(const infer_tokenizer *t, const cli_buffer *in)
 {
     infer_error err = {0};

@@ -1,7 +1,7 @@
 /* GGUF models of the architecture "llama". Its converters permute the rows of q and k so that rotary pairs are adjacent. */
 #include "import/gguf_read.h"
 #include "import/llama.h"
-#include "import/tokenizers.h"
+#include "import/vocab/tokenizers.h"
 
 #include "bytes.h"
 #include "vocab.h"

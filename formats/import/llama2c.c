@@ -5,7 +5,7 @@
  * angles [context][head_dim / 2], not used; head [vocab][dim] unless shared The vocabulary is a file of its own: tokenizer_bin.c.
  */
 #include "import/llama.h"
-#include "import/tokenizers.h"
+#include "import/vocab/tokenizers.h"
 
 #include "bytes.h"
 #include "vocab.h"

@@ -1,4 +1,5 @@
-/* Text into the form that a vocabulary expects: SentencePiece's map of characters, Unicode's normalization forms, BERT's cleaning, spaces. */
+/* Text into the form that a vocabulary expects: SentencePiece's map of characters, Unicode's normalization forms, BERT's cleaning, spaces.
+ */
 #include "text/tables.h"
 #include "text/unicode.h"
 
@@ -9,7 +10,8 @@
 
 bool infer_normalize_is_identity(const infer_vocab_view *v)
 {
-    return !(v->flags & (CHARACTERS | INFER_VOCAB_CHARSMAP | INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_SINGLE_SPACES | INFER_VOCAB_META_SPACE));
+    return !(v->flags &
+             (CHARACTERS | INFER_VOCAB_CHARSMAP | INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_SINGLE_SPACES | INFER_VOCAB_META_SPACE));
 }
 
 static infer_status out_of_memory(size_t bytes, infer_error *err)
@@ -118,7 +120,9 @@ static infer_status add_form(const infer_tokenizer *t, const char *text, size_t 
     const uint32_t flags = t->vocab.flags;
     const bool decompose = flags & (INFER_VOCAB_NFD | INFER_VOCAB_STRIP_ACCENTS), compose = flags & (INFER_VOCAB_NFC | INFER_VOCAB_NFKC);
     const utf8proc_option_t options = UTF8PROC_STABLE | (flags & INFER_VOCAB_NFKC ? UTF8PROC_COMPAT : 0) |
-                                      (compose ? UTF8PROC_COMPOSE : decompose ? UTF8PROC_DECOMPOSE : 0);
+                                      (compose     ? UTF8PROC_COMPOSE
+                                       : decompose ? UTF8PROC_DECOMPOSE
+                                                   : 0);
     utf8proc_ssize_t count = (utf8proc_ssize_t)n, made = 0, bytes;
     int32_t *c;
     do { /* the first guess, a character for each byte, seldom falls short; one more than is asked for, for a NUL */
@@ -154,7 +158,8 @@ static infer_status add_form(const infer_tokenizer *t, const char *text, size_t 
 /* Stretches of at most this many bytes are decomposed at once. */
 #define STRETCH_BYTES 65536u
 
-/* Well-formed stretches one by one. One ends where the next character is ASCII (which never composes with what stands before it) or malformed. */
+/* Well-formed stretches one by one. One ends where the next character is ASCII (which never composes with what stands before it) or
+ * malformed. */
 static infer_status to_form(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err)
 {
     infer_bytes room = {0};

@@ -44,7 +44,8 @@ void infer_splitter_close(infer_splitter *s)
     infer_free(s->allocator ? &a : NULL, s);
 }
 
-infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_view *v, const char *name, infer_splitter **out, infer_error *err)
+infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_view *v, const char *name, infer_splitter **out,
+                                 infer_error *err)
 {
     infer_splitter *s = infer_alloc_zero(a, sizeof *s);
     const char *pattern = v->patterns;

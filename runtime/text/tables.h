@@ -52,9 +52,9 @@ struct infer_tokenizer {
     /* joints[a][b]: byte b stands behind byte a within some token. Where the text has no such joint, no token can cross, so that a text
      * without pre-tokenizer may be cut there: each part is encoded alone, with the same result. */
     uint32_t joints[256][8];
-    float unknown_score;      /* unigram: of a character that is no token */
-    infer_splitter *splitter; /* NULL: no patterns */
-    infer_strmap specials;    /* names of special tokens -> id */
+    float unknown_score;            /* unigram: of a character that is no token */
+    infer_splitter *splitter;       /* NULL: no patterns */
+    infer_strmap specials;          /* names of special tokens -> id */
     uint32_t special_begin[256][8]; /* like joints: the first two bytes of their names; all second bytes for names of one byte */
     uint8_t special_length[INFER_SPECIAL_MAX_BYTES + 1]; /* 1 for each length that one has */
 };
@@ -129,7 +129,8 @@ uint32_t infer_byte_alphabet_decode(const char *text, uint32_t n, char *out);
 /* ---- split.c ---- */
 
 /* Compiles the vocabulary's patterns. FORMAT names one that is no regular expression. */
-infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_view *v, const char *name, infer_splitter **out, infer_error *err);
+infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_view *v, const char *name, infer_splitter **out,
+                                 infer_error *err);
 void infer_splitter_close(infer_splitter *s);
 /* Pieces of text[0..n) in their order, until one is answered with an error. Not all of them are well-formed UTF-8 if the text is not. */
 typedef infer_status (*infer_piece_fn)(void *user, const char *piece, size_t n);

@@ -14,8 +14,9 @@ static infer_status check_supported(const infer_vocab_view *v, const char *name,
     if (v->kind != INFER_VOCAB_BPE && v->flags & INFER_VOCAB_BYTE_LEVEL)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: only merge-based vocabularies may use GPT-2's byte alphabet", name);
     if ((v->kind == INFER_VOCAB_WORDPIECE) != (v->pretokenizer == INFER_PRETOKENIZER_BERT))
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: kind %u with pre-tokenizer %u; only WordPiece (4) goes with BERT's (4)",
-                          name, v->kind, v->pretokenizer);
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED,
+                          "%s: tokenizer: kind %u with pre-tokenizer %u; only WordPiece (4) goes with BERT's (4)", name, v->kind,
+                          v->pretokenizer);
     return INFER_OK;
 }
 
@@ -78,17 +79,6 @@ static infer_status build_texts(infer_tokenizer *t, infer_error *err)
     return INFER_OK;
 }
 
-/* What a special token is called in texts. */
-static const char *special_name(const infer_tokenizer *t, uint32_t id, uint32_t *bytes)
-{
-    const infer_vocab_view *v = &t->vocab;
-    uint32_t start = id ? v->ends[id - 1] : 0;
-    if (infer_vocab_type(v, id) == INFER_TOKEN_USER)
-        return infer_token_surface(t, id, bytes);
-    *bytes = v->ends[id] - start;
-    return v->text + start;
-}
-
 static bool is_special(const infer_tokenizer *t, uint32_t id)
 {
     const uint8_t type = infer_vocab_type(&t->vocab, id);
@@ -97,8 +87,9 @@ static bool is_special(const infer_tokenizer *t, uint32_t id)
 
 static void add_special(infer_tokenizer *t, uint32_t id)
 {
-    uint32_t n;
-    const char *p = special_name(t, id, &n);
+    const infer_vocab_view *v = &t->vocab;
+    const uint32_t start = id ? v->ends[id - 1] : 0, n = v->ends[id] - start;
+    const char *p = v->text + start; /* as it is written, even if spaces are U+2581 elsewhere */
     if (n == 0 || n > INFER_SPECIAL_MAX_BYTES)
         return;
     infer_strmap_put(&t->specials, p, n, id);
@@ -147,9 +138,12 @@ static infer_status build_tables(infer_tokenizer *t, infer_error *err)
         (t->vocab.patterns && (status = infer_splitter_open(t->allocator, &t->vocab, t->name, &t->splitter, err)) != INFER_OK))
         return status;
     switch (t->vocab.kind) {
-    case INFER_VOCAB_BPE: return infer_bpe_build(t, err);
-    case INFER_VOCAB_UNIGRAM: return infer_unigram_build(t, err);
-    default: return INFER_OK;
+    case INFER_VOCAB_BPE:
+        return infer_bpe_build(t, err);
+    case INFER_VOCAB_UNIGRAM:
+        return infer_unigram_build(t, err);
+    default:
+        return INFER_OK;
     }
 }
 

@@ -44,19 +44,23 @@ static inline infer_char_kind infer_char_kind_of(uint32_t c)
     switch (utf8proc_category((utf8proc_int32_t)c)) {
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP: return INFER_CHAR_SPACE;
+    case UTF8PROC_CATEGORY_ZP:
+        return INFER_CHAR_SPACE;
     case UTF8PROC_CATEGORY_CC:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_CS:
-    case UTF8PROC_CATEGORY_CO: return INFER_CHAR_CONTROL;
+    case UTF8PROC_CATEGORY_CO:
+        return INFER_CHAR_CONTROL;
     case UTF8PROC_CATEGORY_PC:
     case UTF8PROC_CATEGORY_PD:
     case UTF8PROC_CATEGORY_PS:
     case UTF8PROC_CATEGORY_PE:
     case UTF8PROC_CATEGORY_PI:
     case UTF8PROC_CATEGORY_PF:
-    case UTF8PROC_CATEGORY_PO: return INFER_CHAR_PUNCTUATION;
-    default: return infer_is_ideograph(c) ? INFER_CHAR_IDEOGRAPH : INFER_CHAR_OTHER;
+    case UTF8PROC_CATEGORY_PO:
+        return INFER_CHAR_PUNCTUATION;
+    default:
+        return infer_is_ideograph(c) ? INFER_CHAR_IDEOGRAPH : INFER_CHAR_OTHER;
     }
 }
 

@@ -1,13 +1,13 @@
 /* What the importers of vocabularies share: arrays that grow into a tokenizer section. */
-#include "import/tokenizers.h"
+#include "import/vocab/tokenizers.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 infer_status infer_draft_start(infer_vocab_draft *d, const infer_allocator *a, const char *name, uint64_t tokens, infer_error *err)
 {
-    *d = (infer_vocab_draft){
-        .allocator = a, .out = {.name = name, .unk = INFER_VOCAB_NO_ID, .bos = INFER_VOCAB_NO_ID, .eos = INFER_VOCAB_NO_ID}};
+    *d = (infer_vocab_draft){.allocator = a,
+                             .out = {.name = name, .unk = INFER_VOCAB_NO_ID, .bos = INFER_VOCAB_NO_ID, .eos = INFER_VOCAB_NO_ID}};
     if (tokens < 1 || tokens > INFER_VOCAB_MAX_TOKENS)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokens: found %" PRIu64 ", expected 1 to %u", name, tokens, INFER_VOCAB_MAX_TOKENS);
     d->out.tokens = (uint32_t)tokens;
@@ -58,7 +58,8 @@ infer_status infer_draft_id(infer_vocab_draft *d, const char *text, size_t bytes
     return s;
 }
 
-infer_status infer_draft_merge(infer_vocab_draft *d, const char *left, size_t left_bytes, const char *right, size_t right_bytes, infer_error *err)
+infer_status infer_draft_merge(infer_vocab_draft *d, const char *left, size_t left_bytes, const char *right, size_t right_bytes,
+                               infer_error *err)
 {
     uint32_t *pair = d->merges[d->out.merges];
     infer_status s = fill_ids(d, err);
@@ -77,8 +78,8 @@ infer_status infer_draft_merge_line(infer_vocab_draft *d, const char *line, size
 {
     const char *space = bytes > 2 ? memchr(line + 1, ' ', bytes - 1) : NULL;
     if (!space)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: merge %" PRIu32 " (\"%.*s\") is not two tokens and a space between them", d->out.name,
-                          d->out.merges, bytes < 64 ? (int)bytes : 64, line);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: merge %" PRIu32 " (\"%.*s\") is not two tokens and a space between them",
+                          d->out.name, d->out.merges, bytes < 64 ? (int)bytes : 64, line);
     return infer_draft_merge(d, line, (size_t)(space - line), space + 1, (size_t)(line + bytes - space - 1), err);
 }
 

@@ -9,13 +9,13 @@
 /* A vocabulary in the making. Texts are borrowed. */
 typedef struct infer_vocab_draft {
     const infer_allocator *allocator;
-    infer_vocab_parts out;   /* name, kind, flags, ids, patterns, charsmap: set by the importer; arrays: by finish */
-    const char **text;       /* [out.tokens] */
+    infer_vocab_parts out; /* name, kind, flags, ids, patterns, charsmap: set by the importer; arrays: by finish */
+    const char **text;     /* [out.tokens] */
     uint32_t *text_bytes;
-    float *scores;           /* zeros */
-    uint8_t *types;          /* all normal */
-    uint32_t (*merges)[2];   /* [out.merges] */
-    infer_strmap ids;        /* of texts, the lowest id first; filled by the first call of infer_draft_id or infer_draft_merge */
+    float *scores;         /* zeros */
+    uint8_t *types;        /* all normal */
+    uint32_t (*merges)[2]; /* [out.merges] */
+    infer_strmap ids;      /* of texts, the lowest id first; filled by the first call of infer_draft_id or infer_draft_merge */
 } infer_vocab_draft;
 
 /* No special ids, `tokens` tokens (1 to INFER_VOCAB_MAX_TOKENS; FORMAT otherwise) without text. To be freed, whatever the status. */
@@ -25,7 +25,8 @@ void infer_draft_text(infer_vocab_draft *d, uint32_t id, const char *text, size_
 /* The id of a text, or NONE. MEMORY. */
 infer_status infer_draft_id(infer_vocab_draft *d, const char *text, size_t bytes, uint32_t *id, infer_error *err);
 /* Appends the merge of two texts. FORMAT when one is no token. */
-infer_status infer_draft_merge(infer_vocab_draft *d, const char *left, size_t left_bytes, const char *right, size_t right_bytes, infer_error *err);
+infer_status infer_draft_merge(infer_vocab_draft *d, const char *left, size_t left_bytes, const char *right, size_t right_bytes,
+                               infer_error *err);
 /* "left right": neither side holds a space but, perhaps, as its first byte. */
 infer_status infer_draft_merge_line(infer_vocab_draft *d, const char *line, size_t bytes, infer_error *err);
 infer_status infer_draft_finish(infer_vocab_draft *d, void **section, size_t *bytes, infer_error *err);
@@ -38,8 +39,8 @@ bool infer_pretokenizer_by_name(const char *name, size_t bytes, infer_vocab_part
 infer_status infer_tokenizer_bin_import(const infer_allocator *a, const uint8_t *data, size_t bytes, const char *path, void **section,
                                         size_t *section_bytes, infer_error *err);
 
-/* Hugging Face's tokenizer.json; and GPT-2's vocab.json (token -> id) with the list of merges, of which `merges` is the path. The whole file in
- * memory. UNSUPPORTED names a part that is not known here. */
+/* Hugging Face's tokenizer.json; and GPT-2's vocab.json (token -> id) with the list of merges, of which `merges` is the path. The whole
+ * file in memory. UNSUPPORTED names a part that is not known here. */
 infer_status infer_tokenizer_json_import(const infer_allocator *a, const char *json, size_t bytes, const char *path, void **section,
                                          size_t *section_bytes, infer_error *err);
 infer_status infer_vocab_json_import(const infer_allocator *a, const char *json, size_t bytes, const char *path, const char *merges,

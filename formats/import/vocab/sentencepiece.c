@@ -5,7 +5,7 @@
  *   3 normalizer { 2 map of characters, 3 space before the text, 4 runs of spaces become one }
  * Unknown fields are passed over. The numbers of the types are ours.
  */
-#include "import/tokenizers.h"
+#include "import/vocab/tokenizers.h"
 
 #include "bytes.h"
 
@@ -46,14 +46,20 @@ static int next_field(message *m, field *f)
         return -1;
     f->number = (uint32_t)key >> 3;
     switch (key & 7) {
-    case 0: return read_varint(m, &f->value) ? 1 : -1;
-    case 1: bytes = 8; break;
+    case 0:
+        return read_varint(m, &f->value) ? 1 : -1;
+    case 1:
+        bytes = 8;
+        break;
     case 2:
         if (!read_varint(m, &bytes))
             return -1;
         break;
-    case 5: bytes = 4; break;
-    default: return -1;
+    case 5:
+        bytes = 4;
+        break;
+    default:
+        return -1;
     }
     if (bytes > (uint64_t)(m->end - m->p))
         return -1;
@@ -83,21 +89,41 @@ static bool read_spec(message m, spec *s, uint64_t *pieces)
         if (f.number == 2)
             while ((inner = next_field(&f.content, &g)) == 1)
                 switch (g.number) {
-                case 3: s->model_type = g.value; break;
-                case 24: s->suffix = g.value; break;
-                case 35: s->byte_fallback = g.value; break;
-                case 40: s->unk = g.value; break;
-                case 41: s->bos = g.value; break;
-                case 42: s->eos = g.value; break;
-                default: break;
+                case 3:
+                    s->model_type = g.value;
+                    break;
+                case 24:
+                    s->suffix = g.value;
+                    break;
+                case 35:
+                    s->byte_fallback = g.value;
+                    break;
+                case 40:
+                    s->unk = g.value;
+                    break;
+                case 41:
+                    s->bos = g.value;
+                    break;
+                case 42:
+                    s->eos = g.value;
+                    break;
+                default:
+                    break;
                 }
         else if (f.number == 3)
             while ((inner = next_field(&f.content, &g)) == 1)
                 switch (g.number) {
-                case 2: s->charsmap = g.content; break;
-                case 3: s->prefix = g.value; break;
-                case 4: s->single_spaces = g.value; break;
-                default: break;
+                case 2:
+                    s->charsmap = g.content;
+                    break;
+                case 3:
+                    s->prefix = g.value;
+                    break;
+                case 4:
+                    s->single_spaces = g.value;
+                    break;
+                default:
+                    break;
                 }
     }
     return more == 0 && inner == 0;
@@ -115,7 +141,8 @@ static infer_status read_piece(infer_vocab_draft *d, uint32_t id, message m, inf
             d->scores[id] = get_f32(&bits);
         } else if (f.number == 3) {
             if (f.value < INFER_TOKEN_NORMAL || f.value > INFER_TOKEN_BYTE)
-                return infer_fail(err, INFER_ERROR_FORMAT, "%s: piece %" PRIu32 ": type: found %" PRIu64 ", expected 1 to 6", d->out.name, id, f.value);
+                return infer_fail(err, INFER_ERROR_FORMAT, "%s: piece %" PRIu32 ": type: found %" PRIu64 ", expected 1 to 6", d->out.name,
+                                  id, f.value);
             d->types[id] = (uint8_t)f.value;
         }
     }
@@ -142,8 +169,8 @@ static infer_status read_model(infer_vocab_draft *d, message m, const spec *s, i
     d->out.unk = id_or_none(s->unk, d->out.tokens);
     d->out.bos = id_or_none(s->bos, d->out.tokens);
     d->out.eos = id_or_none(s->eos, d->out.tokens);
-    d->out.flags = INFER_VOCAB_META_SPACE | (s->prefix ? INFER_VOCAB_SPACE_PREFIX : 0) | (s->single_spaces ? INFER_VOCAB_SINGLE_SPACES : 0) |
-                   (s->byte_fallback ? INFER_VOCAB_BYTE_FALLBACK : 0);
+    d->out.flags = INFER_VOCAB_META_SPACE | (s->prefix ? INFER_VOCAB_SPACE_PREFIX : 0) |
+                   (s->single_spaces ? INFER_VOCAB_SINGLE_SPACES : 0) | (s->byte_fallback ? INFER_VOCAB_BYTE_FALLBACK : 0);
     /* The file does not say what is put around texts. Models with a begin token are Llama's kin, those without T5's. */
     d->out.flags |= d->out.bos != INFER_VOCAB_NO_ID ? INFER_VOCAB_ADD_BOS : d->out.eos != INFER_VOCAB_NO_ID ? INFER_VOCAB_ADD_EOS : 0;
     if (charsmap_bytes > 0 && charsmap_bytes <= UINT32_MAX) {
@@ -166,8 +193,8 @@ infer_status infer_sentencepiece_import(const infer_allocator *a, const uint8_t 
     if (!read_spec(whole, &s, &pieces))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: not a SentencePiece model", path);
     if (s.model_type != 1 && s.model_type != 2)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: SentencePiece model type %" PRIu64 ", supported are 1 (unigram) and 2 (BPE)", path,
-                          s.model_type);
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: SentencePiece model type %" PRIu64 ", supported are 1 (unigram) and 2 (BPE)",
+                          path, s.model_type);
     if (s.suffix)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: treat_whitespace_as_suffix is unknown to this library", path);
     if ((status = infer_draft_start(&d, a, path, pieces, err)) == INFER_OK && (status = read_model(&d, whole, &s, err)) == INFER_OK)

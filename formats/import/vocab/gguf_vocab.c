@@ -1,6 +1,6 @@
 /* The vocabulary of a GGUF file ("tokenizer.ggml.*"). */
 #include "import/gguf_read.h"
-#include "import/tokenizers.h"
+#include "import/vocab/tokenizers.h"
 
 #include "bytes.h"
 #include "vocab.h"
@@ -148,10 +148,12 @@ static void strip_behind_specials(const infer_gguf *g, infer_vocab_draft *d)
 {
     const char *name;
     uint64_t bytes;
-    if (infer_gguf_string(g, "general.name", false, &name, &bytes, NULL) != INFER_OK || bytes < 5 ||
-        (strncasecmp(name, "phi-3", 5) != 0 && strncasecmp(name, "phi3", 4) != 0))
+    bool phi3 = false;
+    if (infer_gguf_string(g, "general.name", false, &name, &bytes, NULL) != INFER_OK)
         return;
-    for (uint32_t i = 0; i < d->out.tokens; i++)
+    for (uint64_t i = 0; i + 4 <= bytes; i++)
+        phi3 |= strncasecmp(name + i, "phi3", 4) == 0 || (i + 5 <= bytes && strncasecmp(name + i, "phi-3", 5) == 0);
+    for (uint32_t i = 0; i < d->out.tokens && phi3; i++)
         if ((d->types[i] == INFER_TOKEN_CONTROL || d->types[i] == INFER_TOKEN_USER) && !is(d->text[i], d->text_bytes[i], "<unk>") &&
             !is(d->text[i], d->text_bytes[i], "<s>") && !is(d->text[i], d->text_bytes[i], "<|endoftext|>"))
             d->types[i] |= INFER_TOKEN_RSTRIP;
@@ -169,8 +171,8 @@ static infer_status read_sentencepiece(const infer_gguf *g, infer_vocab_draft *d
         return s;
     d->out.kind = useful ? INFER_VOCAB_SPM : INFER_VOCAB_BPE;
     if (!useful && ((s = read_merges(g, d, false, err)) != INFER_OK ||
-                    (!d->merges && (s = infer_vocab_recover_merges(d->allocator, d->text, d->text_bytes, d->types, d->out.tokens, &d->merges,
-                                                                   &d->out.merges, err)) != INFER_OK)))
+                    (!d->merges && (s = infer_vocab_recover_merges(d->allocator, d->text, d->text_bytes, d->types, d->out.tokens,
+                                                                   &d->merges, &d->out.merges, err)) != INFER_OK)))
         return s;
     strip_behind_specials(g, d);
     return INFER_OK;

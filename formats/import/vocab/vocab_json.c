@@ -1,7 +1,9 @@
-/* GPT-2's pair of files (https://github.com/openai/gpt-2, "encoder.json" and "vocab.bpe"; Hugging Face: vocab.json and merges.txt): an object of tokens
- * and ids, and a list of merges, one "left right" a line. */
-#include "import/json_text.h"
-#include "import/tokenizers.h"
+/* GPT-2's pair of files (https://github.com/openai/gpt-2, "encoder.json" and "vocab.bpe"; Hugging Face: vocab.json and merges.txt): an
+ * object of tokens and ids, and a list of merges, one "left right" a line. */
+#include "import/vocab/json_text.h"
+#include "import/vocab/tokenizers.h"
+
+#include "utf8.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -16,23 +18,26 @@ infer_status infer_json_parse(const char *json, size_t bytes, const char *path, 
     for (size_t i = 0; i < bytes; i++)
         items += json[i] == ',' || json[i] == '[' || json[i] == '{';
     if (bytes > MAX_JSON_BYTES || items > MAX_JSON_ITEMS)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: JSON of %zu bytes and up to %zu items, expected at most %u and %u", path, bytes, items,
-                          MAX_JSON_BYTES, MAX_JSON_ITEMS);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: JSON of %zu bytes and up to %zu items, expected at most %u and %u", path, bytes,
+                          items, MAX_JSON_BYTES, MAX_JSON_ITEMS);
+    for (size_t i = 0, n; i < bytes; i += n)
+        if ((n = utf8_character((const uint8_t *)json + i, bytes - i)) == 0)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: byte %zu is not UTF-8", path, i);
     *out = cJSON_ParseWithLengthOpts(json, bytes, &end, false);
     if (!*out)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: not JSON, at byte %td", path, end - json);
     return INFER_OK;
 }
 
-/* The files do not say how the text is cut. The tokens do: GPT-2's patterns never let a line end follow another sign in one token; those of Llama 3 and
- * Qwen 2 do, which differ in how many digits a token may have. */
+/* The files do not say how the text is cut. The tokens do: GPT-2's patterns never let a line end follow another sign in one token; those of
+ * Llama 3 and Qwen 2 do, which differ in how many digits a token may have. */
 static infer_status guess_pretokenizer(infer_vocab_draft *d, infer_error *err)
 {
     uint32_t line, digits = INFER_STRMAP_NONE;
     infer_status s = infer_draft_id(d, ";\xc4\x8a", 3, &line, err); /* ";\n" */
     if (s == INFER_OK)
         s = infer_draft_id(d, "100", 3, &digits, err);
-    d->out.pretokenizer = line == INFER_STRMAP_NONE ? INFER_PRETOKENIZER_GPT2
+    d->out.pretokenizer = line == INFER_STRMAP_NONE     ? INFER_PRETOKENIZER_GPT2
                           : digits != INFER_STRMAP_NONE ? INFER_PRETOKENIZER_LLAMA3
                                                         : INFER_PRETOKENIZER_QWEN2;
     if (d->out.pretokenizer == INFER_PRETOKENIZER_LLAMA3)
@@ -52,8 +57,8 @@ static infer_status read_tokens(infer_vocab_draft *d, const infer_allocator *a, 
     {
         const double id = cJSON_IsNumber(item) ? item->valuedouble : -1;
         if (!(id >= 0 && id < count && id == floor(id)) || d->text[(uint32_t)id])
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: token \"%.64s\": its id is not a number of its own below %" PRIu32, path, item->string,
-                              count);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: token \"%.64s\": its id is not a number of its own below %" PRIu32, path,
+                              item->string, count);
         infer_draft_text(d, (uint32_t)id, item->string, strlen(item->string));
         if (strcmp(item->string, "<|endoftext|>") == 0) {
             d->types[(uint32_t)id] = INFER_TOKEN_CONTROL;
@@ -89,8 +94,8 @@ static infer_status read_merges(infer_vocab_draft *d, const char *text, size_t b
     return s;
 }
 
-infer_status infer_vocab_json_import(const infer_allocator *a, const char *json, size_t bytes, const char *path, const char *merges, void **section,
-                                     size_t *section_bytes, infer_error *err)
+infer_status infer_vocab_json_import(const infer_allocator *a, const char *json, size_t bytes, const char *path, const char *merges,
+                                     void **section, size_t *section_bytes, infer_error *err)
 {
     infer_vocab_draft d = {.allocator = a};
     infer_mapping map;

@@ -1,7 +1,8 @@
-/* Hugging Face's tokenizer.json (https://github.com/huggingface/tokenizers): a model, what is done to the text before it (normalizer, pre-tokenizer), and
- * what is put around its tokens (post-processor). Each part is a JSON object with a "type"; a type that is missing here is an error that names it. */
-#include "import/json_text.h"
-#include "import/tokenizers.h"
+/* Hugging Face's tokenizer.json (https://github.com/huggingface/tokenizers): a model, what is done to the text before it (normalizer,
+ * pre-tokenizer), and what is put around its tokens (post-processor). Each part is a JSON object with a "type"; a type that is missing here
+ * is an error that names it. */
+#include "import/vocab/json_text.h"
+#include "import/vocab/tokenizers.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -10,7 +11,6 @@
 #define MAX_TOKEN_BYTES (1u << 20)
 
 /* Regular expressions that parts stand for. */
-#define WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define SPACE_AND_WORD " [^ ]*|[^ ]+"
 #define PUNCTUATION "[\\p{P}!-/:-@\\[-`{-~]"
 
@@ -102,7 +102,8 @@ static infer_status add_literal(reader *r, const char *text)
     size_t n = 0;
     for (; *text; text++) {
         if (n + 2 > sizeof out)
-            return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: pre-tokenizer: a text of more than %zu bytes to split at", r->path, sizeof out / 2);
+            return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: pre-tokenizer: a text of more than %zu bytes to split at", r->path,
+                              sizeof out / 2);
         if (strchr("\\^$.[]|()?*+{}", *text))
             out[n++] = '\\';
         out[n++] = *text;
@@ -142,8 +143,8 @@ static infer_status decode_base64(reader *r, const char *text)
 /* Replace: of a space by U+2581, or of runs of spaces by one. */
 static infer_status read_replace(reader *r, const cJSON *item)
 {
-    const char *text = cJSON_GetStringValue(get(get(item, "pattern"), "String")), *regex = cJSON_GetStringValue(get(get(item, "pattern"), "Regex")),
-               *content = cJSON_GetStringValue(get(item, "content"));
+    const char *text = cJSON_GetStringValue(get(get(item, "pattern"), "String")),
+               *regex = cJSON_GetStringValue(get(get(item, "pattern"), "Regex")), *content = cJSON_GetStringValue(get(item, "content"));
     if (content && text && strcmp(text, " ") == 0 && strcmp(content, META_SPACE) == 0)
         r->d.out.flags |= INFER_VOCAB_META_SPACE;
     else if (content && regex && strcmp(regex, " {2,}") == 0 && (strcmp(content, " ") == 0 || strcmp(content, META_SPACE) == 0))
@@ -176,7 +177,8 @@ static infer_status read_normalizer(reader *r, const cJSON *item)
         infer_status s = INFER_OK;
         cJSON_ArrayForEach(one, get(item, "normalizers"))
         {
-            if ((s = is_type(one, "Sequence") ? unknown(r, "normalizer", one, INFER_ERROR_UNSUPPORTED) : read_normalizer(r, one)) != INFER_OK)
+            if ((s = is_type(one, "Sequence") ? unknown(r, "normalizer", one, INFER_ERROR_UNSUPPORTED) : read_normalizer(r, one)) !=
+                INFER_OK)
                 return s;
         }
         return INFER_OK;
@@ -216,7 +218,8 @@ static infer_status read_metaspace(reader *r, const cJSON *item)
 
 static infer_status read_split(reader *r, const cJSON *item)
 {
-    const char *regex = cJSON_GetStringValue(get(get(item, "pattern"), "Regex")), *text = cJSON_GetStringValue(get(get(item, "pattern"), "String"));
+    const char *regex = cJSON_GetStringValue(get(get(item, "pattern"), "Regex")),
+               *text = cJSON_GetStringValue(get(get(item, "pattern"), "String"));
     const cJSON *behavior = get(item, "behavior");
     /* Spaces have become U+2581 by then: there is nothing to split. */
     if (text && strcmp(text, " ") == 0 && r->d.out.flags & INFER_VOCAB_META_SPACE)
@@ -238,7 +241,8 @@ static infer_status read_pretokenizer(reader *r, const cJSON *item)
         infer_status s = INFER_OK;
         cJSON_ArrayForEach(one, get(item, "pretokenizers"))
         {
-            if ((s = is_type(one, "Sequence") ? unknown(r, "pre-tokenizer", one, INFER_ERROR_UNSUPPORTED) : read_pretokenizer(r, one)) != INFER_OK)
+            if ((s = is_type(one, "Sequence") ? unknown(r, "pre-tokenizer", one, INFER_ERROR_UNSUPPORTED) : read_pretokenizer(r, one)) !=
+                INFER_OK)
                 return s;
         }
         return INFER_OK;
@@ -246,7 +250,7 @@ static infer_status read_pretokenizer(reader *r, const cJSON *item)
     if (is_type(item, "ByteLevel")) {
         r->d.out.flags |= INFER_VOCAB_BYTE_LEVEL |
                           (cJSON_IsTrue(get(item, "add_prefix_space")) ? INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_PREFIX_UNLESS : 0);
-        return cJSON_IsFalse(get(item, "use_regex")) ? INFER_OK : add_pattern(r, WORDS, strlen(WORDS));
+        return cJSON_IsFalse(get(item, "use_regex")) ? INFER_OK : add_pattern(r, INFER_PATTERN_WORDS, strlen(INFER_PATTERN_WORDS));
     }
     if (is_type(item, "Metaspace"))
         return read_metaspace(r, item);
@@ -301,8 +305,9 @@ static infer_status count_tokens(const reader *r, const cJSON *vocab, const cJSO
     {
         const cJSON *id = get(item, "id");
         if (!valid_id(id) || !cJSON_IsString(get(item, "content")))
-            return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: added_tokens: an item without content, or with an id that is not a whole number below %u",
-                              r->path, INFER_VOCAB_MAX_TOKENS);
+            return infer_fail(r->err, INFER_ERROR_FORMAT,
+                              "%s: added_tokens: an item without content, or with an id that is not a whole number below %u", r->path,
+                              INFER_VOCAB_MAX_TOKENS);
         most = id->valuedouble > most ? id->valuedouble : most;
     }
     *count = (uint32_t)(most + 1);
@@ -313,9 +318,11 @@ static infer_status put_token(reader *r, uint32_t id, const char *text)
 {
     const size_t bytes = strlen(text);
     if (r->d.text[id])
-        return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: tokens \"%.64s\" and \"%.64s\" have the same id %" PRIu32, r->path, r->d.text[id], text, id);
+        return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: tokens \"%.64s\" and \"%.64s\" have the same id %" PRIu32, r->path,
+                          r->d.text[id], text, id);
     if (bytes > MAX_TOKEN_BYTES)
-        return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: token %" PRIu32 " has %zu bytes, expected at most %u", r->path, id, bytes, MAX_TOKEN_BYTES);
+        return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: token %" PRIu32 " has %zu bytes, expected at most %u", r->path, id, bytes,
+                          MAX_TOKEN_BYTES);
     infer_draft_text(&r->d, id, text, bytes);
     return INFER_OK;
 }
@@ -478,7 +485,8 @@ static infer_status read_postprocessor(reader *r, const cJSON *item)
         infer_status s = INFER_OK;
         cJSON_ArrayForEach(one, get(item, "processors"))
         {
-            if ((s = is_type(one, "Sequence") ? unknown(r, "post-processor", one, INFER_ERROR_UNSUPPORTED) : read_postprocessor(r, one)) != INFER_OK)
+            if ((s = is_type(one, "Sequence") ? unknown(r, "post-processor", one, INFER_ERROR_UNSUPPORTED) : read_postprocessor(r, one)) !=
+                INFER_OK)
                 return s;
         }
         return INFER_OK;
@@ -498,8 +506,9 @@ static infer_status read_postprocessor(reader *r, const cJSON *item)
 /* Where nothing is put around texts, the usual names tell begin and end. */
 static infer_status guess_ids(reader *r)
 {
-    static const char *const begin[] = {"<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"},
-                             *const end[] = {"</s>", "<eos>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>"};
+    static const char *const begin[] = {"<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"}, *const end[] = {
+                                                                                                   "</s>", "<eos>", "<|end_of_text|>",
+                                                                                                   "<|im_end|>", "<|endoftext|>"};
     infer_status s = INFER_OK;
     for (size_t i = 0; i < sizeof begin / sizeof *begin && r->d.out.bos == INFER_VOCAB_NO_ID && s == INFER_OK; i++)
         s = infer_draft_id(&r->d, begin[i], strlen(begin[i]), &r->d.out.bos, r->err);
@@ -520,13 +529,15 @@ static infer_status read_kind(reader *r)
     else if (strcmp(type, "WordPiece") == 0)
         r->d.out.kind = INFER_VOCAB_WORDPIECE;
     else
-        return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: model type \"%.64s\", supported are BPE, Unigram and WordPiece", r->path, type);
+        return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: model type \"%.64s\", supported are BPE, Unigram and WordPiece", r->path,
+                          type);
     if (r->d.out.kind == INFER_VOCAB_BPE)
         for (int i = 0; i < 2; i++) {
             static const char *const keys[] = {"continuing_subword_prefix", "end_of_word_suffix"};
             const char *value = cJSON_GetStringValue(get(r->model, keys[i]));
             if (value && *value)
-                return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: model: %s \"%.64s\" is unknown to this library", r->path, keys[i], value);
+                return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: model: %s \"%.64s\" is unknown to this library", r->path, keys[i],
+                                  value);
         }
     return INFER_OK;
 }
@@ -541,8 +552,8 @@ static infer_status read_all(reader *r, const infer_allocator *a, const cJSON *r
     vocab = get(r->model, "vocab");
     if (!cJSON_IsObject(vocab) && !cJSON_IsArray(vocab))
         return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: no model with a vocabulary", r->path);
-    if ((s = count_tokens(r, vocab, added, &tokens)) != INFER_OK || (s = infer_draft_start(&r->d, a, r->path, tokens, r->err)) != INFER_OK ||
-        (s = read_kind(r)) != INFER_OK)
+    if ((s = count_tokens(r, vocab, added, &tokens)) != INFER_OK ||
+        (s = infer_draft_start(&r->d, a, r->path, tokens, r->err)) != INFER_OK || (s = read_kind(r)) != INFER_OK)
         return s;
     if (cJSON_IsArray(vocab) != (r->d.out.kind == INFER_VOCAB_UNIGRAM))
         return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: model.vocab is not of the kind that a %s model has", r->path, type_of(r->model));
