@@ -159,7 +159,7 @@ typedef struct infer_merge_entry {
 } infer_merge_entry;
 
 typedef struct infer_best {
-    float score;   /* of the best path from the beginning to here */
+    double score;  /* of the best path from the beginning to here */
     uint32_t from; /* where its last token begins */
     uint32_t id;
 } infer_best;

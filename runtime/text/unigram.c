@@ -43,12 +43,13 @@ infer_status infer_unigram_build(infer_tokenizer *t, infer_error *err)
     return INFER_OK;
 }
 
-/* Offers the token text[from..to) to the best path that ends at `to`. Sums are rounded as SentencePiece and Hugging Face do. */
+/* Offers the token text[from..to) to the best path that ends at `to`; of equal ones, the first stays. Sums of floats in double are mostly
+ * exact, so that equal paths are equal: Hugging Face's tokenizers do the same. */
 static void offer(infer_best *best, uint32_t from, uint32_t to, uint32_t id, double score)
 {
-    const double sum = (double)best[from].score + score;
-    if (sum > (double)best[to].score)
-        best[to] = (infer_best){(float)sum, from, id};
+    const double sum = best[from].score + score;
+    if (sum > best[to].score)
+        best[to] = (infer_best){sum, from, id};
 }
 
 infer_status infer_unigram_piece(infer_encoder *e, const char *text, size_t n)
@@ -61,7 +62,7 @@ infer_status infer_unigram_piece(infer_encoder *e, const char *text, size_t n)
         return infer_fail_memory(e->err, (n + 1) * (sizeof *e->best + sizeof *e->symbols), "the tokenizer's paths");
     best = e->best;
     for (size_t i = 0; i <= n; i++)
-        best[i] = (infer_best){i ? -FLT_MAX : 0, 0, INFER_NO_SYMBOL};
+        best[i] = (infer_best){i ? -DBL_MAX : 0, 0, INFER_NO_SYMBOL};
     for (uint32_t i = 0, length; i < n; i += length) {
         infer_utf8 what;
         uint32_t node = ROOT;
