@@ -1,5 +1,5 @@
 /*
- * The pool, the planner and the executor on a small random Llama, without files. A plain TAP program, so that ThreadSanitizer can run it.
+ * The pool, the planner and the executor on a small random Llama, with a bias on q and a norm of the heads of k, without files. A plain TAP program, so that ThreadSanitizer can run it.
  * What is checked: the same bits at every level, thread count and split into batches; the plan's memory and dependencies; cancelling.
  */
 #include "check_tap.h"
@@ -23,8 +23,8 @@
 
 typedef struct net {
     infer_graph graph;
-    infer_tensor_info info[LAYERS * 9 + 3];
-    void *data[LAYERS * 9 + 3];
+    infer_tensor_info info[LAYERS * 11 + 3];
+    void *data[LAYERS * 11 + 3];
     size_t count;
     uint64_t random;
 } net;
@@ -76,6 +76,8 @@ static void build(net *n, infer_qtype type)
         uint32_t k = infer_build_matmul(g, l, "k", h, weight(n, type, KV_HEADS * HEAD_DIM, DIM), INFER_VALUE_F32);
         uint32_t v = infer_build_matmul(g, l, "v", h, weight(n, type, KV_HEADS * HEAD_DIM, DIM), INFER_VALUE_F32);
         uint32_t gate, up, a;
+        q = infer_build_bias(g, l, "q_bias", q, weight(n, type, 1, HEADS * HEAD_DIM));
+        k = infer_build_rmsnorm(g, l, "k_norm", k, weight(n, type, 1, HEAD_DIM), 1e-5f, INFER_ROWS_TOKENS);
         q = infer_build_rope(g, l, "rope_q", q, HEAD_DIM, INFER_ROPE_GLOBAL);
         k = infer_build_rope(g, l, "rope_k", k, HEAD_DIM, INFER_ROPE_GLOBAL);
         a = infer_build_attention(g, l, q, k, v, HEADS, KV_HEADS, HEAD_DIM);

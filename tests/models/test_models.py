@@ -17,7 +17,7 @@ import read_infer
 import reference
 from write_infer import infer_file
 
-POSITIONS = 530  # three chunks of the context, more than any window
+POSITIONS = 330  # two chunks of the context, the first of them left behind by some windows
 
 BASE = {"architecture": "llama", "dim": 48, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "ffn_dim": 80, "vocab": 90, "context": 600,
         "norm_eps": 1e-5, "rope": {"theta": 10000, "pairs": "halves"}}
@@ -36,10 +36,10 @@ MODELS = {
     "mistral": {"window": {"size": 270}},
     "qwen2": {"qkv_bias": True, "tied_head": True},
     "qwen3": {"qk_norm": True, "head_dim": 32},
-    "phi3": {**rope(dim=12, scaling={"type": "factors", "factors": [1.05, 1.5, 2.0, 8.0, 20.0, 60.0], "magnitude": 1.19}), "window": {"size": 513}},
+    "phi3": {**rope(dim=12, scaling={"type": "factors", "factors": [1.05, 1.5, 2.0, 8.0, 20.0, 60.0], "magnitude": 1.19}), "window": {"size": 300}},
     "gemma1": {**GEMMA, "kv_heads": 1},
     "gemma2": {**GEMMA, "layers": 4, "post_norms": True, "attention_softcap": 1.5, "logit_softcap": 3.0, "attention_scale": 0.3,
-               "window": {"size": 100, "global_every": 2}},
+               "window": {"size": 60, "global_every": 2}},
     "gemma3": {**GEMMA, **rope(theta=1000000, local_theta=100, scaling={"type": "linear", "factor": 8}), "layers": 6, "kv_heads": 1, "post_norms": True,
                "qk_norm": True, "attention_scale": 0.4, "window": {"size": 40, "global_every": 3}},
     "gpt2": {"architecture": "gpt2", "rope": None, "kv_heads": 4, "head_dim": 12, "activation": "gelu_tanh", "tied_head": True},
