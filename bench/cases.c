@@ -219,7 +219,7 @@ static void set_rows(infer_case *c, uint64_t *random)
         break;
     case INFER_OP_ACTIVATION:
         y = get_output(c, count * sizeof *y);
-        c->args.activation = (infer_activation_args){x, other, y, m, n, n, INFER_ACTIVATION_SILU};
+        c->args.activation = (infer_activation_args){.x = x, .up = other, .y = y, .m = m, .n = n, .stride = n, .kind = INFER_ACTIVATION_SILU};
         break;
     default:
         y = get_output(c, count * sizeof *y);

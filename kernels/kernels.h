@@ -168,6 +168,7 @@ typedef enum infer_activation {
     INFER_ACTIVATION_GELU_TANH, /* x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */
     INFER_ACTIVATION_GELU,      /* x / 2 (1 + erf(x / sqrt(2))) */
     INFER_ACTIVATION_RELU2,     /* max(x, 0)^2 */
+    INFER_ACTIVATION_SOFTCAP,   /* cap * tanh(x / cap): infer_ref_softcap */
     INFER_ACTIVATION_COUNT
 } infer_activation;
 
@@ -176,6 +177,7 @@ typedef struct infer_activation_args {
     float *y;
     uint32_t m, n, stride; /* one stride for all three */
     infer_activation kind;
+    float cap;             /* SOFTCAP: > 0 */
 } infer_activation_args;
 
 /* y = a + b: the residual connection; with b_stride 0 one row b for all tokens: a bias. y may be a, or b where their strides are equal. */
@@ -221,9 +223,10 @@ typedef struct infer_store_args {
     uint32_t m, n, stride, head_dim, positions, pos0;
 } infer_store_args;
 
-/* y[t][h] = sum over positions j <= pos0 + t of softmax(q[t][h] . k[j] * scale) v[j]; head h reads KV head h / (heads / kv_heads).
- * For each chunk of INFER_ATTENTION_CHUNK positions, at absolute multiples of it, in rising order:
- *   s[j] = dot(q, k[j]) * scale; c_max = max s; p[j] = exp(s[j] - c_max)
+/* y[t][h] = sum over positions j of softmax(q[t][h] . k[j] * scale) v[j], j <= pos0 + t and, where there is a window, j > pos0 + t - window; head h
+ * reads KV head h / (heads / kv_heads).
+ * For each chunk of INFER_ATTENTION_CHUNK positions, at absolute multiples of it, in rising order, those before the window left out:
+ *   s[j] = dot(q, k[j]) * scale, and then, where there is a softcap, infer_ref_softcap(s[j], softcap); c_max = max s; p[j] = exp(s[j] - c_max)
  *   c_sum: sixteen partial sums (j mod 16) in j order, folded 8, 4, 2, 1; c_out[d] = fmaf over j in order, from +0, of p[j] * v[j][d]
  *   first chunk: (max, sum, out) = (c_max, c_sum, c_out); later: new = max(max, c_max), a = exp(max - new), b = exp(c_max - new),
  *   sum = fmaf(sum, a, c_sum * b), out[d] = fmaf(out[d], a, c_out[d] * b)
@@ -238,7 +241,7 @@ typedef struct infer_store_args {
  * ATTENTION_CHUNKS and ATTENTION_MERGE do the same in two operations that more threads can share when there are few tokens (m at most
  * INFER_ATTENTION_SPLIT_ROWS): the first leaves (c_max, c_sum, c_out) of every chunk in `partial`, the second merges them into y.
  *   partial [kv_heads][chunks][partial_stride]: a line holds infer_attention_record(s): [m][heads / kv_heads][2 + head_dim]. Records of tokens
- *   that end before a chunk are neither written nor read.
+ *   that end before a chunk, or whose window begins behind it, are neither written nor read.
  * Regions of ATTENTION_CHUNKS: rows are lines of `partial` (kv_head * chunks + chunk), columns do not matter. Those of ATTENTION_MERGE: columns
  * at multiples of head_dim, any rows. */
 #define INFER_ATTENTION_SPLIT_ROWS 8u
@@ -249,6 +252,8 @@ typedef struct infer_attention_args {
     float *y;       /* [m][y_stride] */
     uint32_t m, heads, kv_heads, head_dim, positions, pos0, q_stride, y_stride;
     float scale;
+    float softcap;                   /* 0: none */
+    uint32_t window;                 /* positions that a token attends to, its own among them; 0: all */
     float *partial;                  /* ATTENTION does not look at these */
     uint32_t chunks, partial_stride; /* chunks in use: (pos0 + m) / INFER_ATTENTION_CHUNK, rounded up; floats */
 } infer_attention_args;

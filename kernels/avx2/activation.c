@@ -3,7 +3,7 @@
 #include "vector.h"
 
 /* infer_ref_activation, operation for operation. A NaN in the second operand of vmaxps stays. */
-ALWAYS_INLINE __m256 activate(infer_activation kind, __m256 x)
+ALWAYS_INLINE __m256 activate(infer_activation kind, float cap, __m256 x)
 {
     const __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f), zero = _mm256_setzero_ps();
     __m256 a, t, q;
@@ -23,9 +23,11 @@ ALWAYS_INLINE __m256 activate(infer_activation kind, __m256 x)
         q = _mm256_fmadd_ps(q, t, _mm256_set1_ps(INFER_REF_ERF_A1));
         q = _mm256_mul_ps(_mm256_mul_ps(q, t), exp_8(_mm256_mul_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(-0.5f))));
         return _mm256_fnmadd_ps(a, q, _mm256_max_ps(zero, x));
-    default: /* relu2 */
+    case INFER_ACTIVATION_RELU2:
         x = _mm256_max_ps(zero, x);
         return _mm256_mul_ps(x, x);
+    default: /* softcap */
+        return softcap_8(x, cap);
     }
 }
 
@@ -36,12 +38,12 @@ ALWAYS_INLINE void rows(const infer_activation_args *a, infer_region at, infer_a
         float *y = a->y + (size_t)t * a->stride;
         uint32_t c = at.col0;
         for (; c + 8 <= at.col1; c += 8) {
-            __m256 f = activate(kind, _mm256_loadu_ps(x + c));
+            __m256 f = activate(kind, a->cap, _mm256_loadu_ps(x + c));
             _mm256_storeu_ps(y + c, up ? _mm256_mul_ps(f, _mm256_loadu_ps(up + c)) : f);
         }
         if (c < at.col1) {
             __m256i lanes = lanes_below(at.col1 - c);
-            __m256 f = activate(kind, _mm256_maskload_ps(x + c, lanes));
+            __m256 f = activate(kind, a->cap, _mm256_maskload_ps(x + c, lanes));
             _mm256_maskstore_ps(y + c, lanes, up ? _mm256_mul_ps(f, _mm256_maskload_ps(up + c, lanes)) : f);
         }
     }
@@ -55,6 +57,7 @@ void activation__avx2(const void *args, infer_region at)
     case INFER_ACTIVATION_SILU: rows(a, at, INFER_ACTIVATION_SILU); break;
     case INFER_ACTIVATION_GELU_TANH: rows(a, at, INFER_ACTIVATION_GELU_TANH); break;
     case INFER_ACTIVATION_GELU: rows(a, at, INFER_ACTIVATION_GELU); break;
-    default: rows(a, at, INFER_ACTIVATION_RELU2); break;
+    case INFER_ACTIVATION_RELU2: rows(a, at, INFER_ACTIVATION_RELU2); break;
+    default: rows(a, at, INFER_ACTIVATION_SOFTCAP); break;
     }
 }

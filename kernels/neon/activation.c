@@ -9,7 +9,7 @@ static inline float32x4_t positive(float32x4_t x)
 }
 
 /* infer_ref_activation, operation for operation. */
-INFER_ALWAYS_INLINE float32x4_t activate(infer_activation kind, float32x4_t x)
+INFER_ALWAYS_INLINE float32x4_t activate(infer_activation kind, float cap, float32x4_t x)
 {
     const float32x4_t one = vdupq_n_f32(1.0f);
     float32x4_t a, t, q;
@@ -29,9 +29,11 @@ INFER_ALWAYS_INLINE float32x4_t activate(infer_activation kind, float32x4_t x)
         q = vfmaq_f32(vdupq_n_f32(INFER_REF_ERF_A1), q, t);
         q = vmulq_f32(vmulq_f32(q, t), infer_neon_exp(vmulq_n_f32(vmulq_f32(x, x), -0.5f)));
         return vfmsq_f32(positive(x), a, q);
-    default: /* relu2 */
+    case INFER_ACTIVATION_RELU2:
         x = positive(x);
         return vmulq_f32(x, x);
+    default: /* softcap */
+        return infer_neon_softcap(x, cap);
     }
 }
 
@@ -40,11 +42,11 @@ INFER_ALWAYS_INLINE void rows(const infer_activation_args *a, infer_region at, i
     for (uint32_t t = at.row0; t < at.row1; t++) {
         size_t i = (size_t)t * a->stride + at.col0, end = (size_t)t * a->stride + at.col1;
         for (; i + 4 <= end; i += 4) {
-            float32x4_t f = activate(kind, vld1q_f32(a->x + i));
+            float32x4_t f = activate(kind, a->cap, vld1q_f32(a->x + i));
             vst1q_f32(a->y + i, a->up ? vmulq_f32(f, vld1q_f32(a->up + i)) : f);
         }
         for (; i < end; i++) {
-            float f = infer_ref_activation(kind, a->x[i]);
+            float f = infer_ref_activation(kind, a->cap, a->x[i]);
             a->y[i] = a->up ? f * a->up[i] : f;
         }
     }
@@ -58,6 +60,7 @@ void activation__neon(const void *args, infer_region at)
     case INFER_ACTIVATION_SILU: rows(a, at, INFER_ACTIVATION_SILU); break;
     case INFER_ACTIVATION_GELU_TANH: rows(a, at, INFER_ACTIVATION_GELU_TANH); break;
     case INFER_ACTIVATION_GELU: rows(a, at, INFER_ACTIVATION_GELU); break;
-    default: rows(a, at, INFER_ACTIVATION_RELU2); break;
+    case INFER_ACTIVATION_RELU2: rows(a, at, INFER_ACTIVATION_RELU2); break;
+    default: rows(a, at, INFER_ACTIVATION_SOFTCAP); break;
     }
 }

@@ -115,6 +115,13 @@ static inline float32x4_t infer_neon_exp(float32x4_t x)
     return vmulq_f32(y, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vsubq_s32(i, half), vdupq_n_s32(127)), 23)));
 }
 
+/* infer_ref_softcap, operation for operation. */
+static inline float32x4_t infer_neon_softcap(float32x4_t x, float cap)
+{
+    float32x4_t e = infer_neon_exp(vmulq_n_f32(x, 2.0f / cap)), one = vdupq_n_f32(1.0f);
+    return vmulq_n_f32(vsubq_f32(one, vdivq_f32(vdupq_n_f32(2.0f), vaddq_f32(one, e))), cap);
+}
+
 /* ---- attention over a q8g32 cache ---- */
 
 /* The kernels of a level, whose matmul of q8g32 gives the scores. Defined in attention_q8g32.c, compiled once, for level neon. */

@@ -8,7 +8,7 @@ void activation__ref(const void *args, infer_region at)
     for (uint32_t t = at.row0; t < at.row1; t++) {
         for (uint32_t c = at.col0; c < at.col1; c++) {
             size_t i = (size_t)t * a->stride + c;
-            float f = infer_ref_activation(a->kind, a->x[i]);
+            float f = infer_ref_activation(a->kind, a->cap, a->x[i]);
             a->y[i] = a->up ? f * a->up[i] : f;
         }
     }

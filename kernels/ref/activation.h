@@ -21,7 +21,7 @@
 #define INFER_REF_ERF_A4 (-0x1.7401c6p-1f)
 #define INFER_REF_ERF_A5 0x1.0fb844p-1f
 
-static inline float infer_ref_activation(infer_activation kind, float x)
+static inline float infer_ref_activation(infer_activation kind, float cap, float x)
 {
     float a, t, q;
 
@@ -39,9 +39,11 @@ static inline float infer_ref_activation(infer_activation kind, float x)
         q = fmaf(q, t, INFER_REF_ERF_A1);
         q = q * t * infer_ref_expf(x * x * -0.5f);
         return fmaf(-a, q, 0.0f > x ? 0.0f : x);
-    default: /* relu2 */
+    case INFER_ACTIVATION_RELU2:
         x = 0.0f > x ? 0.0f : x; /* false for NaN, which stays */
         return x * x;
+    default: /* softcap */
+        return infer_ref_softcap(x, cap);
     }
 }
 

@@ -44,17 +44,23 @@ typedef struct infer_weight {
 typedef enum infer_rope_scaling { INFER_ROPE_PLAIN, INFER_ROPE_LINEAR, INFER_ROPE_LLAMA3, INFER_ROPE_FACTORS } infer_rope_scaling;
 
 typedef struct infer_rope_config {
-    float theta;
+    double theta;           /* double, all of them: a rounding here is multiplied by the position */
     uint32_t dim;           /* of each head, even, <= head_dim; 0: no such table */
     infer_rope_pairs pairs;
     infer_rope_scaling scaling;
-    float factor, low_freq_factor, high_freq_factor; /* llama3: all three; linear: factor */
+    double factor, low_freq_factor, high_freq_factor; /* llama3: all three; linear: factor */
     uint32_t original_context;
-    float factors[INFER_MAX_HEAD_DIM / 2], magnitude; /* factors */
+    double factors[INFER_MAX_HEAD_DIM / 2], magnitude; /* factors */
 } infer_rope_config;
 
 /* A graph may rotate by two tables: the second one is that of layers with a sliding window. */
 enum { INFER_ROPE_GLOBAL, INFER_ROPE_LOCAL, INFER_ROPE_TABLES };
+
+typedef struct infer_attention_shape {
+    uint32_t heads, kv_heads, head_dim;
+    uint32_t window;      /* 0: none. See infer_attention_args */
+    float scale, softcap; /* softcap 0: none */
+} infer_attention_shape;
 
 #define INFER_NODE_INPUTS 3
 
@@ -68,9 +74,9 @@ typedef struct infer_node {
     union {
         struct { float scale; bool positions; } embed;         /* positions: rows are positions, not ids */
         struct { float eps; uint32_t width; } norm;            /* rmsnorm, layernorm */
-        struct { infer_activation kind; } activation;
+        struct { infer_activation kind; float cap; } activation;
         struct { uint32_t head_dim, table; } rope;             /* and store, without a table */
-        struct { uint32_t heads, kv_heads, head_dim; } attention;
+        infer_attention_shape attention;
     } u;
 } infer_node;
 

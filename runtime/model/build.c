@@ -61,6 +61,9 @@ void infer_model_head(infer_builder *b, uint32_t x)
 {
     const infer_config *c = &b->model->config;
     infer_weight w = find(b, c->tied_head ? "tok_embed" : "head", c->vocab, c->dim, true);
-    if (w.info)
-        infer_build_matmul(b->graph, INFER_NONE, "head", x, w, INFER_VALUE_LOGITS);
+    if (!w.info)
+        return;
+    x = infer_build_matmul(b->graph, INFER_NONE, "head", x, w, INFER_VALUE_LOGITS);
+    if (c->logit_softcap > 0)
+        infer_build_softcap(b->graph, "logit_softcap", x, c->logit_softcap);
 }

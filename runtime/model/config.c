@@ -78,13 +78,13 @@ static void parse_factors(reader *r, const cJSON *scaling, infer_rope_config *ro
 {
     const cJSON *list = find(r, scaling, "factors", true), *item;
     uint32_t count = 0;
-    rope->magnitude = (float)number(r, scaling, "magnitude", false, 1, 1e-3, 1e3);
+    rope->magnitude = number(r, scaling, "magnitude", false, 1, 1e-3, 1e3);
     cJSON_ArrayForEach(item, list)
     {
         bool ok = cJSON_IsNumber(item) && item->valuedouble >= 1e-3 && item->valuedouble <= 1e6;
         if (!ok || count == rope->dim / 2)
             break;
-        rope->factors[count++] = (float)item->valuedouble;
+        rope->factors[count++] = item->valuedouble;
     }
     if (r->status == INFER_OK && (!cJSON_IsArray(list) || item || count != rope->dim / 2))
         r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"rope.scaling.factors\": expected %u numbers in 0.001..1e+06", r->path,
@@ -97,10 +97,10 @@ static void parse_scaling(reader *r, const cJSON *scaling, infer_rope_config *ro
                                         [INFER_ROPE_FACTORS] = "factors"};
     rope->scaling = (infer_rope_scaling)word(r, "rope.scaling.type", string(r, scaling, "type", true, "none"), types, COUNT(types));
     if (rope->scaling == INFER_ROPE_LINEAR || rope->scaling == INFER_ROPE_LLAMA3)
-        rope->factor = (float)number(r, scaling, "factor", true, 1, 1e-3, 1e6);
+        rope->factor = number(r, scaling, "factor", true, 1, 1e-3, 1e6);
     if (rope->scaling == INFER_ROPE_LLAMA3) {
-        rope->low_freq_factor = (float)number(r, scaling, "low_freq_factor", true, 1, 1e-3, 1e6);
-        rope->high_freq_factor = (float)number(r, scaling, "high_freq_factor", true, 4, 1e-3, 1e6);
+        rope->low_freq_factor = number(r, scaling, "low_freq_factor", true, 1, 1e-3, 1e6);
+        rope->high_freq_factor = number(r, scaling, "high_freq_factor", true, 4, 1e-3, 1e6);
         rope->original_context = whole(r, scaling, "original_context", true, 8192, 1, INFER_MAX_CONTEXT);
         if (!(rope->high_freq_factor > rope->low_freq_factor) && r->status == INFER_OK)
             r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: rope.scaling: high_freq_factor must be above low_freq_factor", r->path);
@@ -116,13 +116,13 @@ static void parse_rope(reader *r, const cJSON *root, infer_config *c)
     infer_rope_config *global = &c->rope[INFER_ROPE_GLOBAL], *local = &c->rope[INFER_ROPE_LOCAL];
     if (!rope)
         return;
-    global->theta = (float)number(r, rope, "theta", true, 10000, 1, 1e12);
+    global->theta = number(r, rope, "theta", true, 10000, 1, 1e12);
     global->dim = whole(r, rope, "dim", false, c->head_dim, 2, c->head_dim);
     if (global->dim % 2 && r->status == INFER_OK)
         r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"rope.dim\": found %u, expected an even number", r->path, global->dim);
     global->pairs = (infer_rope_pairs)word(r, "rope.pairs", string(r, rope, "pairs", true, "adjacent"), pairs, COUNT(pairs));
     if (cJSON_GetObjectItemCaseSensitive(rope, "local_theta"))
-        *local = (infer_rope_config){.theta = (float)number(r, rope, "local_theta", true, 10000, 1, 1e12), .dim = global->dim,
+        *local = (infer_rope_config){.theta = number(r, rope, "local_theta", true, 10000, 1, 1e12), .dim = global->dim,
                                      .pairs = global->pairs};
     scaling = cJSON_GetObjectItemCaseSensitive(rope, "scaling");
     if (scaling && !cJSON_IsNull(scaling))
@@ -208,6 +208,19 @@ static void parse(reader *r, const cJSON *root, infer_config *c)
     parse_eos(r, root, c);
     chat = string(r, root, "chat_template", false, NULL);
     c->chat = chat ? infer_chat_template_recognise(chat) : NULL;
+}
+
+infer_attention_shape infer_config_attention(const infer_config *c, uint32_t layer)
+{
+    bool global = c->global_every && (layer + 1) % c->global_every == 0;
+    return (infer_attention_shape){
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+        .window = global ? 0 : c->window,
+        .scale = c->attention_scale > 0 ? c->attention_scale : 1.0f / sqrtf((float)c->head_dim),
+        .softcap = c->attention_softcap,
+    };
 }
 
 infer_status infer_config_parse(const char *metadata, const char *path, infer_config *out, infer_error *err)

@@ -15,6 +15,7 @@ infer_status infer_gpt2_build(const infer_model *model, infer_graph *g, infer_er
     x = infer_model_embed(&b, "tok_embed", c->vocab, 1);
     x = infer_build_add(g, INFER_NONE, "embed_add", x, infer_model_embed(&b, "pos_embed", 0, 1));
     for (uint32_t l = 0; l < c->layers; l++) {
+        infer_attention_shape shape = infer_config_attention(c, l);
         uint32_t q, k, v;
         b.layer = l;
 
@@ -23,7 +24,7 @@ infer_status infer_gpt2_build(const infer_model *model, infer_graph *g, infer_er
         q = infer_model_linear(&b, "q", h, c->heads * c->head_dim, true);
         k = infer_model_linear(&b, "k", h, c->kv_heads * c->head_dim, true);
         v = infer_model_linear(&b, "v", h, c->kv_heads * c->head_dim, true);
-        h = infer_build_attention(g, l, q, k, v, c->heads, c->kv_heads, c->head_dim);
+        h = infer_build_attention(g, l, q, k, v, &shape);
         x = infer_build_add(g, l, "attn_add", x, infer_model_linear(&b, "o", h, c->dim, true));
 
         /* feed-forward: x += down * f(up * h) */

@@ -21,8 +21,8 @@ infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_e
 
     x = infer_model_embed(&b, "tok_embed", c->vocab, c->embed_scale);
     for (uint32_t l = 0; l < c->layers; l++) {
-        bool windowed = infer_config_window(c, l) > 0;
-        uint32_t table = windowed && c->rope[INFER_ROPE_LOCAL].dim ? INFER_ROPE_LOCAL : INFER_ROPE_GLOBAL, q, k, v, gate, up;
+        infer_attention_shape shape = infer_config_attention(c, l);
+        uint32_t table = shape.window && c->rope[INFER_ROPE_LOCAL].dim ? INFER_ROPE_LOCAL : INFER_ROPE_GLOBAL, q, k, v, gate, up;
         b.layer = l;
 
         /* attention: x += o * attention(rope(q * h), rope(k * h), v * h) */
@@ -36,7 +36,7 @@ infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_e
         }
         q = infer_build_rope(g, l, "rope_q", q, c->head_dim, table);
         k = infer_build_rope(g, l, "rope_k", k, c->head_dim, table);
-        h = infer_build_attention(g, l, q, k, v, c->heads, c->kv_heads, c->head_dim);
+        h = infer_build_attention(g, l, q, k, v, &shape);
         h = infer_model_linear(&b, "o", h, c->dim, false);
         if (c->post_norms)
             h = infer_model_rmsnorm(&b, "attn_post_norm", h, c->dim);

@@ -40,11 +40,8 @@ typedef struct infer_config {
 /* config.c: FORMAT names the key, what was found and what is allowed; UNSUPPORTED an architecture, activation or rope scaling that is not known. */
 infer_status infer_config_parse(const char *metadata, const char *path, infer_config *out, infer_error *err);
 
-/* Positions that a layer attends to; 0: all. */
-static inline uint32_t infer_config_window(const infer_config *c, uint32_t layer)
-{
-    return c->global_every && (layer + 1) % c->global_every == 0 ? 0 : c->window;
-}
+/* A layer's attention, with its window where it has one. */
+infer_attention_shape infer_config_attention(const infer_config *c, uint32_t layer);
 
 struct infer_model {
     infer_runtime *rt;

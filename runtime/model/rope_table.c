@@ -72,13 +72,13 @@ static double scaled(const infer_rope_config *rope, uint32_t i, double frequency
     if (rope->scaling == INFER_ROPE_FACTORS)
         return frequency / rope->factors[i];
     wavelength = TWO_PI / frequency;
-    low = (double)rope->original_context / rope->low_freq_factor;
-    high = (double)rope->original_context / rope->high_freq_factor;
+    low = rope->original_context / rope->low_freq_factor;
+    high = rope->original_context / rope->high_freq_factor;
     if (wavelength < high)
         return frequency;
     if (wavelength > low)
         return frequency / rope->factor;
-    blend = (rope->original_context / wavelength - rope->low_freq_factor) / ((double)rope->high_freq_factor - rope->low_freq_factor);
+    blend = (rope->original_context / wavelength - rope->low_freq_factor) / (rope->high_freq_factor - rope->low_freq_factor);
     return (1 - blend) * frequency / rope->factor + blend * frequency;
 }
 

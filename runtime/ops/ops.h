@@ -17,10 +17,11 @@ uint32_t infer_build_layernorm(infer_graph *g, uint32_t layer, const char *name,
 /* [tokens][heads * head_dim], rotated by position; table: INFER_ROPE_GLOBAL or INFER_ROPE_LOCAL */
 uint32_t infer_build_rope(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t head_dim, uint32_t table);
 /* stores k and v of the tokens, then attends, in one go or split into chunks: q [tokens][heads * head_dim] -> the same shape */
-uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, uint32_t heads, uint32_t kv_heads,
-                               uint32_t head_dim);
+uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, const infer_attention_shape *shape);
 /* f(x) * up; up INFER_NONE: f(x) */
 uint32_t infer_build_activation(infer_graph *g, uint32_t layer, infer_activation kind, uint32_t x, uint32_t up);
+/* cap * tanh(x / cap), of the logits too */
+uint32_t infer_build_softcap(infer_graph *g, const char *name, uint32_t x, float cap);
 uint32_t infer_build_add(infer_graph *g, uint32_t layer, const char *name, uint32_t a, uint32_t b);
 /* x + the row w */
 uint32_t infer_build_bias(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w);

@@ -255,7 +255,7 @@ void formula_rope(test *t)
 }
 
 /* What the activations approximate, and by how much they may be off. */
-static double activation_of(infer_activation kind, double x, double *bound)
+static double activation_of(infer_activation kind, double cap, double x, double *bound)
 {
     double u;
 
@@ -270,20 +270,23 @@ static double activation_of(infer_activation kind, double x, double *bound)
     case INFER_ACTIVATION_GELU:
         *bound = fabs(x) * 0.75e-7 + (fabs(x) + 1) * 4 * EPS;
         return x / 2 * erfc(-x / sqrt(2.0));
-    default:
+    case INFER_ACTIVATION_RELU2:
         *bound = x * x * EPS;
         return x > 0 ? x * x : 0;
+    default: /* softcap */
+        *bound = cap * INFER_REF_SOFTCAP_EPS;
+        return cap * tanh(x / cap);
     }
 }
 
 void formula_activation(test *t)
 {
-    enum { N = 4000 };
+    enum { N = 4000, CAP = 30 };
     static float x[N], up[N], y[N];
 
     for (int kind = 0; kind < INFER_ACTIVATION_COUNT; kind++) {
         for (int gated = 0; gated < 2; gated++) {
-            infer_activation_args a = {.x = x, .up = gated ? up : NULL, .y = y, .m = 1, .n = N, .stride = N, .kind = (infer_activation)kind};
+            infer_activation_args a = {.x = x, .up = gated ? up : NULL, .y = y, .m = 1, .n = N, .stride = N, .kind = (infer_activation)kind, .cap = CAP};
 
             begin_case(t, "kind %d%s", kind, gated ? " gated" : "");
             fill_floats(t, x, N, FILL_RANDOM);
@@ -292,7 +295,7 @@ void formula_activation(test *t)
                 x[i] *= i % 2 ? 80 : 6; /* exp(80) is finite: the quotient keeps its relative precision */
             t->kernel->fn(&a, (infer_region){0, 1, 0, N});
             for (int i = 0; i < N; i++) {
-                double bound, want = activation_of(a.kind, x[i], &bound), factor = gated ? (double)up[i] : 1;
+                double bound, want = activation_of(a.kind, CAP, x[i], &bound), factor = gated ? (double)up[i] : 1;
                 /* Far out, gelu_tanh's exp overflows: what is lost is below 88 x exp(-88). */
                 check_near(t, y[i], want * factor, bound * fabs(factor) + fabs(want * factor) * EPS + 1e-36, "y");
             }
@@ -411,21 +414,24 @@ static void query_values(const test *t, const float *q, uint32_t head_dim, doubl
         out[d] = t->kernel->type == INFER_QTYPE_Q8G32 ? codes[d] * (double)scales[d / 32] : (double)q[d];
 }
 
-static void formula_attention_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t pos0)
+static void formula_attention_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t pos0, uint32_t window,
+                                   float softcap)
 {
     enum { MAX_POSITIONS = 640 };
     uint32_t n = heads * head_dim;
     infer_attention_args a = make_attention(t, m, heads, kv_heads, head_dim, pos0);
 
-    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u", m, heads, kv_heads, head_dim, pos0);
+    a.window = window;
+    a.softcap = softcap;
+    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u window %u softcap %g", m, heads, kv_heads, head_dim, pos0, window, (double)softcap);
     t->kernel->fn(&a, (infer_region){0, m, 0, n});
     for (uint32_t r = 0; r < m; r++) {
         for (uint32_t h = 0; h < heads; h++) {
             static double score[MAX_POSITIONS], q[INFER_MAX_HEAD_DIM];
-            uint32_t kv = h / (heads / kv_heads), end = pos0 + r + 1;
+            uint32_t kv = h / (heads / kv_heads), end = pos0 + r + 1, begin = window && window < end ? end - window : 0;
             double max = -INFINITY, sum = 0, score_error = 0, relative;
             query_values(t, a.q + (size_t)r * n + h * head_dim, head_dim, q);
-            for (uint32_t j = 0; j < end; j++) {
+            for (uint32_t j = begin; j < end; j++) {
                 double magnitude = 0;
                 score[j] = 0;
                 for (uint32_t d = 0; d < head_dim; d++) {
@@ -434,16 +440,20 @@ static void formula_attention_case(test *t, uint32_t m, uint32_t heads, uint32_t
                     magnitude += fabs(product);
                 }
                 score_error = fmax(score_error, magnitude * (head_dim + 2) * EPS);
+                if (softcap > 0) {
+                    score[j] = softcap * tanh(score[j] / (double)softcap); /* its slope is at most 1 */
+                    score_error = fmax(score_error, magnitude * (head_dim + 2) * EPS + INFER_REF_SOFTCAP_EPS * (double)softcap);
+                }
                 max = fmax(max, score[j]);
             }
-            for (uint32_t j = 0; j < end; j++)
+            for (uint32_t j = begin; j < end; j++)
                 sum += exp(score[j] - max);
             /* A weight: its score and the maximum are off by score_error, their difference is rounded, exp, two merges of chunks. Its numerator
              * adds up to 256 of them one by one, the denominator 16 at a time. */
             relative = 2 * score_error + (fabs(max) * 4 + 2 * INFER_REF_EXPF_ULP * 4 + INFER_ATTENTION_CHUNK + 64) * EPS;
             for (uint32_t d = 0; d < head_dim; d++) {
                 double want = 0, magnitude = 0;
-                for (uint32_t j = 0; j < end; j++) {
+                for (uint32_t j = begin; j < end; j++) {
                     double term = exp(score[j] - max) / sum * cache_value(t, a.v, false, kv, a.positions, j, head_dim, d);
                     want += term;
                     magnitude += fabs(term);
@@ -456,10 +466,13 @@ static void formula_attention_case(test *t, uint32_t m, uint32_t heads, uint32_t
 
 void formula_attention(test *t)
 {
-    formula_attention_case(t, 1, 1, 1, 1, 0);
-    formula_attention_case(t, 17, 4, 2, 8, 0);
-    formula_attention_case(t, 5, 6, 3, 40, 253);
-    formula_attention_case(t, 2, 2, 1, 64, 530);
+    formula_attention_case(t, 1, 1, 1, 1, 0, 0, 0);
+    formula_attention_case(t, 17, 4, 2, 8, 0, 0, 0);
+    formula_attention_case(t, 5, 6, 3, 40, 253, 0, 0);
+    formula_attention_case(t, 2, 2, 1, 64, 530, 0, 0);
+    formula_attention_case(t, 17, 4, 2, 8, 0, 5, 0);
+    formula_attention_case(t, 5, 6, 3, 40, 253, 0, 2.5f);
+    formula_attention_case(t, 6, 2, 1, 64, 530, 300, 30);
 }
 
 /* ATTENTION_CHUNKS and then ATTENTION_MERGE make the bits of ATTENTION. */
@@ -475,7 +488,10 @@ void formula_attention_split(test *t)
             infer_region all = {0, m, 0, heads * head_dim};
             float *whole = a.y, *merged;
 
-            begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u", m, heads, kv_heads, head_dim, starts[i]);
+            a.window = random_below(t, 2) ? 0 : 1 + random_below(t, starts[i] + m);
+            a.softcap = random_below(t, 2) ? 0 : 5;
+
+            begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u window %u", m, heads, kv_heads, head_dim, starts[i], a.window);
             infer_kernel_find(INFER_OP_ATTENTION, type, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&a, all);
             a.chunks = (starts[i] + m - 1) / INFER_ATTENTION_CHUNK + 1;
             a.partial_stride = m * (heads / kv_heads) * infer_attention_record_floats(head_dim);

@@ -224,7 +224,7 @@ static void binary_call(test *t, infer_kernel_fn *fn, variant v, const float *a,
                         infer_region at)
 {
     if (t->kernel->op == INFER_OP_ACTIVATION) {
-        infer_activation_args args = {.x = a, .up = v.second ? b : NULL, .y = y, .m = m, .n = n, .stride = stride, .kind = v.kind};
+        infer_activation_args args = {.x = a, .up = v.second ? b : NULL, .y = y, .m = m, .n = n, .stride = stride, .kind = v.kind, .cap = 30};
         fn(&args, at);
     } else {
         infer_add_args args = {.a = a, .b = b, .y = y, .m = m, .n = n, .stride = stride, .b_stride = v.second ? stride : 0};

@@ -26,7 +26,7 @@ static const struct {
     {INFER_OP_EMBED, INFER_QTYPE_Q8G32, 0x3d15a09cfc1a2ed9},   {INFER_OP_EMBED, INFER_QTYPE_Q4G32, 0x620267e437f2fdb7},
     {INFER_OP_QUANTIZE, INFER_QTYPE_NONE, 0x02fb9d1287d6b18f}, {INFER_OP_RMSNORM, INFER_QTYPE_NONE, 0xf824fb84833ddcf3},
     {INFER_OP_LAYERNORM, INFER_QTYPE_NONE, 0x7a871b70fadb050b},
-    {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},     {INFER_OP_ACTIVATION, INFER_QTYPE_NONE, 0xe0aeef111c99868c},
+    {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},     {INFER_OP_ACTIVATION, INFER_QTYPE_NONE, 0xc99badec2775dec3},
     {INFER_OP_ADD, INFER_QTYPE_NONE, 0x2af24787bc82fd91},      {INFER_OP_STORE_K, INFER_QTYPE_F32, 0x823bca4e6b4f24b9},
     {INFER_OP_STORE_K, INFER_QTYPE_F16, 0xa0c17ed35e259589},   {INFER_OP_STORE_V, INFER_QTYPE_F32, 0x74609d4827f37915},
     {INFER_OP_STORE_V, INFER_QTYPE_F16, 0x4a4d5f073217b355},   {INFER_OP_ATTENTION, INFER_QTYPE_F32, 0xa443635cd79bd3f0},
@@ -184,7 +184,7 @@ static uint64_t hash_rope(const infer_kernel *kernel)
 
 static uint64_t hash_activation(const infer_kernel *kernel)
 {
-    infer_activation_args a = {.x = x, .up = other, .y = y, .m = M, .n = K, .stride = K};
+    infer_activation_args a = {.x = x, .up = other, .y = y, .m = M, .n = K, .stride = K, .cap = 30};
     uint64_t hash = HASH_START;
 
     fill(x, (size_t)M * K);

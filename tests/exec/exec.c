@@ -80,7 +80,7 @@ static void build(net *n, infer_qtype type)
         k = infer_build_rmsnorm(g, l, "k_norm", k, weight(n, type, 1, HEAD_DIM), 1e-5f, INFER_ROWS_TOKENS);
         q = infer_build_rope(g, l, "rope_q", q, HEAD_DIM, INFER_ROPE_GLOBAL);
         k = infer_build_rope(g, l, "rope_k", k, HEAD_DIM, INFER_ROPE_GLOBAL);
-        a = infer_build_attention(g, l, q, k, v, HEADS, KV_HEADS, HEAD_DIM);
+        a = infer_build_attention(g, l, q, k, v, &(infer_attention_shape){HEADS, KV_HEADS, HEAD_DIM, l % 2 ? 100 : 0, 0.125f, l % 2 ? 0 : 20});
         x = infer_build_add(g, l, "attn_add", x, infer_build_matmul(g, l, "o", a, weight(n, type, DIM, HEADS * HEAD_DIM), INFER_VALUE_F32));
         h = infer_build_rmsnorm(g, l, "ffn_norm", x, weight(n, type, 1, DIM), 1e-5f, INFER_ROWS_TOKENS);
         gate = infer_build_matmul(g, l, "gate", h, weight(n, type, FFN, DIM), INFER_VALUE_F32);
