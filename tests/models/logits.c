@@ -1,5 +1,5 @@
-/* logits MODEL IDS OUT THREADS BATCH SPLIT: evaluates the ids (a file of int32) SPLIT at a time (0: all at once), in batches of BATCH, and writes the
- * logits of every position as floats. Exit status 1 and one line where that cannot be done. */
+/* logits MODEL IDS OUT THREADS BATCH SPLIT CONTEXT: evaluates the ids (a file of int32) SPLIT at a time (0: all at once), in batches of BATCH, in a
+ * session of CONTEXT positions (0: the model's), and writes the logits of every position as floats. Exit status 1 and one line where that cannot be done. */
 #include <infer/infer.h>
 
 #include <stdio.h>
@@ -35,10 +35,11 @@ int main(int argc, char **argv)
     infer_session *session = NULL;
     int done;
 
-    if (argc != 7)
+    if (argc != 8)
         return 2;
     r.threads = (uint32_t)strtoul(argv[4], NULL, 10);
     s.batch = (uint32_t)strtoul(argv[5], NULL, 10);
+    s.context = (uint32_t)strtoul(argv[7], NULL, 10);
     s.logit_rows = MOST;
     done = infer_runtime_create(&r, &rt, &err) == INFER_OK && infer_model_open(rt, argv[1], NULL, &model, &err) == INFER_OK &&
            infer_session_create(model, &s, &session, &err) == INFER_OK && run(argv, session, infer_model_vocab_size(model), &err);
