@@ -199,7 +199,8 @@ typedef enum infer_kv_type { INFER_KV_AUTO = 0, INFER_KV_F16 = 1, INFER_KV_F32 =
 
 typedef struct infer_session_options {
     size_t size;
-    uint32_t context;    /* positions in the KV cache; 0: the model's own context length, at most 4096 */
+    uint32_t context;    /* positions in the KV cache; 0: the model's own context length, at most 4096. No more than that length where the model
+                          * has learned positions (GPT-2) */
     uint32_t batch;      /* tokens evaluated at once while reading a prompt, 1..4096; 0: 512. More use more memory. */
     uint32_t logit_rows; /* most rows of logits kept by one evaluation with INFER_LOGITS_ALL; 0: 1 */
     infer_kv_type kv_type;
