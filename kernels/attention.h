@@ -40,6 +40,15 @@ static inline uint64_t infer_cache_bytes(infer_qtype type, uint32_t kv_heads, ui
     return (uint64_t)kv_heads * positions * head_dim * (type == INFER_QTYPE_F16 ? 2 : 4);
 }
 
+/* ---- positions ---- */
+
+/* The first position that token t attends to. */
+static inline uint32_t infer_attention_begin(const infer_attention_args *a, uint32_t t)
+{
+    uint32_t end = a->pos0 + t + 1;
+    return a->window && a->window < end ? end - a->window : 0;
+}
+
 /* ---- partial results ---- */
 
 /* One token, head and chunk: c_max, c_sum, c_out[head_dim]. */
@@ -56,13 +65,13 @@ static inline float *infer_attention_record(const infer_attention_args *a, uint3
 static inline void infer_attention_merge(const infer_attention_args *a, infer_region at)
 {
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        uint32_t chunks = (a->pos0 + t) / INFER_ATTENTION_CHUNK + 1;
+        uint32_t chunks = (a->pos0 + t) / INFER_ATTENTION_CHUNK + 1, first_chunk = infer_attention_begin(a, t) / INFER_ATTENTION_CHUNK;
         for (uint32_t head = at.col0 / a->head_dim; head < at.col1 / a->head_dim; head++) {
-            const float *first = infer_attention_record(a, 0, t, head);
+            const float *first = infer_attention_record(a, first_chunk, t, head);
             float *out = a->y + (size_t)t * a->y_stride + (size_t)head * a->head_dim, max = first[0], sum = first[1], inverse;
             for (uint32_t d = 0; d < a->head_dim; d++)
                 out[d] = first[2 + d];
-            for (uint32_t c = 1; c < chunks; c++) {
+            for (uint32_t c = first_chunk + 1; c < chunks; c++) {
                 const float *next = infer_attention_record(a, c, t, head);
                 float merged = next[0] > max ? next[0] : max;
                 float old_weight = infer_ref_expf(max - merged), new_weight = infer_ref_expf(next[0] - merged);

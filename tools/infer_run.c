@@ -1,4 +1,5 @@
 /* infer-run: continues a prompt. Arguments and printing only; the work is libinfer's. */
+#include "chat.h"
 #include "cli.h"
 
 #include <cjson/cJSON.h>
@@ -23,7 +24,8 @@ typedef struct arguments {
     infer_runtime_options runtime;
     infer_session_options session;
     infer_sampler_options sampler;
-    bool explain, profile, dot, json, no_prompt, quiet;
+    chat_options chat;
+    bool explain, profile, dot, json, no_prompt, quiet, converse;
 } arguments;
 
 typedef struct run {
@@ -58,6 +60,9 @@ static const char usage[] =
     "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
     "      --kv auto|f16|f32|q8\n"
     "                           number type of the KV cache (auto: f32 for f32 models, else f16)\n"
+    "      --chat               a conversation: PROMPT, then a message a line; /help in it lists its commands\n"
+    "      --chat-template NAME chatml, llama2, llama3, ... (the one that the model's file asks for)\n"
+    "      --system TEXT        instruction at the start of the conversation\n"
     "      --nll FILE           negative log-likelihood of a text instead of generating\n"
     "      --explain            print the plan\n"
     "      --profile            print the time of every node afterwards\n"
@@ -77,8 +82,7 @@ static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number)
 {
-    (void)signal_number;
-    interrupted = 1;
+    interrupted = signal_number;
     if (running)
         infer_session_cancel(running); /* one atomic store */
 }
@@ -95,7 +99,7 @@ static void catch_interrupts(infer_session *session)
 
 enum {
     OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_NLL, OPT_EXPLAIN,
-    OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT
+    OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT, OPT_CHAT, OPT_CHAT_TEMPLATE, OPT_SYSTEM
 };
 
 static const struct option long_options[] = {
@@ -106,11 +110,24 @@ static const struct option long_options[] = {
     {"seed", required_argument, NULL, OPT_SEED}, {"cpu", required_argument, NULL, OPT_CPU}, {"kv", required_argument, NULL, OPT_KV},
     {"nll", required_argument, NULL, OPT_NLL}, {"explain", no_argument, NULL, OPT_EXPLAIN}, {"profile", no_argument, NULL, OPT_PROFILE},
     {"dot", no_argument, NULL, OPT_DOT}, {"json", no_argument, NULL, OPT_JSON}, {"no-prompt", no_argument, NULL, OPT_NO_PROMPT},
+    {"chat", no_argument, NULL, OPT_CHAT}, {"chat-template", required_argument, NULL, OPT_CHAT_TEMPLATE}, {"system", required_argument, NULL, OPT_SYSTEM},
     {"quiet", no_argument, NULL, 'q'}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 };
 
 static uint32_t whole(const char *option, uint64_t low, uint64_t high) { return (uint32_t)cli_whole(option, optarg, low, high); }
 static float real(const char *option, double low, double high) { return (float)cli_real(option, optarg, low, high); }
+
+static const char *chat_template(const char *name)
+{
+    char known[256] = "";
+    for (size_t i = 0; infer_chat_template_name(i); i++) {
+        size_t n = strlen(known);
+        if (strcmp(infer_chat_template_name(i), name) == 0)
+            return name;
+        snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", infer_chat_template_name(i));
+    }
+    cli_usage("--chat-template: found \"%s\", expected one of %s", name, known);
+}
 
 /* Never returns on a wrong command line (status 2), --help or --version. */
 static void parse(int argc, char **argv, arguments *a)
@@ -139,6 +156,9 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_DOT: a->dot = true; break;
         case OPT_JSON: a->json = true; break;
         case OPT_NO_PROMPT: a->no_prompt = true; break;
+        case OPT_CHAT: a->converse = true; break;
+        case OPT_CHAT_TEMPLATE: a->chat.template_name = chat_template(optarg); break;
+        case OPT_SYSTEM: a->chat.system = optarg; break;
         case 'q': a->quiet = true; break;
         case 'v': printf("infer-run %s\n", infer_version()); exit(0);
         case 'h': fputs(usage, stdout); exit(0);
@@ -155,6 +175,13 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("both a PROMPT and -f FILE given");
     if (a->nll_file && (a->prompt || a->prompt_file || a->dot))
         cli_usage("--nll takes no prompt and no --dot");
+    if (a->converse && (a->prompt_file || a->nll_file || a->dot || a->json || a->no_prompt))
+        cli_usage("--chat goes without -f, --nll, --dot, --json and --no-prompt");
+    if (!a->converse && (a->chat.template_name || a->chat.system))
+        cli_usage("--chat-template and --system need --chat");
+    a->chat.tokens = a->tokens;
+    a->chat.first = a->prompt;
+    a->chat.quiet = a->quiet;
     a->session.profile = a->profile;
 }
 
@@ -429,7 +456,7 @@ static void close_all(run *r)
 static void read_input(const arguments *a, cli_buffer *input)
 {
     const char *path = a->nll_file ? a->nll_file : a->prompt_file;
-    if (!path && (a->dot || (isatty(STDIN_FILENO) && !a->prompt && a->explain)))
+    if (a->converse || (!path && (a->dot || (isatty(STDIN_FILENO) && !a->prompt && a->explain))))
         return;
     if (!path && !a->prompt && isatty(STDIN_FILENO))
         cli_usage("no PROMPT given");
@@ -454,7 +481,9 @@ int main(int argc, char **argv)
     open_all(&r);
     if (a.explain)
         describe(&r, "explain", stderr);
-    if (a.dot) {
+    if (a.converse) {
+        chat_run(r.model, r.session, r.sampler, &a.chat, &interrupted);
+    } else if (a.dot) {
         describe(&r, "dot", stdout);
     } else if (a.nll_file) {
         report_nll(&r, input.data ? input.data : "", input.size);

@@ -4,24 +4,32 @@
 #include "layout.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define HEAD_BYTES 64u
 
-extern const infer_importer infer_importer_infer, infer_importer_gguf, infer_importer_llama2c;
+extern const infer_importer infer_importer_infer, infer_importer_gguf, infer_importer_hf, infer_importer_llama2c;
 
 /* Those that a magic number tells come first. */
 const infer_importer *const infer_importers[] = {
     &infer_importer_infer,
     &infer_importer_gguf,
+    &infer_importer_hf,
     &infer_importer_llama2c,
     NULL,
 };
 
-/* The first bytes of the file; IO and FORMAT for what is no file, or empty. */
+/* The first bytes of the file; none of a folder; IO and FORMAT for what is neither, or empty. */
 static infer_status read_head(const char *path, uint8_t head[HEAD_BYTES], size_t *bytes, infer_error *err)
 {
+    struct stat st;
     infer_mapping map;
-    infer_status s = infer_map_file(path, &map, err);
+    infer_status s;
+
+    *bytes = 0;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return INFER_OK;
+    s = infer_map_file(path, &map, err);
     if (s != INFER_OK)
         return s;
     *bytes = map.size < HEAD_BYTES ? map.size : HEAD_BYTES;

@@ -161,16 +161,16 @@ ALWAYS_INLINE void add_values(block *b, const rows *v, uint32_t j0, uint32_t j, 
 
 ALWAYS_INLINE void score_all(block *b, const void *keys, size_t k, uint32_t j, uint32_t from, load_fn *load)
 {
-    for (uint32_t i = from, n; i < b->count; i += n) {
-        n = group_size(b->count - i, MOST_QUERIES);
+    for (uint32_t i = from, n; i < b->active; i += n) {
+        n = group_size(b->active - i, MOST_QUERIES);
         EACH_COUNT(score, b, keys, k, j, i)
     }
 }
 
 ALWAYS_INLINE void add_all_values(block *b, const rows *v, uint32_t j0, uint32_t j, uint32_t from, load_fn *load)
 {
-    for (uint32_t i = from, n; i < b->count; i += n) {
-        n = group_size(b->count - i, MOST_QUERIES);
+    for (uint32_t i = from, n; i < b->active; i += n) {
+        n = group_size(b->active - i, MOST_QUERIES);
         EACH_COUNT(add_values, b, v, j0, j, i)
     }
 }

@@ -23,7 +23,8 @@ typedef struct block {
     uint32_t dims;                                  /* of a row of `chunk` and `out`, whole groups of 32 */
     const float *q[QUERIES];
     uint32_t t[QUERIES], head[QUERIES];
-    uint32_t end[QUERIES];                          /* positions 0..end-1 take part; rising */
+    uint32_t begin[QUERIES], end[QUERIES];          /* positions begin..end-1 take part; both rise */
+    uint32_t active;                                /* queries from here on have a window that begins behind the chunk */
     float chunk_max[QUERIES], chunk_sum[QUERIES];
     float max[QUERIES], sum[QUERIES];               /* so far */
     _Alignas(64) float p[QUERIES][P_STRIDE];        /* scores of the chunk, then their exp */
@@ -35,7 +36,7 @@ typedef struct block {
 } block;
 
 /* What the cache types differ in. `j0`: first position of the chunk; `j`: that of the tile, from j0; `from`: the first query that the tile
- * concerns. Values are added for positions before each query's own end: with one too many, +0 would turn a sum of -0 into +0. */
+ * concerns; the last is active - 1. Values are added for positions before each query's own end: with one too many, +0 would turn a sum of -0 into +0. */
 typedef struct cache_type {
     uint32_t value_positions;                                             /* of add_values' tile */
     void (*prepare)(block *b);                                            /* x, or codes and scales */
@@ -91,22 +92,39 @@ static void softmax(float *p, uint32_t count, float *max, float *sum)
 
 /* ---- a block ---- */
 
-/* chunk_max, chunk_sum, chunk of the queries that see the chunk from j0 on; returns the first of them. */
+/* What lies between a product and its softmax, for one query: the softcap, and -infinity before the window, which makes the weight +0. */
+static void finish_scores(const block *b, float *p, uint32_t start, uint32_t begin, uint32_t length)
+{
+    if (b->a->softcap > 0)
+        for (uint32_t j = start; j < length; j += 8)
+            _mm256_store_ps(p + j, softcap_8(_mm256_load_ps(p + j), b->a->softcap));
+    for (uint32_t j = start; j < begin; j++)
+        p[j] = -INFINITY;
+}
+
+/* chunk_max, chunk_sum, chunk of the queries that see the chunk from j0 on; returns the first of them, the last is active - 1. */
 ALWAYS_INLINE uint32_t attend_chunk(block *b, uint32_t j0, const cache_type *type)
 {
-    uint32_t length = positions_before(b->end[b->count - 1], j0, CHUNK), first = 0;
+    uint32_t length, first = 0, start;
 
     while (b->end[first] <= j0)
         first++;
-    for (uint32_t j = 0, i = first; j < length; j += 16) {
+    for (b->active = b->count; b->begin[b->active - 1] >= j0 + CHUNK;)
+        b->active--;
+    length = positions_before(b->end[b->active - 1], j0, CHUNK);
+    start = positions_before(b->begin[first], j0, CHUNK) / type->value_positions * type->value_positions; /* whole tiles before all windows */
+    for (uint32_t j = start, i = first; j < length; j += 16) {
         while (b->end[i] <= j0 + j)
             i++;
         type->score(b, j0, j, i);
     }
-    for (uint32_t i = first; i < b->count; i++)
-        softmax(b->p[i], positions_before(b->end[i], j0, CHUNK), &b->chunk_max[i], &b->chunk_sum[i]);
-    memset(b->chunk + (size_t)first * b->dims, 0, (size_t)(b->count - first) * b->dims * sizeof b->chunk[0]);
-    for (uint32_t j = 0, i = first; j < length; j += type->value_positions) {
+    for (uint32_t i = first; i < b->active; i++) {
+        uint32_t seen = positions_before(b->end[i], j0, CHUNK);
+        finish_scores(b, b->p[i], start, positions_before(b->begin[i], j0, CHUNK), seen);
+        softmax(b->p[i] + start, seen - start, &b->chunk_max[i], &b->chunk_sum[i]);
+    }
+    memset(b->chunk + (size_t)first * b->dims, 0, (size_t)(b->active - first) * b->dims * sizeof b->chunk[0]);
+    for (uint32_t j = start, i = first; j < length; j += type->value_positions) {
         while (b->end[i] <= j0 + j)
             i++;
         type->add_values(b, j0, j, i);
@@ -114,12 +132,21 @@ ALWAYS_INLINE uint32_t attend_chunk(block *b, uint32_t j0, const cache_type *typ
     return first;
 }
 
-static void merge_chunk(block *b, uint32_t first)
+/* The chunk from j0 on into the results of its queries, which it begins where their window does. */
+static void merge_chunk(block *b, uint32_t j0, uint32_t first)
 {
-    for (uint32_t i = first; i < b->count; i++) {
+    for (uint32_t i = first; i < b->active; i++) {
         const float *chunk = b->chunk + (size_t)i * b->dims;
         float *out = b->out + (size_t)i * b->dims, merged = b->chunk_max[i] > b->max[i] ? b->chunk_max[i] : b->max[i];
-        float old_weight = infer_ref_expf(b->max[i] - merged), new_weight = infer_ref_expf(b->chunk_max[i] - merged);
+        float old_weight, new_weight;
+        if (b->begin[i] >= j0) {
+            b->max[i] = b->chunk_max[i];
+            b->sum[i] = b->chunk_sum[i];
+            memcpy(out, chunk, b->dims * sizeof *out);
+            continue;
+        }
+        old_weight = infer_ref_expf(b->max[i] - merged);
+        new_weight = infer_ref_expf(b->chunk_max[i] - merged);
         b->max[i] = merged;
         b->sum[i] = fmaf(b->sum[i], old_weight, b->chunk_sum[i] * new_weight);
         for (uint32_t d = 0; d < b->dims; d += 8) {
@@ -148,6 +175,7 @@ ALWAYS_INLINE void take_queries(block *b, uint32_t row0, uint32_t row1, uint64_t
         b->t[i] = row0 + (uint32_t)((done + i) / share);
         b->head[i] = b->kv_head * share + (uint32_t)((done + i) % share);
         b->q[i] = a->q + (size_t)b->t[i] * a->q_stride + (size_t)b->head[i] * a->head_dim;
+        b->begin[i] = infer_attention_begin(a, b->t[i]);
         b->end[i] = a->pos0 + b->t[i] + 1;
     }
     type->prepare(b);
@@ -163,12 +191,8 @@ ALWAYS_INLINE void attention(const infer_attention_args *a, infer_region at, con
     for (b.kv_head = at.col0 / width; b.kv_head < at.col1 / width; b.kv_head++) {
         for (uint64_t done = 0; done < queries; done += b.count) {
             take_queries(&b, at.row0, at.row1, done, type);
-            attend_chunk(&b, 0, type);
-            memcpy(b.max, b.chunk_max, sizeof b.max);
-            memcpy(b.sum, b.chunk_sum, sizeof b.sum);
-            memcpy(b.out, b.chunk, (size_t)b.count * b.dims * sizeof b.out[0]);
-            for (uint32_t j0 = CHUNK; j0 < b.end[b.count - 1]; j0 += CHUNK)
-                merge_chunk(&b, attend_chunk(&b, j0, type));
+            for (uint32_t j0 = b.begin[0] / CHUNK * CHUNK; j0 < b.end[b.count - 1]; j0 += CHUNK)
+                merge_chunk(&b, j0, attend_chunk(&b, j0, type));
             for (uint32_t i = 0; i < b.count; i++) {
                 float *y = a->y + (size_t)b.t[i] * a->y_stride + (size_t)b.head[i] * a->head_dim;
                 const float *out = b.out + (size_t)i * b.dims;
@@ -191,9 +215,9 @@ ALWAYS_INLINE void attention_chunks(const infer_attention_args *a, infer_region 
         b.kv_head = line / a->chunks;
         for (uint64_t done = 0; done < (uint64_t)a->m * share; done += b.count) {
             take_queries(&b, 0, a->m, done, type);
-            if (b.end[b.count - 1] <= chunk * CHUNK)
+            if (b.end[b.count - 1] <= chunk * CHUNK || b.begin[0] >= (chunk + 1) * CHUNK)
                 continue;
-            for (uint32_t i = attend_chunk(&b, chunk * CHUNK, type); i < b.count; i++) {
+            for (uint32_t i = attend_chunk(&b, chunk * CHUNK, type); i < b.active; i++) {
                 float *record = infer_attention_record(a, chunk, b.t[i], b.head[i]);
                 record[0] = b.chunk_max[i];
                 record[1] = b.chunk_sum[i];

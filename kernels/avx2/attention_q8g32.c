@@ -72,8 +72,8 @@ ALWAYS_INLINE void score(block *b, uint32_t j0, uint32_t j, uint32_t i, const ui
 
 static void score_q8g32(block *b, uint32_t j0, uint32_t j, uint32_t from)
 {
-    for (uint32_t i = from, n; i < b->count; i += n) {
-        n = group_size(b->count - i, 4);
+    for (uint32_t i = from, n; i < b->active; i += n) {
+        n = group_size(b->active - i, 4);
         switch (n) {
         case 4:
             score(b, j0, j, i, 4);
@@ -158,8 +158,8 @@ ALWAYS_INLINE void add_values(block *b, uint32_t j0, uint32_t j, uint32_t i, con
 
 static void add_values_q8g32(block *b, uint32_t j0, uint32_t j, uint32_t from)
 {
-    for (uint32_t i = from, n; i < b->count; i += n) {
-        n = group_size(b->count - i, 6);
+    for (uint32_t i = from, n; i < b->active; i += n) {
+        n = group_size(b->active - i, 6);
         switch (n) {
         case 6:
             add_values(b, j0, j, i, 6);

@@ -82,4 +82,12 @@ ALWAYS_INLINE __m256 exp_8(__m256 x)
     return _mm256_mul_ps(y, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23)));
 }
 
+/* infer_ref_softcap, operation for operation. */
+ALWAYS_INLINE __m256 softcap_8(__m256 x, float cap)
+{
+    const __m256 one = _mm256_set1_ps(1.0f);
+    __m256 e = exp_8(_mm256_mul_ps(x, _mm256_set1_ps(2.0f / cap)));
+    return _mm256_mul_ps(_mm256_set1_ps(cap), _mm256_sub_ps(one, _mm256_div_ps(_mm256_set1_ps(2.0f), _mm256_add_ps(one, e))));
+}
+
 #endif

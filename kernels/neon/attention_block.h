@@ -22,8 +22,9 @@ typedef struct block {
     uint32_t kv_head, count;
     const float *q[QUERIES];
     uint32_t t[QUERIES], head[QUERIES];
-    uint32_t end[QUERIES];    /* positions 0..end-1 take part; rising */
-    uint32_t seen[QUERIES];   /* of the chunk's positions */
+    uint32_t begin[QUERIES], end[QUERIES]; /* positions begin..end-1 take part; both rise */
+    uint32_t seen[QUERIES];   /* of the chunk's positions, those before `begin` among them; 0: the chunk does not concern the query */
+    uint32_t most;            /* the largest of `seen` */
     float s[QUERIES][CHUNK];  /* scores */
     float p[CHUNK][QUERIES];  /* weights; anything behind a query's tiles, and for queries from `count` on */
     state chunk, total;
@@ -99,6 +100,16 @@ INFER_ALWAYS_INLINE void weigh16(block *b, const values *v, float (*weights)[QUE
 
 /* ---- softmax ---- */
 
+/* What lies between a product and its softmax, for one query: the softcap, and -infinity before the window, which makes the weight +0. */
+static inline void finish_scores(const block *b, float *s, uint32_t begin, uint32_t seen)
+{
+    if (b->a->softcap > 0)
+        for (uint32_t j = 0; j < seen; j += 4)
+            vst1q_f32(s + j, infer_neon_softcap(vld1q_f32(s + j), b->a->softcap));
+    for (uint32_t j = 0; j < begin; j++)
+        s[j] = -INFINITY;
+}
+
 /* Scores s[0..seen) of one query -> weights p[j][i], 0 from `seen` to the end of the tile; max and sum. */
 static inline void softmax(float *s, uint32_t seen, uint32_t i, float p[CHUNK][QUERIES], float *max, float *sum)
 {
@@ -132,13 +143,19 @@ static inline void softmax(float *s, uint32_t seen, uint32_t i, float p[CHUNK][Q
 /* `chunk` of the queries that see the chunk from j0 on; at least one does. */
 static inline void attend_chunk(block *b, uint32_t j0)
 {
+    b->most = 0;
     for (uint32_t i = 0; i < b->count; i++) {
-        uint32_t left = b->end[i] > j0 ? b->end[i] - j0 : 0;
+        uint32_t left = b->end[i] > j0 && b->begin[i] < j0 + CHUNK ? b->end[i] - j0 : 0;
         b->seen[i] = left < CHUNK ? left : CHUNK;
+        b->most = b->seen[i] > b->most ? b->seen[i] : b->most;
     }
-    b->type->score(b, j0, (b->seen[b->count - 1] + 15) / 16);
-    for (uint32_t i = 0; i < b->count; i++)
+    b->type->score(b, j0, (b->most + 15) / 16);
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (b->seen[i] == 0)
+            continue;
+        finish_scores(b, b->s[i], b->begin[i] > j0 ? b->begin[i] - j0 : 0, b->seen[i]);
         softmax(b->s[i], b->seen[i], i, b->p, &b->chunk.max[i], &b->chunk.sum[i]);
+    }
     b->type->weigh(b, j0);
 }
 
@@ -172,6 +189,7 @@ static inline void take_queries(block *b, uint32_t row0, uint32_t row1, uint64_t
         b->t[i] = row0 + (uint32_t)((done + i) / share);
         b->head[i] = b->kv_head * share + (uint32_t)((done + i) % share);
         b->q[i] = a->q + (size_t)b->t[i] * a->q_stride + (size_t)b->head[i] * a->head_dim;
+        b->begin[i] = infer_attention_begin(a, b->t[i]);
         b->end[i] = a->pos0 + b->t[i] + 1;
     }
     if (b->type->prepare)
@@ -188,17 +206,19 @@ static inline void attention(const infer_attention_args *a, infer_region at, con
     for (b.kv_head = at.col0 / width; b.kv_head < at.col1 / width; b.kv_head++) {
         for (uint64_t done = 0; done < queries; done += b.count) {
             take_queries(&b, at.row0, at.row1, done);
-            attend_chunk(&b, 0);
-            for (uint32_t i = 0; i < b.count; i++) {
-                b.total.max[i] = b.chunk.max[i];
-                b.total.sum[i] = b.chunk.sum[i];
-                memcpy(b.total.out[i], b.chunk.out[i], a->head_dim * sizeof(float));
-            }
-            for (uint32_t j0 = CHUNK; j0 < b.end[b.count - 1]; j0 += CHUNK) {
+            for (uint32_t j0 = b.begin[0] / CHUNK * CHUNK; j0 < b.end[b.count - 1]; j0 += CHUNK) {
                 attend_chunk(&b, j0);
-                for (uint32_t i = 0; i < b.count; i++)
-                    if (b.seen[i] > 0)
+                for (uint32_t i = 0; i < b.count; i++) {
+                    if (b.seen[i] == 0)
+                        continue;
+                    if (b.begin[i] < j0) {
                         merge(&b.total, &b.chunk, i, a->head_dim);
+                        continue;
+                    }
+                    b.total.max[i] = b.chunk.max[i]; /* its first chunk */
+                    b.total.sum[i] = b.chunk.sum[i];
+                    memcpy(b.total.out[i], b.chunk.out[i], a->head_dim * sizeof(float));
+                }
             }
             for (uint32_t i = 0; i < b.count; i++) {
                 float *y = a->y + (size_t)b.t[i] * a->y_stride + (size_t)b.head[i] * a->head_dim, inverse = 1.0f / b.total.sum[i];
@@ -220,7 +240,7 @@ static inline void attention_chunks(const infer_attention_args *a, infer_region 
         b.kv_head = line / a->chunks;
         for (uint64_t done = 0; done < queries; done += b.count) {
             take_queries(&b, 0, a->m, done);
-            if (b.end[b.count - 1] <= chunk * CHUNK)
+            if (b.end[b.count - 1] <= chunk * CHUNK || b.begin[0] >= (chunk + 1) * CHUNK)
                 continue;
             attend_chunk(&b, chunk * CHUNK);
             for (uint32_t i = 0; i < b.count; i++) {

@@ -46,7 +46,7 @@ static inline void load16(const values *v, uint32_t j, float32x4_t out[4])
 /* weights[j] = p[j] * the scale of position j, for all tiles in use */
 static inline void scale_weights(const block *b, const uint8_t *group, size_t stride, float weights[CHUNK][QUERIES])
 {
-    for (uint32_t j = 0; j < b->seen[b->count - 1]; j += 16, group += stride) {
+    for (uint32_t j = 0; j < b->most; j += 16, group += stride) {
         float32x4x2_t low = infer_neon_f16x8(group), high = infer_neon_f16x8(group + 16);
         float scales[16];
         vst1q_f32(scales, low.val[0]);

@@ -78,7 +78,7 @@ typedef struct state {
     float out[INFER_MAX_HEAD_DIM];
 } state;
 
-/* Positions j0..j1 of one chunk, one query. */
+/* Positions j0..j1, within one chunk, of one query. */
 static inline void attend_chunk(const infer_attention_args *a, const query *q, uint32_t kv_head, uint32_t j0, uint32_t j1, dot_fn *dot,
                                 add_fn *add, state *c)
 {
@@ -87,6 +87,8 @@ static inline void attend_chunk(const infer_attention_args *a, const query *q, u
     c->max = -INFINITY;
     for (uint32_t j = j0; j < j1; j++) {
         p[j - j0] = dot(a, q, kv_head, j) * a->scale;
+        if (a->softcap > 0)
+            p[j - j0] = infer_ref_softcap(p[j - j0], a->softcap);
         c->max = p[j - j0] > c->max ? p[j - j0] : c->max;
     }
     for (uint32_t j = j0; j < j1; j++) {
@@ -117,6 +119,8 @@ static void load_query(const infer_attention_args *a, uint32_t t, uint32_t head,
         infer_ref_quantize_group(q->x + d, a->head_dim - d < 32 ? a->head_dim - d : 32, q->codes + d, q->scales + d / 32);
 }
 
+static uint32_t chunk_start(uint32_t j) { return j / INFER_ATTENTION_CHUNK * INFER_ATTENTION_CHUNK; }
+
 static uint32_t chunk_end(uint32_t j0, uint32_t end) { return end - j0 < INFER_ATTENTION_CHUNK ? end : j0 + INFER_ATTENTION_CHUNK; }
 
 static inline void attention(const infer_attention_args *a, infer_region at, dot_fn *dot, add_fn *add)
@@ -124,16 +128,16 @@ static inline void attention(const infer_attention_args *a, infer_region at, dot
     uint32_t share = a->heads / a->kv_heads; /* query heads of a KV head */
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        uint32_t end = a->pos0 + t + 1;
+        uint32_t begin = infer_attention_begin(a, t), end = a->pos0 + t + 1;
         for (uint32_t h = at.col0 / a->head_dim; h < at.col1 / a->head_dim; h++) {
             float *y = a->y + (size_t)t * a->y_stride + (size_t)h * a->head_dim, inverse;
             query q;
             state s, c;
             load_query(a, t, h, &q);
-            for (uint32_t j0 = 0; j0 < end; j0 += INFER_ATTENTION_CHUNK) {
-                attend_chunk(a, &q, h / share, j0, chunk_end(j0, end), dot, add, j0 == 0 ? &s : &c);
-                if (j0 > 0)
-                    merge(&s, &c, a->head_dim);
+            attend_chunk(a, &q, h / share, begin, chunk_end(chunk_start(begin), end), dot, add, &s);
+            for (uint32_t j0 = chunk_start(begin) + INFER_ATTENTION_CHUNK; j0 < end; j0 += INFER_ATTENTION_CHUNK) {
+                attend_chunk(a, &q, h / share, j0, chunk_end(j0, end), dot, add, &c);
+                merge(&s, &c, a->head_dim);
             }
             inverse = 1.0f / s.sum;
             for (uint32_t d = 0; d < a->head_dim; d++)
@@ -149,13 +153,15 @@ static inline void attention_chunks(const infer_attention_args *a, infer_region 
     for (uint32_t line = at.row0; line < at.row1; line++) {
         uint32_t kv_head = line / a->chunks, chunk = line % a->chunks, j0 = chunk * INFER_ATTENTION_CHUNK;
         for (uint32_t t = 0; t < a->m; t++) {
-            uint32_t end = a->pos0 + t + 1;
-            for (uint32_t h = kv_head * share; h < (kv_head + 1) * share && j0 < end; h++) {
+            uint32_t begin = infer_attention_begin(a, t), end = a->pos0 + t + 1;
+            if (end <= j0 || begin >= j0 + INFER_ATTENTION_CHUNK)
+                continue;
+            for (uint32_t h = kv_head * share; h < (kv_head + 1) * share; h++) {
                 float *record = infer_attention_record(a, chunk, t, h);
                 query q;
                 state c;
                 load_query(a, t, h, &q);
-                attend_chunk(a, &q, kv_head, j0, chunk_end(j0, end), dot, add, &c);
+                attend_chunk(a, &q, kv_head, begin > j0 ? begin : j0, chunk_end(j0, end), dot, add, &c);
                 record[0] = c.max;
                 record[1] = c.sum;
                 memcpy(record + 2, c.out, a->head_dim * sizeof(float));

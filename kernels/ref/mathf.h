@@ -119,4 +119,9 @@ static inline float infer_ref_expf(float x)
     return y * infer_ref_float_from_bits((uint32_t)(i - half + 127) << 23);
 }
 
+/* cap * tanh(x / cap) as cap * (1 - 2 / (1 + exp(x * (2 / cap)))), cap > 0: off by at most INFER_REF_SOFTCAP_EPS * cap. */
+#define INFER_REF_SOFTCAP_EPS 0x1p-22
+
+static inline float infer_ref_softcap(float x, float cap) { return cap * (1.0f - 2.0f / (1.0f + infer_ref_expf(x * (2.0f / cap)))); }
+
 #endif

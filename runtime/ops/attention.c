@@ -7,7 +7,6 @@
 
 #include "attention.h"
 
-#include <math.h>
 #include <string.h>
 
 static uint32_t build_store(infer_graph *g, infer_op_kind op, uint32_t layer, const char *name, uint32_t x, uint32_t head_dim)
@@ -31,13 +30,12 @@ static uint32_t build_part(infer_graph *g, infer_op_kind op, uint32_t layer, con
     return out;
 }
 
-uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, uint32_t heads, uint32_t kv_heads,
-                               uint32_t head_dim)
+uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, const infer_attention_shape *a)
 {
-    uint32_t stored_k = build_store(g, INFER_OP_STORE_K, layer, "store_k", k, head_dim);
-    uint32_t stored_v = build_store(g, INFER_OP_STORE_V, layer, "store_v", v, head_dim);
-    uint32_t line = INFER_ATTENTION_SPLIT_ROWS * (heads / kv_heads) * infer_attention_record_floats(head_dim), chunks, whole;
-    infer_node shape = {.u.attention = {heads, kv_heads, head_dim}};
+    uint32_t stored_k = build_store(g, INFER_OP_STORE_K, layer, "store_k", k, a->head_dim);
+    uint32_t stored_v = build_store(g, INFER_OP_STORE_V, layer, "store_v", v, a->head_dim);
+    uint32_t line = INFER_ATTENTION_SPLIT_ROWS * (a->heads / a->kv_heads) * infer_attention_record_floats(a->head_dim), chunks, whole;
+    infer_node shape = {.u.attention = *a};
     if (q == INFER_NONE || stored_k == INFER_NONE || stored_v == INFER_NONE)
         return INFER_NONE;
     chunks = infer_graph_value(g, INFER_VALUE_F32, INFER_ROWS_CHUNKS, line);
@@ -105,7 +103,9 @@ static void bind_attention(const infer_plan *plan, const infer_node *n, const in
         .head_dim = n->u.attention.head_dim,
         .positions = plan->positions,
         .pos0 = batch->pos0,
-        .scale = 1.0f / sqrtf((float)n->u.attention.head_dim),
+        .scale = n->u.attention.scale,
+        .softcap = n->u.attention.softcap,
+        .window = n->u.attention.window,
         .chunks = batch->chunk_rows / n->u.attention.kv_heads,
     };
     if (n->op != INFER_OP_ATTENTION_MERGE) {

@@ -231,6 +231,7 @@ static infer_status encode_cached(void *encoder, const char *text, size_t n)
 {
     infer_encoder *e = encoder;
     const size_t before = e->count;
+    const bool after_unknown = e->unknown; /* then an unknown character at the beginning leaves no trace */
     infer_cached *c;
     uint32_t hash;
     infer_status status;
@@ -250,7 +251,7 @@ static infer_status encode_cached(void *encoder, const char *text, size_t n)
     }
     status = encode_piece(e, text, n);
     if (status == INFER_OK && e->count <= e->cap && e->count - before <= sizeof c->ids / sizeof *c->ids) {
-        bool known = true;
+        bool known = !after_unknown;
         for (size_t i = before; i < e->count; i++)
             known &= (uint32_t)e->ids[i] != e->t->vocab.unk;
         if (known && e->count > before) {

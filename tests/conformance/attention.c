@@ -80,6 +80,15 @@ static void *cache_buffer(test *t, slot s, const infer_attention_args *a, float 
     return cache;
 }
 
+/* No window or softcap, or any of a size that matters. */
+static uint32_t random_window(test *t, uint32_t end)
+{
+    static const uint32_t sizes[] = {1, 2, 15, 16, 17, 63, 64, 65, 255, 256, 257, 300};
+    return random_below(t, 2) ? 0 : random_below(t, 2) ? sizes[random_below(t, ARRAY_COUNT(sizes))] : 1 + random_below(t, end);
+}
+
+static float random_softcap(test *t) { return random_below(t, 2) ? 0 : 0.1f + 50 * fabsf(random_unit(t)); }
+
 static void attention_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t pos0, fill f)
 {
     if (skip_case(t))
@@ -87,13 +96,15 @@ static void attention_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_head
 
     uint32_t n = heads * head_dim, share = heads / kv_heads, positions = (pos0 + m + 15) / 16 * 16;
     infer_attention_args a = {.m = m, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .positions = positions, .pos0 = pos0,
-                              .q_stride = n + random_below(t, 3), .y_stride = n + random_below(t, 3), .scale = 1.0f / sqrtf((float)head_dim)};
+                              .q_stride = n + random_below(t, 3), .y_stride = n + random_below(t, 3), .scale = 1.0f / sqrtf((float)head_dim),
+                              .window = random_window(t, pos0 + m), .softcap = random_softcap(t)};
     size_t q_count = (size_t)(m - 1) * a.q_stride + n, y_count = (size_t)m * a.y_stride;
     float *q = buffer(SLOT_X, q_count * sizeof *q, sizeof *q), *y, *want;
     infer_region all = {0, m, 0, n}, part;
     uint32_t kv0;
 
-    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u q %s", m, heads, kv_heads, head_dim, pos0, fill_name(f));
+    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u window %u softcap %g q %s", m, heads, kv_heads, head_dim, pos0, a.window,
+               (double)a.softcap, fill_name(f));
     fill_floats(t, q, q_count, f);
     a.q = q;
     a.k = cache_buffer(t, SLOT_W, &a, t->kernel->type == INFER_QTYPE_Q8G32 ? 0.03f : 3.0f);
@@ -145,7 +156,8 @@ static split split_of(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, ui
 {
     uint32_t n = heads * head_dim, share = heads / kv_heads;
     split s = {.a = {.m = m, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .positions = (pos0 + m + 15) / 16 * 16, .pos0 = pos0,
-                     .q_stride = n + random_below(t, 3), .y_stride = n + random_below(t, 3), .scale = 1.0f / sqrtf((float)head_dim)}};
+                     .q_stride = n + random_below(t, 3), .y_stride = n + random_below(t, 3), .scale = 1.0f / sqrtf((float)head_dim),
+                     .window = random_window(t, pos0 + m), .softcap = random_softcap(t)}};
     s.a.chunks = (pos0 + m - 1) / INFER_ATTENTION_CHUNK + 1;
     s.a.partial_stride = m * share * infer_attention_record_floats(head_dim) + random_below(t, 3);
     s.lines = (infer_region){0, kv_heads * s.a.chunks, 0, s.a.partial_stride};
@@ -163,7 +175,8 @@ static void chunks_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, 
     float *q = buffer(SLOT_X, q_count * sizeof *q, sizeof *q), *got, *want;
     uint32_t line0, line1;
 
-    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u q %s", m, heads, kv_heads, head_dim, pos0, fill_name(f));
+    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u window %u softcap %g q %s", m, heads, kv_heads, head_dim, pos0, s.a.window,
+               (double)s.a.softcap, fill_name(f));
     fill_floats(t, q, q_count, f);
     s.a.q = q;
     s.a.k = cache_buffer(t, SLOT_W, &s.a, t->kernel->type == INFER_QTYPE_Q8G32 ? 0.03f : 3.0f);
@@ -194,7 +207,8 @@ static void merge_case(test *t, uint32_t m, uint32_t heads, uint32_t kv_heads, u
     float *partial = buffer(SLOT_X, s.partial_count * sizeof *partial, sizeof *partial), *y, *want;
     infer_region all = {0, m, 0, heads * head_dim}, part;
 
-    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u partial %s", m, heads, kv_heads, head_dim, pos0, fill_name(f));
+    begin_case(t, "m %u heads %u kv_heads %u head_dim %u pos0 %u window %u partial %s", m, heads, kv_heads, head_dim, pos0, s.a.window,
+               fill_name(f));
     fill_floats(t, partial, s.partial_count, f);
     s.a.partial = partial;
     want = s.a.y = buffer(SLOT_WANT, y_count * sizeof *want, sizeof *want);

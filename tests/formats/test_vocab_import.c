@@ -94,7 +94,7 @@ Test(tokenizer_json, refuses_by_name)
         infer_status status;
         const char *words;
     } cases[] = {
-        {"{", INFER_ERROR_FORMAT, "not JSON"},
+        {"{", INFER_ERROR_FORMAT, "not one JSON object"},
         {"{\"a\":\"\xff\"}", INFER_ERROR_FORMAT, "not UTF-8"},
         {"{\"model\":7}", INFER_ERROR_FORMAT, "no model"},
         {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0}}}", INFER_ERROR_UNSUPPORTED, "WordLevel"},

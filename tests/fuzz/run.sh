@@ -19,21 +19,19 @@ CC=clang configure "$folder" -Dfuzz=true -Db_sanitize=address,undefined -Db_lund
 build "$folder"
 python3 tests/fuzz/seeds.py "$folder/corpus"
 
+programs=("$@")
+[ ${#programs[@]} -gt 0 ] || for source in tests/fuzz/fuzz_*.c; do programs+=("$(basename "$source" .c)"); done
 passed=0 failed=0
-for target in "${@:-"$folder"/tests/fuzz/fuzz_*}"; do
-    for program in $target; do
-        [ -x "$program" ] && [ ! -d "$program" ] || continue
-        name=$(basename "$program")
-        mkdir -p "$folder/corpus/$name"
-        step "$name, $seconds s"
-        if "$program" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -max_len=65536 -print_final_stats=0 -verbosity=0 \
-            -artifact_prefix="$folder/$name-" "$folder/corpus/$name"; then
-            passed=$((passed + 1))
-        else
-            failed=$((failed + 1))
-            note "$name: FAILED"
-        fi
-    done
+for name in "${programs[@]}"; do
+    mkdir -p "$folder/corpus/$name"
+    step "$name, $seconds s"
+    if "$folder/tests/fuzz/$name" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -max_len=65536 -verbosity=0 \
+        -artifact_prefix="$folder/$name-" "$folder/corpus/$name"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        note "$name: FAILED"
+    fi
 done
 printf '%d passed, %d failed, 0 skipped\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

@@ -19,6 +19,6 @@ static inline bool text_is(const cJSON *item, const char *text)
 
 /* Parses a whole file; *out is to be given to cJSON_Delete. FORMAT for what is no JSON, or more than any vocabulary has: memory stays below
  * a gigabyte. */
-infer_status infer_json_parse(const char *json, size_t bytes, const char *path, cJSON **out, infer_error *err);
+infer_status infer_vocab_json_parse(const char *json, size_t bytes, const char *path, cJSON **out, infer_error *err);
 
 #endif

@@ -577,7 +577,7 @@ infer_status infer_tokenizer_json_import(const infer_allocator *a, const char *j
 {
     cJSON *root = NULL;
     reader *r = infer_alloc_zero(a, sizeof *r);
-    infer_status s = r ? infer_json_parse(json, bytes, path, &root, err) : infer_fail_memory(err, sizeof *r, "vocabulary");
+    infer_status s = r ? infer_vocab_json_parse(json, bytes, path, &root, err) : infer_fail_memory(err, sizeof *r, "vocabulary");
     if (s == INFER_OK) {
         r->d.allocator = a;
         r->path = path;

@@ -1,5 +1,6 @@
 /* GPT-2's pair of files (https://github.com/openai/gpt-2, "encoder.json" and "vocab.bpe"; Hugging Face: vocab.json and merges.txt): an
  * object of tokens and ids, and a list of merges, one "left right" a line. */
+#include "import/json_file.h"
 #include "import/vocab/json_text.h"
 #include "import/vocab/tokenizers.h"
 
@@ -11,10 +12,9 @@
 #define MAX_JSON_BYTES (128u << 20)
 #define MAX_JSON_ITEMS (6u << 20) /* 64 bytes of memory for each */
 
-infer_status infer_json_parse(const char *json, size_t bytes, const char *path, cJSON **out, infer_error *err)
+infer_status infer_vocab_json_parse(const char *json, size_t bytes, const char *path, cJSON **out, infer_error *err)
 {
     size_t items = 1;
-    const char *end = json;
     for (size_t i = 0; i < bytes; i++)
         items += json[i] == ',' || json[i] == '[' || json[i] == '{';
     if (bytes > MAX_JSON_BYTES || items > MAX_JSON_ITEMS)
@@ -23,10 +23,7 @@ infer_status infer_json_parse(const char *json, size_t bytes, const char *path, 
     for (size_t i = 0, n; i < bytes; i += n)
         if ((n = utf8_character((const uint8_t *)json + i, bytes - i)) == 0)
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: byte %zu is not UTF-8", path, i);
-    *out = cJSON_ParseWithLengthOpts(json, bytes, &end, false);
-    if (!*out)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: not JSON, at byte %td", path, end - json);
-    return INFER_OK;
+    return infer_json_parse(json, bytes, MAX_JSON_BYTES, path, out, err);
 }
 
 /* The files do not say how the text is cut. The tokens do: GPT-2's patterns never let a line end follow another sign in one token; those of
@@ -100,12 +97,10 @@ infer_status infer_vocab_json_import(const infer_allocator *a, const char *json,
     infer_vocab_draft d = {.allocator = a};
     infer_mapping map;
     cJSON *root = NULL;
-    infer_status s = infer_json_parse(json, bytes, path, &root, err);
+    infer_status s = infer_vocab_json_parse(json, bytes, path, &root, err);
     if (s != INFER_OK)
         return s;
-    if (!cJSON_IsObject(root))
-        s = infer_fail(err, INFER_ERROR_FORMAT, "%s: expected an object of tokens and ids", path);
-    else if ((s = infer_map_file(merges, &map, err)) == INFER_OK) {
+    if ((s = infer_map_file(merges, &map, err)) == INFER_OK) {
         if ((s = read_tokens(&d, a, root, path, err)) == INFER_OK) {
             d.out.name = merges;
             s = read_merges(&d, (const char *)map.data, map.size, err);

@@ -144,10 +144,10 @@ INFER_API const char *infer_model_metadata(const infer_model *model);
 
 /* ---- text ---- */
 
-#define INFER_TOKENIZE_BOS 1u     /* put the begin-of-text token first, where the model has one */
+#define INFER_TOKENIZE_BOS 1u     /* put the begin-of-text token first, and the end token last, where the model asks for them */
 #define INFER_TOKENIZE_SPECIAL 2u /* names of special tokens inside the text (<|im_end|>) become those tokens */
 
-/* Text (`bytes` long, any bytes; invalid UTF-8 falls back to bytes or the unknown token) to at most `cap` token ids. *count gets the
+/* Text (`bytes` long, any bytes; what the vocabulary lacks becomes bytes or the unknown token, or is left out) to at most `cap` token ids. *count gets the
  * number the text needs; when that exceeds `cap` the status is INFER_ERROR_ARGUMENT, *count is set all the same, and ids[0..cap)
  * are undefined. `ids` may be NULL when cap is 0. */
 INFER_API infer_status infer_model_tokenize(const infer_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids,
@@ -169,6 +169,28 @@ INFER_API void infer_decoder_destroy(infer_decoder *decoder);
  * call. A malformed sequence comes out as U+FFFD. `id` < 0 flushes. ARGUMENT for ids beyond the vocabulary. */
 INFER_API infer_status infer_decoder_push(infer_decoder *decoder, int32_t id, const char **text, size_t *bytes);
 
+/* ---- chat ---- */
+
+typedef enum infer_chat_role { INFER_CHAT_SYSTEM = 0, INFER_CHAT_USER = 1, INFER_CHAT_ASSISTANT = 2 } infer_chat_role;
+
+typedef struct infer_chat_message {
+    infer_chat_role role; /* SYSTEM only as the first message */
+    const char *text;     /* any bytes; names of special tokens in it are plain text */
+    size_t bytes;
+} infer_chat_message;
+
+/* The chat templates this library has, by name: "chatml", "llama3", ... NULL behind the last. Static storage. */
+INFER_API const char *infer_chat_template_name(size_t index);
+/* The one that the model's file asks for, NULL when it has none, or one that is not known here. Static storage. */
+INFER_API const char *infer_model_chat_template(const infer_model *model);
+/* A conversation of `n` >= 1 messages as tokens, begin token included, ready for the assistant's answer; where the last message is the
+ * assistant's, its turn is left open, to be continued. `name`: one of infer_chat_template_name; NULL: the model's own. ids, cap and
+ * count as in infer_model_tokenize. ARGUMENT also for unknown names and roles; UNSUPPORTED: the model has no template or no tokenizer. */
+INFER_API infer_status infer_model_tokenize_chat(const infer_model *model, const char *name, const infer_chat_message *messages, size_t n,
+                                                 int32_t *ids, size_t cap, size_t *count, infer_error *err);
+/* The token that ends the assistant's turn in this template, beside those of infer_model_token_is_end; -1: none. */
+INFER_API int32_t infer_model_chat_end(const infer_model *model, const char *name);
+
 /* ---- session ---- */
 
 /* Number type of the KV cache. AUTO: as precise as the weights, f32 for a model whose matrices are all f32, else f16. Q8: 8 bits and a scale
@@ -177,7 +199,8 @@ typedef enum infer_kv_type { INFER_KV_AUTO = 0, INFER_KV_F16 = 1, INFER_KV_F32 =
 
 typedef struct infer_session_options {
     size_t size;
-    uint32_t context;    /* positions in the KV cache; 0: the model's own context length, at most 4096 */
+    uint32_t context;    /* positions in the KV cache; 0: the model's own context length, at most 4096. No more than that length where the model
+                          * has learned positions (GPT-2) */
     uint32_t batch;      /* tokens evaluated at once while reading a prompt, 1..4096; 0: 512. More use more memory. */
     uint32_t logit_rows; /* most rows of logits kept by one evaluation with INFER_LOGITS_ALL; 0: 1 */
     infer_kv_type kv_type;
