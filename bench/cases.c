@@ -42,8 +42,8 @@ uint32_t infer_case_layers(const infer_shape *s, infer_op_kind op, infer_qtype t
         {INFER_OP_MATMUL, "q", q_dim, s->dim},          {INFER_OP_MATMUL, "kv", kv_dim, s->dim},  {INFER_OP_MATMUL, "gate_up", s->ffn_dim, s->dim},
         {INFER_OP_MATMUL, "down", s->dim, s->ffn_dim},  {INFER_OP_MATMUL, "head", s->vocab, s->dim},
         {INFER_OP_EMBED, "embed", s->vocab, s->dim},    {INFER_OP_QUANTIZE, "dim", s->dim, 0},    {INFER_OP_QUANTIZE, "ffn", s->ffn_dim, 0},
-        {INFER_OP_RMSNORM, "dim", s->dim, 0},           {INFER_OP_ROPE, "q", q_dim, 0},           {INFER_OP_STORE_K, "k", kv_dim, 0},
-        {INFER_OP_STORE_V, "v", kv_dim, 0},             {INFER_OP_ATTENTION, "heads", q_dim, 0},  {INFER_OP_SILU_MUL, "ffn", s->ffn_dim, 0},
+        {INFER_OP_RMSNORM, "dim", s->dim, 0},           {INFER_OP_LAYERNORM, "dim", s->dim, 0}, {INFER_OP_ROPE, "q", q_dim, 0},           {INFER_OP_STORE_K, "k", kv_dim, 0},
+        {INFER_OP_STORE_V, "v", kv_dim, 0},             {INFER_OP_ATTENTION, "heads", q_dim, 0},  {INFER_OP_ACTIVATION, "ffn", s->ffn_dim, 0},
         {INFER_OP_ADD, "dim", s->dim, 0},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -185,7 +185,7 @@ static void set_embed(infer_case *c, infer_qtype type, uint64_t *random)
     uint64_t row_bytes = 0;
     for (uint32_t i = 0; ids && i < m; i++)
         ids[i] = (int32_t)(infer_random(random) % n);
-    c->args.embed = (infer_embed_args){.ids = ids, .y = y, .m = m, .n = n, .k = k, .y_stride = k};
+    c->args.embed = (infer_embed_args){.ids = ids, .y = y, .m = m, .n = n, .k = k, .y_stride = k, .scale = 1};
     infer_tensor_bytes(type, INFER_LAYOUT_TILE16X4, 16, k, &row_bytes);
     c->bytes = m * (row_bytes / 16.0 + 4.0 * k);
 }
@@ -204,8 +204,9 @@ static void set_rows(infer_case *c, uint64_t *random)
         c->bytes = 4.0 * count + infer_q8_rows_bytes(m, n);
         break;
     case INFER_OP_RMSNORM:
+    case INFER_OP_LAYERNORM:
         y = get_output(c, count * sizeof *y);
-        c->args.rmsnorm = (infer_rmsnorm_args){x, other, y, m, n, n, n, 1e-5f};
+        c->args.norm = (infer_norm_args){x, other, y, m, n, n, n, n, 1e-5f};
         c->bytes = 8.0 * count + 4.0 * n;
         break;
     case INFER_OP_ROPE: /* in place; the angle does not matter, only that vectors keep their length when they are turned again and again */
@@ -216,13 +217,13 @@ static void set_rows(infer_case *c, uint64_t *random)
         c->args.rope = (infer_rope_args){x, other, other, m, n, n, d, pairs * 2, 0, INFER_ROPE_HALVES};
         c->bytes = 8.0 * count + 8.0 * m * pairs;
         break;
-    case INFER_OP_SILU_MUL:
+    case INFER_OP_ACTIVATION:
         y = get_output(c, count * sizeof *y);
-        c->args.silu_mul = (infer_silu_mul_args){x, other, y, m, n, n};
+        c->args.activation = (infer_activation_args){.x = x, .up = other, .y = y, .m = m, .n = n, .stride = n, .kind = INFER_ACTIVATION_SILU};
         break;
     default:
         y = get_output(c, count * sizeof *y);
-        c->args.add = (infer_add_args){x, other, y, m, n, n};
+        c->args.add = (infer_add_args){x, other, y, m, n, n, n};
         break;
     }
 }

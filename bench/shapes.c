@@ -56,9 +56,10 @@ typedef struct tensor {
     bool matrix;
 } tensor;
 
-enum { LAYER_TENSORS = 9 };
+enum { LAYER_TENSORS = 9, LAYER_BIASES = 3 };
 
-static size_t tensor_count(const infer_shape *s) { return 2 + (size_t)s->layers * LAYER_TENSORS + !s->tied_head; }
+static size_t layer_tensors(const infer_shape *s) { return LAYER_TENSORS + (s->qkv_bias ? LAYER_BIASES : 0); }
+static size_t tensor_count(const infer_shape *s) { return 2 + s->layers * layer_tensors(s) + !s->tied_head; }
 
 static tensor tensor_at(const infer_shape *s, size_t index)
 {
@@ -67,18 +68,19 @@ static tensor tensor_at(const infer_shape *s, size_t index)
         const char *name;
         uint32_t rows, cols;
         bool matrix;
-    } of_layer[LAYER_TENSORS] = {
+    } of_layer[LAYER_TENSORS + LAYER_BIASES] = {
         {"attn_norm", 1, s->dim, false}, {"q", q_dim, s->dim, true}, {"k", kv_dim, s->dim, true}, {"v", kv_dim, s->dim, true},
         {"o", s->dim, q_dim, true}, {"ffn_norm", 1, s->dim, false}, {"gate", s->ffn_dim, s->dim, true}, {"up", s->ffn_dim, s->dim, true},
         {"down", s->dim, s->ffn_dim, true},
+        {"q_bias", 1, q_dim, false}, {"k_bias", 1, kv_dim, false}, {"v_bias", 1, kv_dim, false},
     };
-    size_t in_layers = (size_t)s->layers * LAYER_TENSORS;
+    size_t in_layers = s->layers * layer_tensors(s);
     tensor t = {"tok_embed", s->vocab, s->dim, true};
     if (index == 0)
         return t;
     if (index <= in_layers) {
-        size_t i = (index - 1) % LAYER_TENSORS;
-        snprintf(t.name, sizeof t.name, "layers.%u.%s", (unsigned)((index - 1) / LAYER_TENSORS), of_layer[i].name);
+        size_t i = (index - 1) % layer_tensors(s);
+        snprintf(t.name, sizeof t.name, "layers.%u.%s", (unsigned)((index - 1) / layer_tensors(s)), of_layer[i].name);
         t.rows = of_layer[i].rows;
         t.cols = of_layer[i].cols;
         t.matrix = of_layer[i].matrix;
@@ -200,16 +202,19 @@ static infer_status write_tensors(const infer_shape *shape, infer_qtype type, in
 
 infer_status infer_shape_write(const infer_shape *shape, infer_qtype type, const char *path, const volatile sig_atomic_t *stop, infer_error *err)
 {
-    char metadata[640];
+    char metadata[768], scaling[160] = "";
     infer_writer_options options = {.metadata = metadata, .vocab = ""};
     infer_writer *w;
     infer_status s;
+    if (shape->rope_factor > 0)
+        snprintf(scaling, sizeof scaling, ",\"scaling\":{\"type\":\"llama3\",\"factor\":%.0f,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+                 "\"original_context\":8192}", shape->rope_factor);
     snprintf(metadata, sizeof metadata,
              "{\"architecture\":\"llama\",\"name\":\"%s, random weights\",\"dim\":%u,\"layers\":%u,\"heads\":%u,\"kv_heads\":%u,\"head_dim\":%u,"
-             "\"ffn_dim\":%u,\"vocab\":%u,\"context\":%u,\"norm_eps\":1e-05,\"rope\":{\"theta\":%.0f,\"dim\":%u,\"pairs\":\"halves\"},"
-             "\"tied_head\":%s}",
+             "\"ffn_dim\":%u,\"vocab\":%u,\"context\":%u,\"norm_eps\":1e-05,\"rope\":{\"theta\":%.0f,\"dim\":%u,\"pairs\":\"halves\"%s},"
+             "\"qkv_bias\":%s,\"tied_head\":%s}",
              shape->name, shape->dim, shape->layers, shape->heads, shape->kv_heads, shape->head_dim, shape->ffn_dim, shape->vocab, shape->context,
-             shape->rope_theta, shape->head_dim, shape->tied_head ? "true" : "false");
+             shape->rope_theta, shape->head_dim, scaling, shape->qkv_bias ? "true" : "false", shape->tied_head ? "true" : "false");
     if ((s = infer_writer_create(NULL, path, &options, &w, err)) != INFER_OK)
         return s;
     s = write_tensors(shape, type, w, stop, err);

@@ -10,8 +10,8 @@
 typedef struct infer_shape {
     const char *name;
     uint32_t dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab;
-    bool tied_head;
-    double rope_theta;
+    bool tied_head, qkv_bias;
+    double rope_theta, rope_factor;
     uint32_t context;
 } infer_shape;
 
@@ -19,7 +19,7 @@ const infer_shape *infer_shapes(size_t *count);
 const infer_shape *infer_shape_find(const char *name); /* NULL: none of that name */
 
 /* Writes a .infer file without a tokenizer whose matrices are of `type`, values about normal with deviation 0.02, so that activations stay finite;
- * norms are ones. A panel of 16 rows is one of a few that were packed beforehand: no kernel's speed depends on the values. `path` must not exist.
+ * norms and biases are ones. A panel of 16 rows is one of a few that were packed beforehand: no kernel's speed depends on the values. `path` must not exist.
  * CANCELLED when *stop became nonzero; nothing is left behind then, nor after any other failure. */
 infer_status infer_shape_write(const infer_shape *shape, infer_qtype type, const char *path, const volatile sig_atomic_t *stop, infer_error *err);
 

@@ -8,10 +8,26 @@
 #include <math.h>
 
 #define HEADER_WORDS 9u
-#define KNOWN_FLAGS                                                                                                                        \
-    (INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_BYTE_FALLBACK | INFER_VOCAB_ADD_BOS | INFER_VOCAB_META_SPACE)
+#define KNOWN_FLAGS (2 * INFER_VOCAB_CHARSMAP - 1)
+#define FORMS (INFER_VOCAB_NFC | INFER_VOCAB_NFD | INFER_VOCAB_NFKC)
 
-/* Bytes of a section; all counts are below their limits, so nothing overflows. */
+/* Llama 3's and Qwen2's (their tokenizer.json). */
+#define WORDS_AND_LINES(numbers)                                                                                                           \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+const char *infer_vocab_known_patterns(uint32_t pretokenizer, uint32_t *count)
+{
+    static const char *const patterns[] = {
+        [INFER_PRETOKENIZER_GPT2] = INFER_PATTERN_WORDS,
+        [INFER_PRETOKENIZER_LLAMA3] = WORDS_AND_LINES("\\p{N}{1,3}"),
+        [INFER_PRETOKENIZER_QWEN2] = WORDS_AND_LINES("\\p{N}"),
+    };
+    const char *p = pretokenizer < sizeof patterns / sizeof *patterns ? patterns[pretokenizer] : NULL;
+    *count = p ? 1 : 0;
+    return p;
+}
+
+/* Bytes of a section without its blocks; all counts are below their limits, so nothing overflows. */
 static uint64_t section_bytes(uint64_t tokens, uint64_t merges, uint64_t text_bytes)
 {
     return HEADER_WORDS * 4 + tokens * 4 + infer_round_up(tokens, 4) + tokens * 4 + merges * 8 + text_bytes;
@@ -43,10 +59,10 @@ static infer_status check_tokens(const infer_vocab_view *v, const char *name, in
                               v->ends[i], start, v->text_bytes);
         if (!isfinite(v->scores[i]))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": its score is not a finite number", name, i);
-        if (v->types[i] < INFER_TOKEN_NORMAL || v->types[i] > INFER_TOKEN_BYTE)
+        if (infer_vocab_type(v, i) < INFER_TOKEN_NORMAL || infer_vocab_type(v, i) > INFER_TOKEN_BYTE || v->types[i] >> 6)
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": type: found %u, expected 1 to 6", name, i,
                               v->types[i]);
-        if (v->types[i] == INFER_TOKEN_BYTE && !is_byte_token(v->text + start, v->ends[i] - start))
+        if (infer_vocab_type(v, i) == INFER_TOKEN_BYTE && !is_byte_token(v->text + start, v->ends[i] - start))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": a byte token, but its text is not <0xXX>", name,
                               i);
         start = v->ends[i];
@@ -77,6 +93,94 @@ static infer_status check_merges(const infer_vocab_view *v, const char *name, in
     return INFER_OK;
 }
 
+/* What a pattern may hold besides plain characters: groups (?: (?i: (?= (?! (?> (, classes, quantifiers, |, ^, $, and the escapes below.
+ * No back references, recursion, verbs or callouts: what a pattern can cost stays within what its matcher can limit. The rest, or NULL. */
+static const char *bad_construct(const char *p, const char *end)
+{
+    static const char *const groups[] = {"?:", "?i:", "?=", "?!", "?>"};
+    const char *in_class = NULL; /* where the class began */
+    for (; p < end; p++) {
+        bool known = false;
+        if (*p == '\\') {
+            if (++p == end ||
+                (((*p >= '0' && *p <= '9') || (*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z')) && !strchr("bBdDsSwWpPnrtfvx", *p)))
+                return p - 1;
+        } else if (in_class) {
+            if (*p == ']' && p > in_class + (in_class[1] == '^' ? 2 : 1))
+                in_class = NULL;
+        } else if (*p == '[') {
+            in_class = p;
+        } else if (*p == '(' && p + 1 < end && (p[1] == '?' || p[1] == '*')) {
+            for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+                known |= (size_t)(end - p - 1) >= strlen(groups[i]) && memcmp(p + 1, groups[i], strlen(groups[i])) == 0;
+            if (!known)
+                return p;
+        }
+    }
+    return NULL;
+}
+
+static infer_status check_patterns(infer_vocab_view *v, const char *name, uint32_t bytes, infer_error *err)
+{
+    const char *p = v->patterns, *end = p + bytes, *bad;
+    if (bytes == 0 || bytes > INFER_VOCAB_MAX_PATTERN_BYTES || end[-1] != 0)
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tokenizer: patterns: %" PRIu32 " bytes, expected 1 to %u, of which the last is a NUL", name, bytes,
+                          INFER_VOCAB_MAX_PATTERN_BYTES);
+    for (v->pattern_count = 0; p < end; p += strlen(p) + 1) {
+        if (v->pattern_count++ == INFER_VOCAB_MAX_PATTERNS)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: more than %u patterns", name, INFER_VOCAB_MAX_PATTERNS);
+        if ((bad = bad_construct(p, p + strlen(p))))
+            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern \"%s\": \"%.4s\" is unknown to this library", name, p,
+                              bad);
+    }
+    return INFER_OK;
+}
+
+/* The block at `at`, which ends within `size` bytes of section; *at moves behind it. */
+static infer_status read_block(const uint8_t *section, uint64_t size, uint64_t *at, const char *what, const uint8_t **out, uint32_t *bytes,
+                               const char *name, infer_error *err)
+{
+    const uint64_t start = infer_round_up(*at, 4);
+    for (uint64_t i = *at; i < start && i < size; i++)
+        if (section[i] != 0)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: padding before the %s: found byte %u, expected 0", name, what,
+                              section[i]);
+    if (size < start + 4 || get_u32(section + start) > size - start - 4)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: %" PRIu64 " bytes, too few for the %s at %" PRIu64, name, size, what,
+                          start);
+    *bytes = get_u32(section + start);
+    *out = section + start + 4;
+    *at = start + 4 + *bytes;
+    return INFER_OK;
+}
+
+static infer_status read_blocks(infer_vocab_view *v, const uint8_t *section, uint64_t size, uint64_t at, const char *name, infer_error *err)
+{
+    const uint8_t *block;
+    uint32_t bytes;
+    infer_status s;
+
+    v->patterns = infer_vocab_known_patterns(v->pretokenizer, &v->pattern_count);
+    v->charsmap = NULL;
+    v->charsmap_bytes = 0;
+    if (v->pretokenizer == INFER_PRETOKENIZER_PATTERNS) {
+        if ((s = read_block(section, size, &at, "patterns", &block, &bytes, name, err)) != INFER_OK)
+            return s;
+        v->patterns = (const char *)block;
+        if ((s = check_patterns(v, name, bytes, err)) != INFER_OK)
+            return s;
+    }
+    if (v->flags & INFER_VOCAB_CHARSMAP &&
+        (s = read_block(section, size, &at, "map of characters", &v->charsmap, &v->charsmap_bytes, name, err)) != INFER_OK)
+        return s;
+    if (size != at)
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tokenizer: %" PRIu64 " bytes, expected %" PRIu64 " for %" PRIu32 " tokens and %" PRIu32 " merges", name,
+                          size, at, v->tokens, v->merges);
+    return INFER_OK;
+}
+
 infer_status infer_vocab_parse(const void *section, size_t bytes, const char *name, infer_vocab_view *out, infer_error *err)
 {
     const uint8_t *p = section;
@@ -97,11 +201,17 @@ infer_status infer_vocab_parse(const void *section, size_t bytes, const char *na
     v.tokens = get_u32(p + 24);
     v.merges = get_u32(p + 28);
     v.text_bytes = get_u32(p + 32);
-    if (v.kind != INFER_VOCAB_SPM && v.kind != INFER_VOCAB_BPE)
+    if (v.kind < INFER_VOCAB_SPM || v.kind > INFER_VOCAB_WORDPIECE)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: kind %" PRIu32 " is unknown to this library", name, v.kind);
     if (v.flags & ~KNOWN_FLAGS)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: flags 0x%" PRIx32 " are unknown to this library", name,
                           v.flags & ~KNOWN_FLAGS);
+    if ((v.flags & FORMS) & ((v.flags & FORMS) - 1))
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: flags 0x%" PRIx32 " name two normalization forms, expected at most one",
+                          name, v.flags & FORMS);
+    if (v.pretokenizer > INFER_PRETOKENIZER_PATTERNS)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pre-tokenizer %" PRIu32 " is unknown to this library", name,
+                          v.pretokenizer);
     if (v.tokens < 1 || v.tokens > INFER_VOCAB_MAX_TOKENS)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: tokens: found %" PRIu32 ", expected 1 to %u", name, v.tokens,
                           INFER_VOCAB_MAX_TOKENS);
@@ -109,7 +219,7 @@ infer_status infer_vocab_parse(const void *section, size_t bytes, const char *na
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merges: found %" PRIu32 ", expected at most %u", name, v.merges,
                           INFER_VOCAB_MAX_MERGES);
     expected = section_bytes(v.tokens, v.merges, v.text_bytes);
-    if (bytes != expected)
+    if (bytes < expected)
         return infer_fail(err, INFER_ERROR_FORMAT,
                           "%s: tokenizer: %zu bytes, expected %" PRIu64 " for %" PRIu32 " tokens and %" PRIu32 " merges", name, bytes,
                           expected, v.tokens, v.merges);
@@ -122,10 +232,34 @@ infer_status infer_vocab_parse(const void *section, size_t bytes, const char *na
     v.ends = (const uint32_t *)(const void *)(v.types + infer_round_up(v.tokens, 4));
     v.merge = (const uint32_t(*)[2])(const void *)(v.ends + v.tokens);
     v.text = (const char *)(v.merge + v.merges);
-    if ((s = check_tokens(&v, name, err)) != INFER_OK || (s = check_merges(&v, name, err)) != INFER_OK)
+    if ((s = read_blocks(&v, p, bytes, expected, name, err)) != INFER_OK || (s = check_tokens(&v, name, err)) != INFER_OK ||
+        (s = check_merges(&v, name, err)) != INFER_OK)
         return s;
     *out = v;
     return INFER_OK;
+}
+
+/* Bytes up to the end of a block that begins behind `at` bytes. */
+static uint64_t block_end(uint64_t at, uint64_t bytes)
+{
+    return infer_round_up(at, 4) + 4 + bytes;
+}
+
+static void put_block(uint8_t *section, uint64_t *at, const void *data, uint32_t bytes)
+{
+    const uint64_t end = block_end(*at, bytes);
+    put_u32(section + end - bytes - 4, bytes);
+    if (bytes)
+        memcpy(section + end - bytes, data, bytes);
+    *at = end;
+}
+
+static uint32_t patterns_bytes(const infer_vocab_parts *parts)
+{
+    const char *p = parts->patterns;
+    for (uint32_t i = 0; i < parts->pattern_count; i++)
+        p += strlen(p) + 1;
+    return (uint32_t)(p - parts->patterns);
 }
 
 infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts *parts, void **out, size_t *bytes, infer_error *err)
@@ -133,14 +267,19 @@ infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts
     const uint32_t head[HEADER_WORDS - 1] = {parts->kind, parts->flags, parts->pretokenizer, parts->unk,
                                              parts->bos,  parts->eos,   parts->tokens,       parts->merges};
     const char *name = parts->name ? parts->name : "vocabulary";
-    uint64_t total, text_bytes = 0;
+    const bool patterns = parts->pretokenizer == INFER_PRETOKENIZER_PATTERNS, charsmap = parts->flags & INFER_VOCAB_CHARSMAP;
+    uint64_t total, at, text_bytes = 0;
     uint8_t *section, *p;
     infer_vocab_view view;
     infer_status s;
 
     for (uint32_t i = 0; i < parts->tokens; i++)
         text_bytes += parts->text_bytes[i];
-    total = section_bytes(parts->tokens, parts->merges, text_bytes);
+    total = at = section_bytes(parts->tokens, parts->merges, text_bytes);
+    if (patterns)
+        total = block_end(total, patterns_bytes(parts));
+    if (charsmap)
+        total = block_end(total, parts->charsmap_bytes);
     if (parts->tokens > INFER_VOCAB_MAX_TOKENS || parts->merges > INFER_VOCAB_MAX_MERGES || total > INFER_FILE_MAX_VOCAB)
         return infer_fail(err, INFER_ERROR_FORMAT,
                           "%s: tokenizer: %" PRIu32 " tokens, %" PRIu32 " merges and %" PRIu64 " bytes of text are too many", name,
@@ -173,6 +312,10 @@ infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts
             memcpy(p, parts->text[i], parts->text_bytes[i]);
         p += parts->text_bytes[i];
     }
+    if (patterns)
+        put_block(section, &at, parts->patterns, patterns_bytes(parts));
+    if (charsmap)
+        put_block(section, &at, parts->charsmap, parts->charsmap_bytes);
 
     /* What is written must read back: the rules live in one place. */
     s = infer_vocab_parse(section, (size_t)total, name, &view, err);

@@ -9,30 +9,53 @@
  *   kind, flags, pre-tokenizer, unknown id, begin id, end id (INFER_VOCAB_NO_ID: none), token count, merge count, bytes of token text;
  *   float32 scores[tokens]; uint8 types[tokens], zero-padded to a multiple of 4; uint32 ends[tokens] (where each text ends in the text
  *   bytes);
- *   uint32 merges[merges][2] (token ids left, right; the rank is the position); the texts, one after the other.
+ *   uint32 merges[merges][2] (token ids left, right; the rank is the position); the texts, one after the other;
+ *   with INFER_PRETOKENIZER_PATTERNS, a block of patterns; with INFER_VOCAB_CHARSMAP, a block that is the map. A block: zeros up to a
+ *   multiple of 4 bytes, its size, its bytes.
  */
-#define INFER_VOCAB_SPM 1u /* SentencePiece style: the pair whose merged token has the best score is merged first */
-#define INFER_VOCAB_BPE 2u /* the pair of lowest rank is merged first */
+#define INFER_VOCAB_SPM 1u       /* SentencePiece BPE: the pair whose merged token has the best score is merged first */
+#define INFER_VOCAB_BPE 2u       /* the pair of lowest rank is merged first */
+#define INFER_VOCAB_UNIGRAM 3u   /* SentencePiece unigram: the cutting into tokens whose scores have the highest sum */
+#define INFER_VOCAB_WORDPIECE 4u /* word by word, each time the longest token that fits */
 
-#define INFER_VOCAB_SPACE_PREFIX 1u  /* a space is put before the text */
-#define INFER_VOCAB_BYTE_LEVEL 2u    /* token texts are in GPT-2's byte alphabet */
-#define INFER_VOCAB_BYTE_FALLBACK 4u /* characters without a token become <0xXX> tokens */
-#define INFER_VOCAB_ADD_BOS 8u       /* a begin token goes first */
-#define INFER_VOCAB_META_SPACE 16u   /* token texts write a space as U+2581 */
+#define INFER_VOCAB_SPACE_PREFIX 1u      /* a space is put before the text, and after each special token in it */
+#define INFER_VOCAB_BYTE_LEVEL 2u        /* token texts are in GPT-2's byte alphabet */
+#define INFER_VOCAB_BYTE_FALLBACK 4u     /* characters without a token become <0xXX> tokens */
+#define INFER_VOCAB_ADD_BOS 8u           /* a begin token goes first */
+#define INFER_VOCAB_META_SPACE 16u       /* token texts write a space as U+2581 */
+#define INFER_VOCAB_ADD_EOS 32u          /* an end token goes last */
+#define INFER_VOCAB_WHOLE_PIECES 64u     /* a piece of text that is a token is that token, whatever the merges say */
+#define INFER_VOCAB_PREFIX_ONCE 128u     /* SPACE_PREFIX: before the text only, not after special tokens */
+#define INFER_VOCAB_PREFIX_UNLESS 256u   /* SPACE_PREFIX: only where no space stands */
+#define INFER_VOCAB_SINGLE_SPACES 512u   /* runs of spaces become one, those at both ends of the text none */
+#define INFER_VOCAB_NFC 1024u            /* Unicode normalization forms (UAX 15); at most one of them */
+#define INFER_VOCAB_NFD 2048u
+#define INFER_VOCAB_NFKC 4096u
+#define INFER_VOCAB_STRIP_ACCENTS 8192u  /* decompose, then drop nonspacing marks (Mn) */
+#define INFER_VOCAB_LOWERCASE 16384u
+#define INFER_VOCAB_CLEAN 32768u         /* drop U+0000, U+FFFD and other controls, white space becomes spaces (BERT) */
+#define INFER_VOCAB_CHARSMAP 65536u      /* SentencePiece's compiled map of characters is applied first */
 
 #define INFER_VOCAB_NO_ID 0xffffffffu
 #define INFER_VOCAB_MAX_TOKENS (1u << 22)
 #define INFER_VOCAB_MAX_MERGES (1u << 23)
+#define INFER_VOCAB_MAX_PATTERNS 8u        /* regular expressions of a pre-tokenizer */
+#define INFER_VOCAB_MAX_PATTERN_BYTES 4096u /* of all of them, with their NULs */
 
-/* How the text is cut before merging; the names are GGUF's ("tokenizer.ggml.pre"). Stored, so never change or reuse a number. */
+/* How the text is cut before merging. Stored, so never change or reuse a number. */
 enum {
     INFER_PRETOKENIZER_NONE = 0, /* the whole text is one piece */
-    INFER_PRETOKENIZER_GPT2 = 1,
-    INFER_PRETOKENIZER_LLAMA3 = 2, /* "llama-bpe" */
-    INFER_PRETOKENIZER_QWEN2 = 3
+    INFER_PRETOKENIZER_GPT2 = 1, /* 1 to 3: short for the patterns of infer_vocab_known_patterns */
+    INFER_PRETOKENIZER_LLAMA3 = 2,
+    INFER_PRETOKENIZER_QWEN2 = 3,
+    INFER_PRETOKENIZER_BERT = 4,    /* at white space, which is dropped, and around punctuation and CJK ideographs */
+    INFER_PRETOKENIZER_PATTERNS = 5 /* the section has them */
 };
 
-enum { /* types[] */
+/* GPT-2's pattern (openai/gpt-2, encoder.py), which other families' build on. */
+#define INFER_PATTERN_WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
+enum { /* types[], in the lower four bits */
     INFER_TOKEN_NORMAL = 1,
     INFER_TOKEN_UNKNOWN = 2,
     INFER_TOKEN_CONTROL = 3,
@@ -40,6 +63,9 @@ enum { /* types[] */
     INFER_TOKEN_UNUSED = 5,
     INFER_TOKEN_BYTE = 6
 };
+#define INFER_TOKEN_TYPE 15u    /* mask */
+#define INFER_TOKEN_LSTRIP 16u  /* special tokens: the white space before the name goes with it */
+#define INFER_TOKEN_RSTRIP 32u  /* the white space behind */
 
 /* Pointers into the section, which must outlive the view. A file keeps the section 64-byte aligned, so the arrays are aligned too. */
 typedef struct infer_vocab_view {
@@ -50,11 +76,21 @@ typedef struct infer_vocab_view {
     const uint32_t (*merge)[2];
     const char *text;
     uint32_t text_bytes;
+    const char *patterns; /* pattern_count texts, each with a NUL behind it */
+    uint32_t pattern_count;
+    const uint8_t *charsmap; /* NULL: none */
+    uint32_t charsmap_bytes;
 } infer_vocab_view;
 
-/* Checks every size, id and offset: afterwards each number of the view is in range, scores are finite, byte tokens read <0xXX>, and both
- * sides of a merge have text. The section is aligned to 4 bytes (ARGUMENT otherwise). FORMAT says what is wrong; `name` is the file's, for
- * messages. */
+static inline uint8_t infer_vocab_type(const infer_vocab_view *v, uint32_t id)
+{
+    return v->types[id] & INFER_TOKEN_TYPE;
+}
+
+/* Checks every size, id and offset: afterwards each number of the view is in range, scores are finite, byte tokens read <0xXX>, both
+ * sides of a merge have text, and patterns keep to the syntax that SPEC.md allows (whether they compile is not checked here). The section is
+ * aligned to 4 bytes (ARGUMENT otherwise). FORMAT says what is wrong, UNSUPPORTED names a number or a pattern's construct that is unknown;
+ * `name` is the file's, for messages. */
 infer_status infer_vocab_parse(const void *section, size_t bytes, const char *name, infer_vocab_view *out, infer_error *err);
 
 typedef struct infer_vocab_parts {
@@ -65,9 +101,16 @@ typedef struct infer_vocab_parts {
     const float *scores;     /* NULL: zeros */
     const uint8_t *types;    /* NULL: all normal */
     const uint32_t (*merge)[2];
+    const char *patterns; /* as in the view, with INFER_PRETOKENIZER_PATTERNS */
+    uint32_t pattern_count;
+    const uint8_t *charsmap; /* with INFER_VOCAB_CHARSMAP */
+    uint32_t charsmap_bytes;
 } infer_vocab_parts;
 
 /* Lays out a section, which infer_vocab_parse accepts; *out is allocated with `a`. */
 infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts *parts, void **out, size_t *bytes, infer_error *err);
+
+/* The patterns that a number stands for, NUL-separated, and how many; NULL for numbers that stand for none. */
+const char *infer_vocab_known_patterns(uint32_t pretokenizer, uint32_t *count);
 
 #endif

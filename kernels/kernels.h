@@ -8,7 +8,8 @@
  *        y = fmaf((float)s, w_scale * x_scale, y)       with w_scale * x_scale rounded to float, y starting at +0.
  *  - matmul, float types: four partial sums p[j], j = k mod 4, each p[j] = fmaf(w, x, p[j]) in k order;
  *        y = (p[0] + p[1]) + (p[2] + p[3]).
- *  - sums over a row (rmsnorm): sixteen partial sums p[j], j = i mod 16, fused multiply-adds in i order; then p[j] += p[j + 8], 4, 2, 1.
+ *  - sums over a row (rmsnorm, layernorm): sixteen partial sums p[j], j = i mod 16, in i order, squares by fused multiply-adds; then
+ *    p[j] += p[j + 8], 4, 2, 1.
  *  - attention: context chunks of INFER_ATTENTION_CHUNK positions at absolute multiples of it. See infer_attention_args.
  *  - exp: infer_ref_expf (ref/mathf.h); every level repeats its operations one for one.
  * Compiled with -ffp-contract=off; round to nearest even; denormals kept.
@@ -31,13 +32,14 @@ typedef enum infer_op_kind {
     INFER_OP_EMBED,
     INFER_OP_QUANTIZE,
     INFER_OP_RMSNORM,
+    INFER_OP_LAYERNORM,
     INFER_OP_ROPE,
     INFER_OP_STORE_K,
     INFER_OP_STORE_V,
     INFER_OP_ATTENTION,
     INFER_OP_ATTENTION_CHUNKS,
     INFER_OP_ATTENTION_MERGE,
-    INFER_OP_SILU_MUL,
+    INFER_OP_ACTIVATION,
     INFER_OP_ADD,
     INFER_OP_COUNT
 } infer_op_kind;
@@ -137,36 +139,52 @@ typedef struct infer_matmul_args {
     uint32_t x_stride, y_stride; /* elements from one token to the next */
 } infer_matmul_args;
 
-/* y[t][0..k) = row ids[t] of w, as floats. The ids were checked. Region columns: multiples of 32, or ending at k. */
+/* y[t][0..k) = row ids[t] of w, as floats, times scale. The ids were checked. Region columns: multiples of 32, or ending at k. */
 typedef struct infer_embed_args {
     const void *w; /* tile16x4 [n][k] */
-    const int32_t *ids;
+    const int32_t *ids; /* NULL: the rows are positions, pos0 + t */
     float *y;
-    uint32_t m, n, k, y_stride;
+    uint32_t m, n, k, y_stride, pos0;
+    float scale;
 } infer_embed_args;
 
 /* ---- rows ---- */
 
-/* y = x * (1 / sqrt(mean(x^2) + eps)) * weight, in this order of products. Whole rows only. y may be x. */
-typedef struct infer_rmsnorm_args {
-    const float *x, *weight;
+/* Every `width` columns of a row by themselves: whole rows, or heads. In this order of products, y may be x:
+ *   RMSNORM    y = x * (1 / sqrt(mean(x^2) + eps)) * weight
+ *   LAYERNORM  y = d * (1 / sqrt(mean(d^2) + eps)) * weight, d = x - mean(x); a mean is a sum divided by (float)width
+ * Columns: multiples of width. */
+typedef struct infer_norm_args {
+    const float *x, *weight; /* weight [width] */
     float *y;
-    uint32_t m, n, x_stride, y_stride;
+    uint32_t m, n, width, x_stride, y_stride;
     float eps;
-} infer_rmsnorm_args;
+} infer_norm_args;
 
-/* y = gate / (1 + exp(-gate)) * up. Columns: any multiple of 16, or ending at n. y may be gate or up. */
-typedef struct infer_silu_mul_args {
-    const float *gate, *up;
+/* y = f(x), or f(x) * up where up is not NULL. ref/activation.h has each f, operation for operation, and its error. Columns: any multiple of 16,
+ * or ending at n. y may be x or up. */
+typedef enum infer_activation {
+    INFER_ACTIVATION_SILU,      /* x / (1 + exp(-x)) */
+    INFER_ACTIVATION_GELU_TANH, /* x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */
+    INFER_ACTIVATION_GELU,      /* x / 2 (1 + erf(x / sqrt(2))) */
+    INFER_ACTIVATION_RELU2,     /* max(x, 0)^2 */
+    INFER_ACTIVATION_SOFTCAP,   /* cap * tanh(x / cap): infer_ref_softcap */
+    INFER_ACTIVATION_COUNT
+} infer_activation;
+
+typedef struct infer_activation_args {
+    const float *x, *up;
     float *y;
     uint32_t m, n, stride; /* one stride for all three */
-} infer_silu_mul_args;
+    infer_activation kind;
+    float cap;             /* SOFTCAP: > 0 */
+} infer_activation_args;
 
-/* y = a + b. y may be a or b. */
+/* y = a + b: the residual connection; with b_stride 0 one row b for all tokens: a bias. y may be a, or b where their strides are equal. */
 typedef struct infer_add_args {
     const float *a, *b;
     float *y;
-    uint32_t m, n, stride;
+    uint32_t m, n, stride, b_stride;
 } infer_add_args;
 
 typedef enum infer_rope_pairs {

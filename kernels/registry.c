@@ -70,7 +70,7 @@ const char *infer_op_name(infer_op_kind op)
     static const char *const names[INFER_OP_COUNT] = {
         [INFER_OP_MATMUL] = "matmul",       [INFER_OP_EMBED] = "embed",       [INFER_OP_QUANTIZE] = "quantize", [INFER_OP_RMSNORM] = "rmsnorm",
         [INFER_OP_ROPE] = "rope",           [INFER_OP_STORE_K] = "store_k",   [INFER_OP_STORE_V] = "store_v",
-        [INFER_OP_ATTENTION] = "attention", [INFER_OP_SILU_MUL] = "silu_mul", [INFER_OP_ADD] = "add",
+        [INFER_OP_ATTENTION] = "attention", [INFER_OP_ACTIVATION] = "activation", [INFER_OP_ADD] = "add", [INFER_OP_LAYERNORM] = "layernorm",
         [INFER_OP_ATTENTION_CHUNKS] = "attention_chunks", [INFER_OP_ATTENTION_MERGE] = "attention_merge",
     };
     return (unsigned)op < INFER_OP_COUNT ? names[op] : "?";

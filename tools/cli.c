@@ -26,11 +26,9 @@ static void say(const char *format, va_list args)
 {
     char line[1024];
     vsnprintf(line, sizeof line, format, args);
-    for (unsigned char *p = (unsigned char *)line; *p; p++)
-        if (*p < 32 || *p == 127)
-            *p = '?';
     fflush(stdout);
-    fprintf(stderr, "%s: %s", tool, line);
+    fprintf(stderr, "%s: ", tool);
+    cli_put_text(stderr, line, strlen(line));
 }
 
 void cli_die(const char *format, ...)

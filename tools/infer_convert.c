@@ -43,7 +43,7 @@ static void help(void)
            "  -o, --output FILE     the file to write\n"
            "      --type TYPE       number type of all matrices; default: as stored in IN. Types:%s\n"
            "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
-           "      --tokenizer FILE  take the vocabulary from this file (tokenizer.bin, .gguf, .infer)\n"
+           "      --tokenizer FILE  take the vocabulary from this file (tokenizer.json, .model, .bin, .gguf, .infer)\n"
            "  -f, --force           replace the output file if it exists\n"
            "  -q, --quiet           no progress, no summary\n"
            "  -h, --help\n"

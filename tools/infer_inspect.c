@@ -35,11 +35,7 @@ static void flush_output(void)
 
 static void parse(int argc, char **argv, arguments *a)
 {
-    enum {
-        VERIFY = 256,
-        JSON,
-        VERSION
-    };
+    enum { VERIFY = 256, JSON, VERSION };
     static const struct option options[] = {
         {"verify", no_argument, NULL, VERIFY},
         {"json", no_argument, NULL, JSON},
@@ -51,14 +47,21 @@ static void parse(int argc, char **argv, arguments *a)
 
     while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1)
         switch (c) {
-        case VERIFY: a->verify = true; break;
-        case JSON: a->json = true; break;
+        case VERIFY:
+            a->verify = true;
+            break;
+        case JSON:
+            a->json = true;
+            break;
         case 'h':
             help();
             flush_output();
             exit(0);
-        case VERSION: printf("infer-inspect %s\n", infer_version()); exit(0);
-        default: cli_bad_option(c, argv);
+        case VERSION:
+            printf("infer-inspect %s\n", infer_version());
+            exit(0);
+        default:
+            cli_bad_option(c, argv);
         }
     if (optind == argc)
         cli_usage("no FILE given");
@@ -67,7 +70,10 @@ static void parse(int argc, char **argv, arguments *a)
     a->path = argv[optind];
 }
 
-static double bits_per_weight(const infer_tensor_info *t) { return (double)t->bytes * 8 / ((double)t->rows * (double)t->cols); }
+static double bits_per_weight(const infer_tensor_info *t)
+{
+    return (double)t->bytes * 8 / ((double)t->rows * (double)t->cols);
+}
 
 /* ---- text ---- */
 
@@ -90,21 +96,24 @@ static void print_metadata(const infer_file *f)
     cJSON_Delete(json);
 }
 
+static const char *vocab_kind(const infer_vocab_view *v)
+{
+    static const char *const names[] = {"spm", "bpe", "unigram", "wordpiece"};
+    return names[v->kind - INFER_VOCAB_SPM];
+}
+
 static void print_vocab(const infer_vocab_view *v)
 {
-    static const struct {
-        uint32_t flag;
-        const char *text;
-    } flags[] = {
-        {INFER_VOCAB_SPACE_PREFIX, "space prefix"}, {INFER_VOCAB_BYTE_LEVEL, "byte level"}, {INFER_VOCAB_BYTE_FALLBACK, "byte fallback"},
-        {INFER_VOCAB_ADD_BOS, "adds begin"},        {INFER_VOCAB_META_SPACE, "meta space"},
-    };
+    static const char *const flags[] = {
+        "space prefix", "byte level",    "byte fallback",    "adds begin", "meta space", "adds end", "whole pieces",
+        "prefix once",  "prefix unless", "single spaces",    "NFC",        "NFD",        "NFKC",     "strip accents",
+        "lower case",   "clean",         "map of characters"};
 
-    printf("tokenizer: %s, %" PRIu32 " tokens, %" PRIu32 " merges", v->kind == INFER_VOCAB_SPM ? "SentencePiece" : "BPE", v->tokens,
-           v->merges);
+    printf("tokenizer: %s, %" PRIu32 " tokens, %" PRIu32 " merges, %" PRIu32 " patterns", vocab_kind(v), v->tokens, v->merges,
+           v->pattern_count);
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
-        if (v->flags & flags[i].flag)
-            printf(", %s", flags[i].text);
+        if (v->flags >> i & 1)
+            printf(", %s", flags[i]);
     printf("\n");
 }
 
@@ -159,8 +168,8 @@ static bool add_tensors(cJSON *list, const infer_file *f)
 static bool add_vocab(cJSON *root, const infer_vocab_view *v)
 {
     cJSON *o = cJSON_AddObjectToObject(root, "tokenizer");
-    return o && cJSON_AddStringToObject(o, "kind", v->kind == INFER_VOCAB_SPM ? "spm" : "bpe") &&
-           cJSON_AddNumberToObject(o, "tokens", v->tokens) && cJSON_AddNumberToObject(o, "merges", v->merges);
+    return o && cJSON_AddStringToObject(o, "kind", vocab_kind(v)) && cJSON_AddNumberToObject(o, "tokens", v->tokens) &&
+           cJSON_AddNumberToObject(o, "merges", v->merges);
 }
 
 /* v: NULL without a tokenizer; verified: NULL when nothing was checked. */

@@ -17,7 +17,7 @@ fail() {
 
 # Packages a build needs whatever else is asked for. libc6-dev is named because gcc only recommends it.
 # shellcheck disable=SC2034
-build_packages=(meson ninja-build pkg-config libxxhash-dev libcjson-dev libc6-dev)
+build_packages=(meson ninja-build pkg-config libxxhash-dev libcjson-dev libpcre2-dev libutf8proc-dev libc6-dev)
 
 # install PACKAGE...: installs those that dpkg does not know as installed; touches the network only when there is one.
 install() {

@@ -1,18 +1,28 @@
-/* GGUF models of the architecture "llama". Its converters permute the rows of q and k so that rotary pairs are adjacent. */
+/*
+ * GGUF models. Keys, tensor names and what the families need are those of llama.cpp's converter: it permutes the rows of q and k of the architecture
+ * "llama" so that rotary pairs are adjacent, adds Gemma's 1 to its norms, transposes GPT-2's matrices, and leaves Phi-3's fused.
+ */
+#include "import/arch.h"
 #include "import/gguf_read.h"
-#include "import/llama.h"
-#include "import/tokenizers.h"
+#include "import/vocab/tokenizers.h"
 
 #include "bytes.h"
 #include "vocab.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 #define BLOCK 32 /* numbers a block of Q8_0 and Q4_0: the group of q8g32 and q4g32 */
 
+typedef struct part {
+    const infer_gguf_tensor *tensor;
+    uint64_t first; /* row of a matrix, number of a vector: ours is a part of a fused tensor */
+} part;
+
 typedef struct gguf_state {
     infer_gguf gguf;
-    const infer_gguf_tensor **tensor; /* of each of ours */
+    part *parts; /* of each of ours */
+    infer_slot *slots;
 } gguf_state;
 
 static int probe(const char *path, const uint8_t *head, size_t bytes)
@@ -21,57 +31,230 @@ static int probe(const char *path, const uint8_t *head, size_t bytes)
     return bytes >= 4 && memcmp(head, "GGUF", 4) == 0;
 }
 
-/* "llama.rope.scaling.*": only linear scaling is carried over. */
-static infer_status read_rope_scaling(const infer_gguf *g, infer_llama *m, infer_error *err)
-{
-    const char *type;
-    uint64_t bytes;
-    infer_status s = infer_gguf_string(g, "llama.rope.scaling.type", false, &type, &bytes, err);
+/* ---- keys ---- */
 
-    m->rope_factor = 1;
-    if (s != INFER_OK || !type || (bytes == 4 && memcmp(type, "none", 4) == 0))
-        return s;
-    if (bytes != 6 || memcmp(type, "linear", 6) != 0)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: rotary scaling \"%.*s\", supported are none and linear", g->path,
-                          bytes < 64 ? (int)bytes : 64, type);
-    return infer_gguf_float(g, "llama.rope.scaling.factor", true, &m->rope_factor, err);
+/* Reads "ARCHITECTURE.key"; the first failure stays. */
+typedef struct keys {
+    const infer_gguf *g;
+    const char *architecture;
+    infer_error *err;
+    infer_status status;
+} keys;
+
+static const char *full_key(const keys *k, const char *key, char out[96])
+{
+    snprintf(out, 96, "%s.%s", k->architecture, key);
+    return out;
 }
 
-static infer_status read_model(const infer_gguf *g, infer_llama *m, infer_error *err)
+static void get_uint(keys *k, const char *key, bool required, uint64_t most, uint64_t *out)
 {
-    const infer_gguf_tensor *embed = infer_gguf_find_tensor(g, "token_embd.weight");
-    const char *architecture;
-    uint64_t bytes, name_bytes;
-    infer_status s = infer_gguf_string(g, "general.architecture", true, &architecture, &bytes, err);
+    char full[96];
+    if (k->status == INFER_OK)
+        k->status = infer_gguf_uint(k->g, full_key(k, key, full), required, most, out, k->err);
+}
+
+static void get_float(keys *k, const char *key, bool required, double *out)
+{
+    char full[96];
+    if (k->status == INFER_OK)
+        k->status = infer_gguf_float(k->g, full_key(k, key, full), required, out, k->err);
+}
+
+/* A tensor of factors for the rotary frequencies, as Llama 3 and Phi-3 files have. */
+static void read_factors(keys *k, infer_arch *m, const char *name)
+{
+    const infer_gguf_tensor *t = infer_gguf_find_tensor(k->g, name);
+
+    if (!t || k->status != INFER_OK)
+        return;
+    if (t->type != GGML_F32 || t->rows != 1 || t->cols != m->rope.dim / 2 || t->cols > INFER_IMPORT_MAX_FACTORS) {
+        k->status = infer_fail(k->err, INFER_ERROR_FORMAT, "%s: tensor %s: expected %" PRIu64 " numbers of type F32", k->g->path, name, m->rope.dim / 2);
+        return;
+    }
+    m->rope.scaling = INFER_IMPORT_ROPE_FACTORS;
+    m->rope.factor_count = t->cols;
+    for (uint64_t i = 0; i < t->cols; i++)
+        m->rope.factors[i] = (double)get_f32(k->g->map.data + t->offset + 4 * i);
+}
+
+static void read_rope(keys *k, infer_arch *m)
+{
+    const char *type = NULL;
+    uint64_t bytes = 0, original = m->context;
+    char full[96];
+
+    m->rope.theta = 10000;
+    m->rope.dim = m->head_dim;
+    get_uint(k, "rope.dimension_count", false, 65536, &m->rope.dim);
+    get_float(k, "rope.freq_base", false, &m->rope.theta);
+    if (k->status == INFER_OK)
+        k->status = infer_gguf_string(k->g, full_key(k, "rope.scaling.type", full), false, &type, &bytes, k->err);
+    if (k->status != INFER_OK)
+        return;
+    if (type && bytes == 6 && memcmp(type, "linear", 6) == 0) {
+        m->rope.scaling = INFER_IMPORT_ROPE_LINEAR;
+        get_float(k, "rope.scaling.factor", true, &m->rope.factor);
+        if (m->rope.factor == 1)
+            m->rope.scaling = INFER_IMPORT_ROPE_NONE;
+    } else if (type && !(bytes == 4 && memcmp(type, "none", 4) == 0) && !(bytes == 8 && memcmp(type, "longrope", 8) == 0)) {
+        k->status = infer_fail(k->err, INFER_ERROR_UNSUPPORTED, "%s: rotary scaling \"%.*s\", supported are none, linear and longrope", k->g->path,
+                               bytes < 64 ? (int)bytes : 64, type);
+    }
+    read_factors(k, m, "rope_freqs.weight");
+    if (!infer_gguf_find_tensor(k->g, "rope_factors_short.weight"))
+        return;
+    /* As in hf_config.c: the factors up to the original context, which becomes the model's. */
+    read_factors(k, m, "rope_factors_short.weight");
+    get_uint(k, "rope.scaling.original_context_length", false, INT32_MAX, &original);
+    get_float(k, "rope.scaling.attn_factor", false, &m->rope.magnitude);
+    m->context = original && original < m->context ? original : m->context;
+}
+
+/* ---- families ---- */
+
+static void read_phi3(keys *k, infer_arch *m) { get_uint(k, "attention.sliding_window", false, UINT32_MAX, &m->window); }
+
+static void read_qwen2(keys *k, infer_arch *m)
+{
+    (void)k;
+    m->qkv_bias = true;
+}
+
+static void read_qwen3(keys *k, infer_arch *m)
+{
+    (void)k;
+    m->qk_norm = true;
+}
+
+static void read_gemma(keys *k, infer_arch *m)
+{
+    (void)k;
+    m->embed_scale = sqrt((double)m->dim);
+    m->activation = "gelu_tanh";
+}
+
+/* Layers of Gemma 2 27B and Gemma 3 27B, which scale their queries by the width of a head in the residual stream; the key does not exist. */
+#define GEMMA2_27B_LAYERS 46
+#define GEMMA3_27B_LAYERS 62
+
+static void read_gemma2(keys *k, infer_arch *m)
+{
+    read_gemma(k, m);
+    m->post_norms = true;
+    m->window = 4096;
+    m->attention_softcap = 50;
+    m->logit_softcap = 30;
+    get_uint(k, "attention.sliding_window", false, UINT32_MAX, &m->window);
+    get_float(k, "attn_logit_softcapping", false, &m->attention_softcap);
+    get_float(k, "final_logit_softcapping", false, &m->logit_softcap);
+    m->global_every = 2;
+    if (m->layers == GEMMA2_27B_LAYERS && m->heads)
+        m->attention_scale = 1 / sqrt((double)m->dim / (double)m->heads);
+}
+
+static void read_gemma3(keys *k, infer_arch *m)
+{
+    read_gemma(k, m);
+    m->post_norms = m->qk_norm = true;
+    m->window = 1024;
+    get_uint(k, "attention.sliding_window", false, UINT32_MAX, &m->window);
+    m->global_every = 6;
+    m->rope.local_theta = 10000;
+    if (m->layers == GEMMA3_27B_LAYERS && m->heads)
+        m->attention_scale = 1 / sqrt((double)m->dim / (double)m->heads);
+}
+
+static void read_gpt2(keys *k, infer_arch *m)
+{
+    (void)k;
+    m->biased = true;
+    m->gated = false;
+    m->activation = "gelu_tanh";
+}
+
+static void read_bitnet(keys *k, infer_arch *m)
+{
+    (void)k;
+    m->sub_norms = true;
+}
+
+typedef struct family {
+    const char *name;         /* general.architecture */
+    const char *architecture; /* ours */
+    const infer_name_style *names;
+    bool rope, halves;
+    void (*read)(keys *k, infer_arch *m); /* what only this family has */
+} family;
+
+static const family families[] = {
+    {"llama", "llama", &infer_names_gguf, true, false, NULL},
+    {"qwen2", "llama", &infer_names_gguf, true, true, read_qwen2},
+    {"qwen3", "llama", &infer_names_gguf, true, true, read_qwen3},
+    {"phi3", "llama", &infer_names_gguf_phi3, true, true, read_phi3},
+    {"gemma", "gemma", &infer_names_gguf, true, true, read_gemma},
+    {"gemma2", "gemma", &infer_names_gguf_gemma2, true, true, read_gemma2},
+    {"gemma3", "gemma", &infer_names_gguf_gemma2, true, true, read_gemma3},
+    {"gpt2", "gpt2", &infer_names_gguf_gpt2, false, false, read_gpt2},
+    {"bitnet", "bitnet", &infer_names_gguf, true, true, read_bitnet},
+};
+
+static infer_status find_family(const infer_gguf *g, const family **out, infer_error *err)
+{
+    const char *name;
+    char known[128] = "";
+    uint64_t bytes;
+    infer_status s = infer_gguf_string(g, "general.architecture", true, &name, &bytes, err);
 
     if (s != INFER_OK)
         return s;
-    if (bytes != 5 || memcmp(architecture, "llama", 5) != 0)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: architecture \"%.*s\", supported is llama", g->path,
-                          bytes < 64 ? (int)bytes : 64, architecture);
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        size_t n = strlen(known);
+        if (bytes == strlen(families[i].name) && memcmp(name, families[i].name, bytes) == 0) {
+            *out = &families[i];
+            return INFER_OK;
+        }
+        snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", families[i].name);
+    }
+    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: architecture \"%.*s\", supported are %s", g->path, bytes < 64 ? (int)bytes : 64, name, known);
+}
+
+static infer_status read_model(const infer_gguf *g, const family *f, infer_arch *m, infer_error *err)
+{
+    const infer_gguf_tensor *embed = infer_gguf_find_tensor(g, "token_embd.weight");
+    keys k = {g, f->name, err, INFER_OK};
+    uint64_t name_bytes, template_bytes, value_dim;
+
     if (!embed)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor token_embd.weight is missing", g->path);
-    *m = (infer_llama){.format = "gguf", .path = g->path, .vocab = embed->rows, .rope_theta = 10000};
-    if ((s = infer_gguf_string(g, "general.name", false, &m->name, &name_bytes, err)) != INFER_OK ||
-        (s = infer_gguf_uint(g, "llama.embedding_length", true, INFER_FILE_MAX_DIM, &m->dim, err)) != INFER_OK ||
-        (s = infer_gguf_uint(g, "llama.block_count", true, INFER_IMPORT_MAX_LAYERS, &m->layers, err)) != INFER_OK ||
-        (s = infer_gguf_uint(g, "llama.attention.head_count", true, 65536, &m->heads, err)) != INFER_OK)
-        return s;
+    *m = (infer_arch){.format = "gguf", .path = g->path, .architecture = f->architecture, .vocab = embed->rows, .gated = true};
+    m->rope.halves = f->halves;
+    if ((k.status = infer_gguf_string(g, "general.name", false, &m->name, &name_bytes, err)) != INFER_OK ||
+        (k.status = infer_gguf_string(g, "tokenizer.chat_template", false, &m->chat_template, &template_bytes, err)) != INFER_OK)
+        return k.status;
     m->name_bytes = (size_t)name_bytes;
+    m->chat_template_bytes = (size_t)template_bytes;
+    get_uint(&k, "embedding_length", true, INFER_FILE_MAX_DIM, &m->dim);
+    get_uint(&k, "block_count", true, INFER_IMPORT_MAX_LAYERS, &m->layers);
+    get_uint(&k, "attention.head_count", true, 65536, &m->heads);
     m->kv_heads = m->heads;
     m->head_dim = m->heads ? m->dim / m->heads : 0;
-    if ((s = infer_gguf_uint(g, "llama.attention.head_count_kv", false, 65536, &m->kv_heads, err)) != INFER_OK ||
-        (s = infer_gguf_uint(g, "llama.attention.key_length", false, 65536, &m->head_dim, err)) != INFER_OK ||
-        (s = infer_gguf_uint(g, "llama.feed_forward_length", true, INFER_FILE_MAX_DIM, &m->ffn_dim, err)) != INFER_OK ||
-        (s = infer_gguf_uint(g, "llama.context_length", true, INT32_MAX, &m->context, err)) != INFER_OK ||
-        (s = infer_gguf_float(g, "llama.attention.layer_norm_rms_epsilon", true, &m->norm_eps, err)) != INFER_OK ||
-        (s = infer_gguf_float(g, "llama.rope.freq_base", false, &m->rope_theta, err)) != INFER_OK ||
-        (s = read_rope_scaling(g, m, err)) != INFER_OK)
-        return s;
-    m->rope_dim = m->head_dim;
-    if ((s = infer_gguf_uint(g, "llama.rope.dimension_count", false, 65536, &m->rope_dim, err)) != INFER_OK)
-        return s;
-    return infer_llama_check(m, err);
+    get_uint(&k, "attention.head_count_kv", false, 65536, &m->kv_heads);
+    get_uint(&k, "attention.key_length", false, 65536, &m->head_dim);
+    value_dim = m->head_dim;
+    get_uint(&k, "attention.value_length", false, 65536, &value_dim);
+    get_uint(&k, "feed_forward_length", true, INFER_FILE_MAX_DIM, &m->ffn_dim);
+    get_uint(&k, "context_length", true, INT32_MAX, &m->context);
+    get_float(&k, f->rope ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", true, &m->norm_eps);
+    if (f->rope)
+        read_rope(&k, m);
+    if (f->read)
+        f->read(&k, m);
+    if (k.status == INFER_OK && value_dim != m->head_dim)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: values of %" PRIu64 " numbers a head beside keys of %" PRIu64, g->path, value_dim, m->head_dim);
+    if (m->window >= m->context)
+        m->window = m->global_every = 0; /* never felt */
+    return k.status == INFER_OK ? infer_arch_check(m, err) : k.status;
 }
 
 /* A head that repeats the embedding is stored once. */
@@ -95,57 +278,51 @@ static infer_qtype stored_type(uint32_t type)
     }
 }
 
-/* GGUF's name of tensor i of infer_llama_tensors. */
-static void gguf_name(size_t i, uint64_t layers, char *out, size_t size)
+/* Tensors that the model was read from, or that repeat others. */
+static bool is_surplus(const infer_arch *m, const char *name)
 {
-    static const char *const layer[LLAMA_LAYER_TENSORS] = {
-        [LLAMA_ATTN_NORM] = "attn_norm", [LLAMA_Q] = "attn_q",          [LLAMA_K] = "attn_k",      [LLAMA_V] = "attn_v",
-        [LLAMA_O] = "attn_output",       [LLAMA_FFN_NORM] = "ffn_norm", [LLAMA_GATE] = "ffn_gate", [LLAMA_UP] = "ffn_up",
-        [LLAMA_DOWN] = "ffn_down",
-    };
-    if (i == LLAMA_TOK_EMBED)
-        snprintf(out, size, "token_embd.weight");
-    else if (i == llama_out_norm(layers))
-        snprintf(out, size, "output_norm.weight");
-    else if (i == llama_head(layers))
-        snprintf(out, size, "output.weight");
-    else
-        snprintf(out, size, "blk.%zu.%s.weight", (i - 1) / LLAMA_LAYER_TENSORS, layer[(i - 1) % LLAMA_LAYER_TENSORS]);
+    return strcmp(name, "rope_freqs.weight") == 0 || strcmp(name, "rope_factors_short.weight") == 0 || strcmp(name, "rope_factors_long.weight") == 0 ||
+           (m->tied_head && strcmp(name, "output.weight") == 0);
 }
 
 /* Every tensor of ours is there in the right shape, and nothing else is: a bias or an expert left out would give wrong text. */
-static infer_status match_tensors(infer_source *s, infer_source_tensor *tensors, const infer_llama *m, gguf_state *state, infer_error *err)
+static infer_status match_tensors(infer_source *s, infer_source_tensor *tensors, const family *f, const infer_arch *m, gguf_state *state, infer_error *err)
 {
     const infer_gguf *g = &state->gguf;
-    bool tied_copy = m->tied_head && infer_gguf_find_tensor(g, "output.weight");
-    char name[80];
+    bool *used = infer_alloc_array(&s->allocator, g->tensor_count, sizeof *used);
+    infer_status status = used ? INFER_OK : infer_fail_memory(err, g->tensor_count, "importer");
 
-    for (size_t i = 0; i < s->tensor_count; i++) {
+    for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
+        infer_source_tensor *ours = &tensors[i];
         const infer_gguf_tensor *t;
-        gguf_name(i, m->layers, name, sizeof name);
-        t = infer_gguf_find_tensor(g, name);
+        infer_place place;
+        uint64_t rows, cols;
+        if (!infer_name_place(f->names, m, state->slots[i], ours, &place)) {
+            status = infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: models of this architecture have no tensor for %s", g->path, ours->name);
+            break;
+        }
+        t = infer_gguf_find_tensor(g, place.name);
+        rows = ours->matrix ? place.rows : 1;
+        cols = ours->matrix ? ours->cols : place.rows;
         if (!t)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s is missing", g->path, name);
-        if (t->rows != tensors[i].rows || t->cols != tensors[i].cols)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: %" PRIu64 " rows of %" PRIu64 ", expected %" PRIu64 " of %" PRIu64,
-                              g->path, name, t->rows, t->cols, tensors[i].rows, tensors[i].cols);
-        tensors[i].stored = stored_type(t->type);
-        state->tensor[i] = t;
+            status = infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s is missing", g->path, place.name);
+        else if (t->rows != rows || t->cols != cols)
+            status = infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: %" PRIu64 " rows of %" PRIu64 ", expected %" PRIu64 " of %" PRIu64, g->path,
+                                place.name, t->rows, t->cols, rows, cols);
+        if (status != INFER_OK)
+            break;
+        ours->stored = ours->matrix ? stored_type(t->type) : INFER_QTYPE_F32;
+        state->parts[i] = (part){t, place.first_row};
+        used[t - g->tensors] = true;
     }
-    if (g->tensor_count == s->tensor_count + tied_copy)
-        return INFER_OK;
-    for (uint32_t j = 0; j < g->tensor_count; j++) {
-        bool used = tied_copy && strcmp(g->tensors[j].name, "output.weight") == 0;
-        for (size_t i = 0; i < s->tensor_count && !used; i++)
-            used = state->tensor[i] == &g->tensors[j];
-        if (!used)
-            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s has no place in a plain llama model", g->path,
-                              g->tensors[j].name);
-    }
-    return INFER_OK;
+    for (uint32_t j = 0; j < g->tensor_count && status == INFER_OK; j++)
+        if (!used[j] && !is_surplus(m, g->tensors[j].name))
+            status = infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s has no place in a plain %s model", g->path, g->tensors[j].name, f->name);
+    infer_free(&s->allocator, used);
+    return status;
 }
 
-static infer_status read_vocab(infer_source *s, infer_llama *m, const infer_gguf *g, const char *tokenizer, infer_error *err)
+static infer_status read_vocab(infer_source *s, infer_arch *m, const infer_gguf *g, const char *tokenizer, infer_error *err)
 {
     infer_vocab_view view;
     void *vocab;
@@ -157,16 +334,14 @@ static infer_status read_vocab(infer_source *s, infer_llama *m, const infer_gguf
     s->vocab = vocab;
     if ((status = infer_vocab_parse(vocab, s->vocab_bytes, tokenizer ? tokenizer : g->path, &view, err)) != INFER_OK)
         return status;
-    if (view.tokens != m->vocab)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: %" PRIu32 " tokens, expected %" PRIu64 " as in token_embd.weight",
+    if (view.tokens > m->vocab) /* fewer is usual: embeddings are padded */
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: %" PRIu32 " tokens, expected at most %" PRIu64 " as in token_embd.weight",
                           tokenizer ? tokenizer : g->path, view.tokens, m->vocab);
     m->bos = view.bos;
-    if (view.eos != INFER_VOCAB_NO_ID)
-        m->eos[m->eos_count++] = view.eos;
+    infer_arch_add_eos(m, view.eos);
     if ((status = infer_gguf_uint(g, "tokenizer.ggml.eot_token_id", false, UINT32_MAX, &eot, err)) != INFER_OK)
         return status;
-    if (eot < view.tokens && eot != view.eos)
-        m->eos[m->eos_count++] = (uint32_t)eot;
+    infer_arch_add_eos(m, eot);
     return INFER_OK;
 }
 
@@ -176,7 +351,8 @@ static void close_source(infer_source *s)
     infer_source_free_parts(s);
     if (state) {
         infer_gguf_close(&state->gguf);
-        infer_free(&s->allocator, state->tensor);
+        infer_free(&s->allocator, state->parts);
+        infer_free(&s->allocator, state->slots);
         infer_free(&s->allocator, state);
         s->state = NULL;
     }
@@ -187,7 +363,8 @@ static infer_status open_source(const char *path, const char *tokenizer, infer_s
     infer_source s = {.importer = out->importer, .allocator = out->allocator};
     gguf_state *state = infer_alloc_zero(&s.allocator, sizeof *state);
     infer_source_tensor *tensors;
-    infer_llama m;
+    const family *f = NULL;
+    infer_arch m;
     char *metadata;
     infer_status status;
 
@@ -198,20 +375,20 @@ static infer_status open_source(const char *path, const char *tokenizer, infer_s
         return status;
     }
     s.state = state;
-    if ((status = read_model(&state->gguf, &m, err)) != INFER_OK)
+    if ((status = find_family(&state->gguf, &f, err)) != INFER_OK || (status = read_model(&state->gguf, f, &m, err)) != INFER_OK)
         goto fail;
     m.tied_head = is_tied(&state->gguf);
-    if ((status = infer_llama_tensors(&s.allocator, &m, &tensors, &s.tensor_count, err)) != INFER_OK)
+    if ((status = infer_arch_tensors(&s.allocator, &m, &tensors, &state->slots, &s.tensor_count, err)) != INFER_OK)
         goto fail;
     s.tensors = tensors;
-    state->tensor = infer_alloc_array(&s.allocator, s.tensor_count, sizeof *state->tensor);
-    if (!state->tensor) {
-        status = infer_fail_memory(err, s.tensor_count * sizeof *state->tensor, "importer");
+    state->parts = infer_alloc_array(&s.allocator, s.tensor_count, sizeof *state->parts);
+    if (!state->parts) {
+        status = infer_fail_memory(err, s.tensor_count * sizeof *state->parts, "importer");
         goto fail;
     }
-    if ((status = match_tensors(&s, tensors, &m, state, err)) != INFER_OK ||
+    if ((status = match_tensors(&s, tensors, f, &m, state, err)) != INFER_OK ||
         (status = read_vocab(&s, &m, &state->gguf, tokenizer, err)) != INFER_OK ||
-        (status = infer_llama_metadata(&s.allocator, &m, &metadata, err)) != INFER_OK)
+        (status = infer_arch_metadata(&s.allocator, &m, &metadata, err)) != INFER_OK)
         goto fail;
     s.metadata = metadata;
     *out = s;
@@ -221,7 +398,7 @@ fail:
     return status;
 }
 
-/* The first of rows [row, row + n), checked to exist. */
+/* The first of rows [row, row + n), checked to exist. Vectors are F32 and may be a part of a longer one. */
 static infer_status find_rows(const infer_source *s, size_t index, uint64_t row, uint64_t n, const infer_gguf_tensor **t, const uint8_t **p,
                               infer_error *err)
 {
@@ -229,8 +406,9 @@ static infer_status find_rows(const infer_source *s, size_t index, uint64_t row,
     infer_status status = infer_source_check_rows(s, index, row, n, err);
     if (status != INFER_OK || (status = infer_map_check(&state->gguf.map, state->gguf.path, err)) != INFER_OK)
         return status;
-    *t = state->tensor[index];
-    *p = state->gguf.map.data + (*t)->offset + row * (*t)->row_bytes;
+    *t = state->parts[index].tensor;
+    *p = state->gguf.map.data + (*t)->offset;
+    *p += s->tensors[index].matrix ? (row + state->parts[index].first) * (*t)->row_bytes : state->parts[index].first * sizeof(float);
     return INFER_OK;
 }
 
@@ -252,7 +430,7 @@ static infer_status read_f32(const infer_source *s, size_t index, uint64_t row, 
 
     if (status != INFER_OK)
         return status;
-    count = n * t->cols;
+    count = n * s->tensors[index].cols;
     switch (t->type) {
     case GGML_F16:
         for (uint64_t i = 0; i < count; i++)
@@ -300,7 +478,7 @@ static infer_status read_codes(const infer_source *s, size_t index, uint64_t row
 
 const infer_importer infer_importer_gguf = {
     .name = "gguf",
-    .description = "GGUF versions 2 and 3, architecture llama (.gguf)",
+    .description = "GGUF versions 2 and 3 (.gguf)",
     .probe = probe,
     .open = open_source,
     .read_f32 = read_f32,

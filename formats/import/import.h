@@ -45,8 +45,9 @@ extern const infer_importer *const infer_importers[]; /* NULL-terminated; import
 infer_status infer_source_open(const infer_allocator *a, const char *path, const char *tokenizer, infer_source *out, infer_error *err);
 void infer_source_close(infer_source *s);
 
-/* The tokenizer section alone, from any file that holds a vocabulary: llama2.c's tokenizer.bin, .gguf, .infer. *section is allocated with
- * `a`. */
+/* The tokenizer section alone, from any file that holds a vocabulary: .infer, .gguf, tokenizer.json, SentencePiece's .model, llama2.c's
+ * tokenizer.bin, vocab.json or encoder.json with merges.txt or vocab.bpe beside it; or from a folder that has one of them. *section is
+ * allocated with `a`. */
 infer_status infer_vocab_import(const infer_allocator *a, const char *path, void **section, size_t *bytes, infer_error *err);
 
 #endif

@@ -1,29 +1,35 @@
 /* The table of importers, and who is asked. A new format: one file beside this one, its line here, its name in meson.build. */
-#include "import/gguf_read.h"
 #include "import/import.h"
-#include "import/tokenizers.h"
 
 #include "layout.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define HEAD_BYTES 64u
 
-extern const infer_importer infer_importer_infer, infer_importer_gguf, infer_importer_llama2c;
+extern const infer_importer infer_importer_infer, infer_importer_gguf, infer_importer_hf, infer_importer_llama2c;
 
 /* Those that a magic number tells come first. */
 const infer_importer *const infer_importers[] = {
     &infer_importer_infer,
     &infer_importer_gguf,
+    &infer_importer_hf,
     &infer_importer_llama2c,
     NULL,
 };
 
-/* The first bytes of the file; IO and FORMAT for what is no file, or empty. */
+/* The first bytes of the file; none of a folder; IO and FORMAT for what is neither, or empty. */
 static infer_status read_head(const char *path, uint8_t head[HEAD_BYTES], size_t *bytes, infer_error *err)
 {
+    struct stat st;
     infer_mapping map;
-    infer_status s = infer_map_file(path, &map, err);
+    infer_status s;
+
+    *bytes = 0;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return INFER_OK;
+    s = infer_map_file(path, &map, err);
     if (s != INFER_OK)
         return s;
     *bytes = map.size < HEAD_BYTES ? map.size : HEAD_BYTES;
@@ -62,59 +68,4 @@ void infer_source_close(infer_source *s)
 {
     if (s && s->importer)
         s->importer->close(s);
-}
-
-static infer_status import_from_gguf(const infer_allocator *a, const char *path, void **section, size_t *bytes, infer_error *err)
-{
-    infer_gguf g;
-    infer_status s = infer_gguf_open(a, path, &g, err);
-    if (s != INFER_OK)
-        return s;
-    s = infer_gguf_vocab_import(a, &g, section, bytes, err);
-    infer_gguf_close(&g);
-    return s;
-}
-
-static infer_status import_from_infer(const infer_allocator *a, const char *path, void **section, size_t *bytes, infer_error *err)
-{
-    infer_file *f;
-    const uint8_t *stored;
-    size_t n;
-    void *copy;
-    infer_status s = infer_file_open(a, path, &f, err);
-
-    if (s != INFER_OK)
-        return s;
-    stored = infer_file_vocab(f, &n);
-    copy = infer_alloc(a, n);
-    if (n == 0)
-        s = infer_fail(err, INFER_ERROR_FORMAT, "%s: the file has no tokenizer", path);
-    else if (!copy)
-        s = infer_fail_memory(err, n, "tokenizer");
-    else {
-        *section = memcpy(copy, stored, n);
-        *bytes = n;
-    }
-    infer_file_close(f);
-    return s;
-}
-
-infer_status infer_vocab_import(const infer_allocator *a, const char *path, void **section, size_t *bytes, infer_error *err)
-{
-    infer_mapping map;
-    uint8_t head[HEAD_BYTES];
-    size_t head_bytes;
-    infer_status s = read_head(path, head, &head_bytes, err);
-
-    if (s != INFER_OK)
-        return s;
-    if (infer_importer_gguf.probe(path, head, head_bytes))
-        return import_from_gguf(a, path, section, bytes, err);
-    if (infer_importer_infer.probe(path, head, head_bytes))
-        return import_from_infer(a, path, section, bytes, err);
-    if ((s = infer_map_file(path, &map, err)) != INFER_OK)
-        return s;
-    s = infer_tokenizer_bin_import(a, map.data, map.size, path, section, bytes, err);
-    infer_unmap(&map);
-    return s;
 }

@@ -1,5 +1,5 @@
 /* .infer files as a source: the same model again, in other types. */
-#include "import/llama.h"
+#include "import/arch.h"
 
 #include "bytes.h"
 #include "layout.h"

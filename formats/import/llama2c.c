@@ -4,8 +4,8 @@
  * [vocab][dim]; then each of these for all layers: attn_norm, q, k, v, o, ffn_norm, gate, down, up; out_norm [dim]; two tables of rotary
  * angles [context][head_dim / 2], not used; head [vocab][dim] unless shared The vocabulary is a file of its own: tokenizer_bin.c.
  */
-#include "import/llama.h"
-#include "import/tokenizers.h"
+#include "import/arch.h"
+#include "import/vocab/tokenizers.h"
 
 #include "bytes.h"
 #include "vocab.h"
@@ -31,7 +31,7 @@ static int probe(const char *path, const uint8_t *head, size_t bytes)
     return (bytes >= 4 && get_u32(head) == MAGIC_LATER) || (n > 4 && strcasecmp(path + n - 4, ".bin") == 0);
 }
 
-static infer_status read_header(const infer_mapping *map, const char *path, infer_llama *m, infer_error *err)
+static infer_status read_header(const infer_mapping *map, const char *path, infer_arch *m, infer_error *err)
 {
     int32_t h[7];
     infer_status s;
@@ -48,9 +48,11 @@ static infer_status read_header(const infer_mapping *map, const char *path, infe
         if (h[i] < 1 && (i != 5 || h[i] == 0 || h[i] == INT_MIN))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: not a llama2.c checkpoint: number %d of its header is %" PRId32, path, i + 1,
                               h[i]);
-    *m = (infer_llama){
+    *m = (infer_arch){
         .format = "llama2c",
         .path = path,
+        .architecture = "llama",
+        .gated = true,
         .dim = (uint64_t)h[0],
         .ffn_dim = (uint64_t)h[1],
         .layers = (uint64_t)h[2],
@@ -59,16 +61,14 @@ static infer_status read_header(const infer_mapping *map, const char *path, infe
         .vocab = (uint64_t)(h[5] < 0 ? -h[5] : h[5]),
         .context = (uint64_t)h[6],
         .head_dim = (uint64_t)h[0] / (uint64_t)h[3],
-        .rope_dim = (uint64_t)h[0] / (uint64_t)h[3],
+        .rope = {.dim = (uint64_t)h[0] / (uint64_t)h[3], .theta = 10000},
         .norm_eps = 1e-5,
-        .rope_theta = 10000,
-        .rope_factor = 1,
         .bos = 1,
         .eos = {1, 2}, /* these models were trained on texts that only a begin token separates: llama2.c ends at it, too */
         .eos_count = 2,
         .tied_head = h[5] > 0,
     };
-    if ((s = infer_llama_check(m, err)) != INFER_OK)
+    if ((s = infer_arch_check(m, err)) != INFER_OK)
         return s;
     if (m->dim % m->heads != 0)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: dimension %" PRIu64 " is not a multiple of %" PRIu64 " heads", path, m->dim,
@@ -76,21 +76,29 @@ static infer_status read_header(const infer_mapping *map, const char *path, infe
     return INFER_OK;
 }
 
+static size_t find_slot(const infer_source *s, const infer_slot *slots, infer_role role, uint32_t layer)
+{
+    size_t i = 0;
+    while (i + 1 < s->tensor_count && (slots[i].role != role || slots[i].layer != layer))
+        i++;
+    return i;
+}
+
 /* Where each tensor begins; the file must end where the last one does. No sum overflows: a model has at most 2^16 tensors of 2^60 floats,
  * so each is checked against the file's size before it is added. */
-static infer_status place_tensors(const infer_source *s, const infer_llama *m, llama2c_state *state, infer_error *err)
+static infer_status place_tensors(const infer_source *s, const infer_arch *m, const infer_slot *slots, llama2c_state *state, infer_error *err)
 {
-    static const unsigned order[LLAMA_LAYER_TENSORS] = {LLAMA_ATTN_NORM, LLAMA_Q,    LLAMA_K,    LLAMA_V, LLAMA_O,
-                                                        LLAMA_FFN_NORM,  LLAMA_GATE, LLAMA_DOWN, LLAMA_UP};
+    static const infer_role order[] = {INFER_ROLE_ATTN_NORM, INFER_ROLE_Q,    INFER_ROLE_K,    INFER_ROLE_V, INFER_ROLE_O,
+                                       INFER_ROLE_FFN_NORM,  INFER_ROLE_GATE, INFER_ROLE_DOWN, INFER_ROLE_UP};
     uint64_t at = HEADER_BYTES, skipped = m->context * m->head_dim * sizeof(float); /* < 2^49 */
-    size_t placed = 0, layers = (size_t)m->layers;
+    size_t placed = 0, layers = (size_t)m->layers, each = sizeof order / sizeof order[0];
 
     while (placed < s->tensor_count) {
         size_t i = placed; /* first and last tensors lie as in our list; those of the layers lie kind by kind */
         uint64_t floats;
-        if (placed >= llama_layer_tensor(0, 0) && placed < llama_out_norm(layers))
-            i = llama_layer_tensor((placed - 1) % layers, order[(placed - 1) / layers]);
-        if (i == llama_head(layers))
+        if (placed >= 1 && placed < 1 + layers * each)
+            i = find_slot(s, slots, order[(placed - 1) / layers], (uint32_t)((placed - 1) % layers));
+        if (slots[i].role == INFER_ROLE_HEAD)
             at += skipped;
         floats = s->tensors[i].rows * s->tensors[i].cols;
         if (at > state->map.size || floats > (state->map.size - at) / sizeof(float))
@@ -125,7 +133,7 @@ static infer_status find_tokenizer(const char *path, uint64_t vocab, char *out, 
                       vocab);
 }
 
-static infer_status read_vocab(infer_source *s, const infer_llama *m, const char *tokenizer, infer_error *err)
+static infer_status read_vocab(infer_source *s, const infer_arch *m, const char *tokenizer, infer_error *err)
 {
     char beside[PATH_MAX];
     infer_vocab_view view;
@@ -166,7 +174,8 @@ static infer_status open_source(const char *path, const char *tokenizer, infer_s
     infer_mapping map;
     llama2c_state *state;
     infer_source_tensor *tensors;
-    infer_llama m;
+    infer_slot *slots;
+    infer_arch m;
     char *metadata;
     size_t state_bytes, path_bytes = strlen(path) + 1;
     infer_status status = infer_map_file(path, &map, err);
@@ -174,7 +183,7 @@ static infer_status open_source(const char *path, const char *tokenizer, infer_s
     if (status != INFER_OK)
         return status;
     if ((status = read_header(&map, path, &m, err)) != INFER_OK ||
-        (status = infer_llama_tensors(&s.allocator, &m, &tensors, &s.tensor_count, err)) != INFER_OK) {
+        (status = infer_arch_tensors(&s.allocator, &m, &tensors, &slots, &s.tensor_count, err)) != INFER_OK) {
         infer_unmap(&map);
         return status;
     }
@@ -193,13 +202,15 @@ static infer_status open_source(const char *path, const char *tokenizer, infer_s
         goto fail;
     }
     memcpy(state->path, path, path_bytes);
-    if ((status = place_tensors(&s, &m, state, err)) != INFER_OK || (status = read_vocab(&s, &m, tokenizer, err)) != INFER_OK ||
-        (status = infer_llama_metadata(&s.allocator, &m, &metadata, err)) != INFER_OK)
+    if ((status = place_tensors(&s, &m, slots, state, err)) != INFER_OK || (status = read_vocab(&s, &m, tokenizer, err)) != INFER_OK ||
+        (status = infer_arch_metadata(&s.allocator, &m, &metadata, err)) != INFER_OK)
         goto fail;
     s.metadata = metadata;
+    infer_free(&s.allocator, slots);
     *out = s;
     return INFER_OK;
 fail:
+    infer_free(&s.allocator, slots);
     close_source(&s);
     return status;
 }

@@ -6,7 +6,7 @@ void add__avx2(const void *args, infer_region at)
     const infer_add_args *a = args;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        const float *u = a->a + (size_t)t * a->stride, *v = a->b + (size_t)t * a->stride;
+        const float *u = a->a + (size_t)t * a->stride, *v = a->b + (size_t)t * a->b_stride;
         float *y = a->y + (size_t)t * a->stride;
         uint32_t c = at.col0;
         for (; c + 8 <= at.col1; c += 8)

@@ -6,7 +6,8 @@
 
 enum {
     MOST_QUERIES = 6,     /* in one pass: 12 sums, 2 vectors of the tile and one input fill the registers */
-    VALUE_POSITIONS = 64
+    VALUE_POSITIONS = 64,
+    AHEAD_BYTES = 4096    /* how far ahead of a tile its successors are asked for: tiles are too short for the CPU to notice in time */
 };
 
 /* Elements i..i+count of a cache as floats, count 1..8, zeros behind them. */
@@ -40,7 +41,7 @@ static void pack_queries(block *b)
 }
 
 /* Queries i..i+n, n at most MOST_QUERIES, with the tile of keys [head_dim][16] at element k of `keys`. */
-ALWAYS_INLINE void score(block *b, const void *keys, size_t k, uint32_t j, uint32_t i, const uint32_t n, load_fn *load)
+ALWAYS_INLINE void score(block *b, const void *keys, size_t k, uint32_t j, uint32_t i, const uint32_t n, load_fn *load, const uint32_t bytes)
 {
     const infer_attention_args *a = b->a;
     const float *x = b->x + i;
@@ -51,6 +52,7 @@ ALWAYS_INLINE void score(block *b, const void *keys, size_t k, uint32_t j, uint3
         dots[q][0] = dots[q][1] = _mm256_setzero_ps();
     for (uint32_t d = 0; d < a->head_dim; d++, k += 16, x += b->room) {
         __m256 low = load(keys, k, 8), high = load(keys, k + 8, 8);
+        _mm_prefetch((const char *)keys + k * bytes + AHEAD_BYTES, _MM_HINT_T0);
 #pragma GCC unroll 6
         for (uint32_t q = 0; q < n; q++) {
             __m256 input = _mm256_broadcast_ss(x + q);
@@ -76,7 +78,7 @@ typedef struct rows {
 
 /* chunk[d..d+8*vectors) += p[j+k] v[k] for positions k from..to; dimensions: how many there are from d on, where not all of the vectors'. */
 ALWAYS_INLINE void add_dimensions(block *b, const rows *v, uint32_t j, uint32_t from, uint32_t to, uint32_t i, const uint32_t n, uint32_t d,
-                                  const uint32_t vectors, uint32_t dimensions, load_fn *load)
+                                  const uint32_t vectors, uint32_t dimensions, load_fn *load, const uint32_t bytes)
 {
     size_t at = v->first + d + from * v->stride;
     const float *p = b->p[i] + j;
@@ -90,6 +92,7 @@ ALWAYS_INLINE void add_dimensions(block *b, const rows *v, uint32_t j, uint32_t 
             sums[q][c] = _mm256_load_ps(chunk + (size_t)q * b->dims + 8 * c);
     for (uint32_t k = from; k < to; k++, at += v->stride) {
         __m256 values[8];
+        _mm_prefetch((const char *)v->cache + at * bytes + AHEAD_BYTES, _MM_HINT_T0);
 #pragma GCC unroll 8
         for (uint32_t c = 0; c < vectors; c++)
             values[c] = load(v->cache, at + 8 * c, dimensions);
@@ -109,57 +112,57 @@ ALWAYS_INLINE void add_dimensions(block *b, const rows *v, uint32_t j, uint32_t 
 }
 
 /* All dimensions. Eight sums in flight hide the latency of the multiply-adds. */
-ALWAYS_INLINE void add_rows(block *b, const rows *v, uint32_t j, uint32_t from, uint32_t to, uint32_t i, const uint32_t n, load_fn *load)
+ALWAYS_INLINE void add_rows(block *b, const rows *v, uint32_t j, uint32_t from, uint32_t to, uint32_t i, const uint32_t n, load_fn *load, const uint32_t bytes)
 {
     const uint32_t vectors = n == 1 ? 8 : n <= 3 ? 4 : 2;
     uint32_t d = 0;
 
     for (; d + 8 * vectors <= v->dims; d += 8 * vectors)
-        add_dimensions(b, v, j, from, to, i, n, d, vectors, 8, load);
+        add_dimensions(b, v, j, from, to, i, n, d, vectors, 8, load, bytes);
     for (; d + 8 <= v->dims; d += 8)
-        add_dimensions(b, v, j, from, to, i, n, d, 1, 8, load);
+        add_dimensions(b, v, j, from, to, i, n, d, 1, 8, load, bytes);
     if (d < v->dims)
-        add_dimensions(b, v, j, from, to, i, n, d, 1, v->dims - d, load);
+        add_dimensions(b, v, j, from, to, i, n, d, 1, v->dims - d, load, bytes);
 }
 
 /* All queries together up to the end of the first of them, then the others on their own. */
-ALWAYS_INLINE void add_values(block *b, const rows *v, uint32_t j0, uint32_t j, uint32_t i, const uint32_t n, load_fn *load)
+ALWAYS_INLINE void add_values(block *b, const rows *v, uint32_t j0, uint32_t j, uint32_t i, const uint32_t n, load_fn *load, const uint32_t bytes)
 {
     uint32_t common = positions_before(b->end[i], j0 + j, VALUE_POSITIONS);
 
-    add_rows(b, v, j, 0, common, i, n, load);
+    add_rows(b, v, j, 0, common, i, n, load, bytes);
     for (uint32_t q = 1; q < n; q++) {
         uint32_t own = positions_before(b->end[i + q], j0 + j, VALUE_POSITIONS);
         if (own > common)
-            add_rows(b, v, j, common, own, i + q, 1, load);
+            add_rows(b, v, j, common, own, i + q, 1, load, bytes);
     }
 }
 
 /* ---- a tile and all queries from `from` on ---- */
 
-/* Calls f(..., n, load) with a constant n. */
+/* Calls f(..., n, load, bytes) with a constant n. */
 #define EACH_COUNT(f, ...)                                                                                                                 \
     switch (n) {                                                                                                                           \
     case 6:                                                                                                                                \
-        f(__VA_ARGS__, 6, load);                                                                                                           \
+        f(__VA_ARGS__, 6, load, bytes);                                                                                                           \
         break;                                                                                                                             \
     case 5:                                                                                                                                \
-        f(__VA_ARGS__, 5, load);                                                                                                           \
+        f(__VA_ARGS__, 5, load, bytes);                                                                                                           \
         break;                                                                                                                             \
     case 4:                                                                                                                                \
-        f(__VA_ARGS__, 4, load);                                                                                                           \
+        f(__VA_ARGS__, 4, load, bytes);                                                                                                           \
         break;                                                                                                                             \
     case 3:                                                                                                                                \
-        f(__VA_ARGS__, 3, load);                                                                                                           \
+        f(__VA_ARGS__, 3, load, bytes);                                                                                                           \
         break;                                                                                                                             \
     case 2:                                                                                                                                \
-        f(__VA_ARGS__, 2, load);                                                                                                           \
+        f(__VA_ARGS__, 2, load, bytes);                                                                                                           \
         break;                                                                                                                             \
     default:                                                                                                                               \
-        f(__VA_ARGS__, 1, load);                                                                                                           \
+        f(__VA_ARGS__, 1, load, bytes);                                                                                                           \
     }
 
-ALWAYS_INLINE void score_all(block *b, const void *keys, size_t k, uint32_t j, uint32_t from, load_fn *load)
+ALWAYS_INLINE void score_all(block *b, const void *keys, size_t k, uint32_t j, uint32_t from, load_fn *load, const uint32_t bytes)
 {
     for (uint32_t i = from, n; i < b->active; i += n) {
         n = group_size(b->active - i, MOST_QUERIES);
@@ -167,7 +170,7 @@ ALWAYS_INLINE void score_all(block *b, const void *keys, size_t k, uint32_t j, u
     }
 }
 
-ALWAYS_INLINE void add_all_values(block *b, const rows *v, uint32_t j0, uint32_t j, uint32_t from, load_fn *load)
+ALWAYS_INLINE void add_all_values(block *b, const rows *v, uint32_t j0, uint32_t j, uint32_t from, load_fn *load, const uint32_t bytes)
 {
     for (uint32_t i = from, n; i < b->active; i += n) {
         n = group_size(b->active - i, MOST_QUERIES);
@@ -186,20 +189,20 @@ static rows values_at(const block *b, uint32_t position)
     return (rows){a->v, infer_cache_v_index(b->kv_head, a->positions, position, a->head_dim, 0), a->head_dim, a->head_dim};
 }
 
-static void score_f32(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f32); }
+static void score_f32(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f32, 4); }
 
-static void score_f16(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f16); }
+static void score_f16(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f16, 2); }
 
 static void add_values_f32(block *b, uint32_t j0, uint32_t j, uint32_t from)
 {
     rows v = values_at(b, j0 + j);
-    add_all_values(b, &v, j0, j, from, load_cache_f32);
+    add_all_values(b, &v, j0, j, from, load_cache_f32, 4);
 }
 
 static void add_values_f16(block *b, uint32_t j0, uint32_t j, uint32_t from)
 {
     rows v = values_at(b, j0 + j);
-    add_all_values(b, &v, j0, j, from, load_cache_f16);
+    add_all_values(b, &v, j0, j, from, load_cache_f16, 2);
 }
 
 static const cache_type f32 = {VALUE_POSITIONS, pack_queries, score_f32, add_values_f32};

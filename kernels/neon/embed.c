@@ -25,11 +25,11 @@ INFER_ALWAYS_INLINE void embed_float(const infer_embed_args *a, infer_region at,
     size_t panel_bytes = (size_t)((a->k + 3) / 4) * 64 * element_bytes;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        uint32_t id = (uint32_t)a->ids[t];
+        uint32_t id = a->ids ? (uint32_t)a->ids[t] : a->pos0 + t;
         const uint8_t *panel = (const uint8_t *)a->w + id / 16 * panel_bytes;
         float *y = a->y + (size_t)t * a->y_stride;
         for (uint32_t k = at.col0; k < at.col1; k += 4) {
-            float32x4_t w = tile(panel, id % 16, k / 4);
+            float32x4_t w = vmulq_n_f32(tile(panel, id % 16, k / 4), a->scale);
             infer_neon_store(y + k, &w, 1, at.col1 - k);
         }
     }
@@ -45,15 +45,15 @@ static inline int8x16_t gather(const uint8_t *at)
     return vreinterpretq_s8_u32(vld1q_u32(four));
 }
 
-/* y[0..count) = codes x scale, count in 1..16. */
-static inline void store_scaled(float *y, int8x16_t codes, float scale, uint32_t count)
+/* y[0..count) = codes x scale x factor, count in 1..16. */
+static inline void store_scaled(float *y, int8x16_t codes, float scale, float factor, uint32_t count)
 {
     int16x8_t low = vmovl_s8(vget_low_s8(codes)), high = vmovl_high_s8(codes);
     float32x4_t out[4] = {
-        vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), scale),
-        vmulq_n_f32(vcvtq_f32_s32(vmovl_high_s16(low)), scale),
-        vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), scale),
-        vmulq_n_f32(vcvtq_f32_s32(vmovl_high_s16(high)), scale),
+        vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), scale), factor),
+        vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(vmovl_high_s16(low)), scale), factor),
+        vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), scale), factor),
+        vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(vmovl_high_s16(high)), scale), factor),
     };
 
     infer_neon_store(y, out, 4, count);
@@ -86,16 +86,16 @@ INFER_ALWAYS_INLINE void embed_codes(const infer_embed_args *a, infer_region at,
     size_t panel_bytes = (a->k + 31) / 32 * group_bytes;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        uint32_t id = (uint32_t)a->ids[t];
+        uint32_t id = a->ids ? (uint32_t)a->ids[t] : a->pos0 + t;
         const uint8_t *group = (const uint8_t *)a->w + id / 16 * panel_bytes + at.col0 / 32 * group_bytes;
         float *y = a->y + (size_t)t * a->y_stride;
         for (uint32_t k = at.col0; k < at.col1; k += 32, group += group_bytes) {
             float scale = infer_ref_f16_to_f32(infer_tile_scale(group, id % 16));
             int8x16_t codes[2];
             codes_of(group, id % 16, codes);
-            store_scaled(y + k, codes[0], scale, at.col1 - k);
+            store_scaled(y + k, codes[0], scale, a->scale, at.col1 - k);
             if (at.col1 - k > 16)
-                store_scaled(y + k + 16, codes[1], scale, at.col1 - k - 16);
+                store_scaled(y + k + 16, codes[1], scale, a->scale, at.col1 - k - 16);
         }
     }
 }

@@ -9,6 +9,7 @@
 #include "ref/mathf.h"
 
 #include <arm_neon.h>
+#include <stdbool.h>
 
 #define INFER_ALWAYS_INLINE static inline __attribute__((always_inline))
 
@@ -61,6 +62,31 @@ static inline float infer_neon_fold16(const float32x4_t p[4])
     float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
 
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
+/* Sum of x[i] - mean, or of its squares, over sixteen partial sums; four vectors hold them. */
+INFER_ALWAYS_INLINE float infer_neon_sum(const float *x, uint32_t n, float mean, bool squares)
+{
+    float32x4_t p[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
+    float partial[16];
+    uint32_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < 4; v++) {
+            float32x4_t d = vsubq_f32(vld1q_f32(x + i + 4 * v), vdupq_n_f32(mean));
+            p[v] = squares ? vfmaq_f32(p[v], d, d) : vaddq_f32(p[v], d);
+        }
+    }
+    if (i == n)
+        return infer_neon_fold16(p);
+    for (uint32_t v = 0; v < 4; v++)
+        vst1q_f32(partial + 4 * v, p[v]);
+    for (; i < n; i++) {
+        float d = x[i] - mean;
+        partial[i % 16] = squares ? fmaf(d, d, partial[i % 16]) : partial[i % 16] + d;
+    }
+    return infer_ref_fold16(partial);
 }
 
 /* ---- exp ---- */

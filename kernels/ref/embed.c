@@ -41,10 +41,10 @@ static inline void embed(const infer_embed_args *a, infer_region at, uint32_t gr
     size_t panel_bytes = (a->k + group - 1) / group * group_bytes;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        uint32_t id = (uint32_t)a->ids[t];
+        uint32_t id = a->ids ? (uint32_t)a->ids[t] : a->pos0 + t;
         const uint8_t *panel = (const uint8_t *)a->w + id / 16 * panel_bytes;
         for (uint32_t k = at.col0; k < at.col1; k++)
-            a->y[(size_t)t * a->y_stride + k] = value(panel, id % 16, k);
+            a->y[(size_t)t * a->y_stride + k] = value(panel, id % 16, k) * a->scale;
     }
 }
 

@@ -41,14 +41,20 @@ typedef struct infer_weight {
     const void *data;
 } infer_weight;
 
+typedef enum infer_rope_scaling { INFER_ROPE_PLAIN, INFER_ROPE_LINEAR, INFER_ROPE_LLAMA3, INFER_ROPE_FACTORS } infer_rope_scaling;
+
 typedef struct infer_rope_config {
-    float theta;
-    uint32_t dim;           /* of each head, even, <= head_dim */
+    double theta;           /* double, all of them: a rounding here is multiplied by the position */
+    uint32_t dim;           /* of each head, even, <= head_dim; 0: no such table */
     infer_rope_pairs pairs;
-    enum { INFER_ROPE_PLAIN, INFER_ROPE_LINEAR, INFER_ROPE_LLAMA3 } scaling;
-    float factor, low_freq_factor, high_freq_factor; /* llama3: all three; linear: factor */
+    infer_rope_scaling scaling;
+    double factor, low_freq_factor, high_freq_factor; /* llama3: all three; linear: factor */
     uint32_t original_context;
+    double factors[INFER_MAX_HEAD_DIM / 2], magnitude; /* factors */
 } infer_rope_config;
+
+/* A graph may rotate by two tables: the second one is that of layers with a sliding window. */
+enum { INFER_ROPE_GLOBAL, INFER_ROPE_LOCAL, INFER_ROPE_TABLES };
 
 typedef struct infer_attention_shape {
     uint32_t heads, kv_heads, head_dim;
@@ -66,8 +72,10 @@ typedef struct infer_node {
     infer_weight weight;            /* info NULL: none */
     char name[48];                  /* "layers.3.q" */
     union {
-        float eps;                                             /* rmsnorm */
-        struct { uint32_t head_dim; } rope;                    /* and store */
+        struct { float scale; bool positions; } embed;         /* positions: rows are positions, not ids */
+        struct { float eps; uint32_t width; } norm;            /* rmsnorm, layernorm */
+        struct { infer_activation kind; float cap; } activation;
+        struct { uint32_t head_dim, table; } rope;             /* and store, without a table */
         infer_attention_shape attention;
     } u;
 } infer_node;
@@ -78,7 +86,8 @@ typedef struct infer_graph {
     infer_node *nodes;
     size_t value_count, value_cap, node_count, node_cap;
     uint32_t layers, heads, kv_heads, head_dim, vocab;
-    infer_rope_config rope;
+    uint32_t learned_positions; /* most positions there are; 0: no limit */
+    infer_rope_config rope[INFER_ROPE_TABLES];
     bool out_of_memory; /* sticky: builders return INFER_NONE from then on, and the caller looks once at the end */
 } infer_graph;
 

@@ -91,12 +91,20 @@ static uint32_t gcd(uint32_t a, uint32_t b)
     return a;
 }
 
+/* Along which the node can be cut. */
+static unsigned axes_of(const infer_graph *g, const infer_node *n)
+{
+    const infer_op *op = &infer_ops[n->op];
+    bool whole_rows = !op->columns_needed && op->grain(g, n) >= g->values[n->out].cols;
+    return whole_rows ? op->axes & ~(unsigned)INFER_AXIS_COLUMNS : op->axes;
+}
+
 /* Whether node `n` can run inside step `s`, on the step's regions; node_step holds the steps of the nodes before it. */
 static bool can_join(const infer_plan *plan, const infer_step *step, uint32_t s, const uint32_t *node_step, const infer_node *n, bool columns_needed)
 {
     const infer_value *out = &plan->graph.values[n->out];
     const infer_op *op = &infer_ops[n->op];
-    unsigned axes = step->axes & op->axes;
+    unsigned axes = step->axes & axes_of(&plan->graph, n);
     if (step->rows != out->rows || step->cols != out->cols || !axes)
         return false;
     if ((columns_needed || op->columns_needed) && !(axes & INFER_AXIS_COLUMNS))
@@ -128,12 +136,12 @@ static void make_steps(infer_plan *plan, uint32_t *node_step, bool *columns_need
             s = latest;
         if (s == INFER_NONE) {
             s = plan->step_count++;
-            plan->steps[s] = (infer_step){.axes = op->axes, .rows = g->values[n->out].rows, .cols = g->values[n->out].cols, .grain = 1};
+            plan->steps[s] = (infer_step){.axes = axes_of(g, n), .rows = g->values[n->out].rows, .cols = g->values[n->out].cols, .grain = 1};
         }
         step = &plan->steps[s];
         node_step[i] = s;
         columns_needed[s] |= op->columns_needed;
-        step->axes &= op->axes;
+        step->axes &= axes_of(g, n);
         step->grain = step->grain / gcd(step->grain, grain) * grain;
         step->count++;
         step->attends |= n->op == INFER_OP_ATTENTION;
@@ -303,22 +311,27 @@ static infer_status allocate(infer_plan *plan, infer_error *err)
 {
     const infer_graph *g = &plan->graph;
     const infer_allocator *a = &plan->allocator;
-    uint64_t logits, cache, rope = (uint64_t)plan->positions * (g->rope.dim / 2) * sizeof(float);
+    uint64_t logits, cache;
     if (infer_mul_overflows((uint64_t)plan->max_logits * g->vocab, sizeof(float), &logits) ||
         infer_mul_overflows(cache_half_bytes(plan), 2ull * g->layers, &cache) || (logits | cache) >> 48)
         return infer_fail(err, INFER_ERROR_MEMORY, "context %u and %u rows of logits need more memory than any machine has", plan->positions,
                           plan->max_logits);
     plan->cache_bytes = (size_t)cache;
-    plan->rope_bytes = (size_t)(2 * rope);
     if (!(plan->arena = infer_alloc(a, plan->arena_bytes)))
         return infer_fail_memory(err, plan->arena_bytes, "activations");
     if (!(plan->logits = infer_alloc(a, (size_t)logits)))
         return infer_fail_memory(err, (size_t)logits, "logits");
     if (!(plan->cache = infer_alloc_zero(a, plan->cache_bytes)))
         return infer_fail_memory(err, plan->cache_bytes, "the KV cache");
-    if (!(plan->rope_cos = infer_alloc(a, (size_t)rope)) || !(plan->rope_sin = infer_alloc(a, (size_t)rope)))
-        return infer_fail_memory(err, plan->rope_bytes, "rotary position tables");
-    infer_rope_table(&g->rope, plan->positions, plan->rope_cos, plan->rope_sin);
+    for (int i = 0; i < INFER_ROPE_TABLES; i++) {
+        size_t bytes = (size_t)plan->positions * (g->rope[i].dim / 2) * sizeof(float);
+        if (!bytes)
+            continue;
+        if (!(plan->rope_cos[i] = infer_alloc(a, bytes)) || !(plan->rope_sin[i] = infer_alloc(a, bytes)))
+            return infer_fail_memory(err, 2 * bytes, "rotary position tables");
+        infer_rope_table(&g->rope[i], plan->positions, plan->rope_cos[i], plan->rope_sin[i]);
+        plan->rope_bytes += 2 * bytes;
+    }
     if (plan->profile && (!(plan->step_times = infer_alloc_array(a, plan->step_count, sizeof *plan->step_times)) ||
                           !(plan->node_ns = infer_alloc_array(a, (size_t)plan->threads * g->node_count, sizeof *plan->node_ns))))
         return infer_fail_memory(err, (size_t)plan->threads * g->node_count * sizeof *plan->node_ns, "the profile");
@@ -407,8 +420,10 @@ void infer_plan_destroy(infer_plan *plan)
     infer_free(&a, plan->arena);
     infer_free(&a, plan->logits);
     infer_free(&a, plan->cache);
-    infer_free(&a, plan->rope_cos);
-    infer_free(&a, plan->rope_sin);
+    for (int i = 0; i < INFER_ROPE_TABLES; i++) {
+        infer_free(&a, plan->rope_cos[i]);
+        infer_free(&a, plan->rope_sin[i]);
+    }
     infer_free(&a, plan->step_times);
     infer_free(&a, plan->node_ns);
     infer_free(&a, plan);

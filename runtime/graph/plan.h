@@ -1,6 +1,6 @@
 /*
  * A plan: the graph with everything chosen. Nodes that work on the same region of their outputs are grouped into steps; a step is cut into tasks
- * (regions), and a task runs all nodes of its step on its region. So gate, up, silu_mul and the quantization of its result are one step without a
+ * (regions), and a task runs all nodes of its step on its region. So gate, up, activation and the quantization of its result are one step without a
  * barrier inside. Steps depend on earlier steps through the values and the memory they share.
  */
 #ifndef INFER_GRAPH_PLAN_H
@@ -23,11 +23,11 @@ typedef union infer_args {
     infer_matmul_args matmul;
     infer_embed_args embed;
     infer_quantize_args quantize;
-    infer_rmsnorm_args rmsnorm;
+    infer_norm_args norm;
     infer_rope_args rope;
     infer_store_args store;
     infer_attention_args attention;
-    infer_silu_mul_args silu_mul;
+    infer_activation_args activation;
     infer_add_args add;
 } infer_args;
 
@@ -86,7 +86,7 @@ typedef struct infer_plan {
     float *logits;                /* [max_logits][vocab] */
     uint8_t *cache;               /* [layers][k, v], each infer_cache_bytes */
     size_t cache_bytes;
-    float *rope_cos, *rope_sin;   /* [positions][rope.dim / 2] */
+    float *rope_cos[INFER_ROPE_TABLES], *rope_sin[INFER_ROPE_TABLES]; /* [positions][rope.dim / 2] */
     size_t rope_bytes;
 
     _Atomic uint32_t cancel;

@@ -4,15 +4,14 @@
 #include <string.h>
 
 static const infer_architecture architectures[] = {
-    {"llama", infer_llama_build},
+    {"llama", infer_llama_build, false},
+    {"gemma", infer_llama_build, false},
+    {"gpt2", infer_gpt2_build, true},
 };
 
-static const infer_architecture *find_architecture(const char *name)
+const infer_architecture *infer_architecture_at(size_t i)
 {
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
-        if (strcmp(architectures[i].name, name) == 0)
-            return &architectures[i];
-    return NULL;
+    return i < sizeof architectures / sizeof *architectures ? &architectures[i] : NULL;
 }
 
 infer_status infer_model_weight(const infer_model *model, uint32_t layer, const char *name, uint32_t rows, uint32_t cols, bool matrix,
@@ -104,7 +103,6 @@ infer_status infer_model_verify(infer_model *model, infer_error *err)
 static infer_status open_model(infer_model *model, const char *path, infer_error *err)
 {
     const infer_allocator *a = &model->rt->allocator;
-    const infer_architecture *arch;
     const uint8_t *vocab;
     size_t vocab_bytes, tensors;
     infer_status s = infer_file_open(a, path, &model->file, err);
@@ -112,10 +110,6 @@ static infer_status open_model(infer_model *model, const char *path, infer_error
         return s;
     if ((s = infer_config_parse(infer_file_metadata(model->file), path, &model->config, err)) != INFER_OK)
         return s;
-    arch = find_architecture(model->config.architecture);
-    if (!arch)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: architecture \"%s\" is not known here, expected llama", path,
-                          model->config.architecture);
     vocab = infer_file_vocab(model->file, &vocab_bytes);
     if (vocab_bytes) {
         if ((s = infer_tokenizer_open(a, vocab, vocab_bytes, path, &model->tokenizer, err)) != INFER_OK)
@@ -137,8 +131,8 @@ static infer_status open_model(infer_model *model, const char *path, infer_error
     model->graph.kv_heads = model->config.kv_heads;
     model->graph.head_dim = model->config.head_dim;
     model->graph.vocab = model->config.vocab;
-    model->graph.rope = model->config.rope;
-    if ((s = arch->build(model, &model->graph, err)) != INFER_OK)
+    memcpy(model->graph.rope, model->config.rope, sizeof model->graph.rope);
+    if ((s = model->config.architecture->build(model, &model->graph, err)) != INFER_OK)
         return s;
     if (model->graph.out_of_memory)
         return infer_fail(err, INFER_ERROR_MEMORY, "%s: out of memory for the graph", path);

@@ -13,13 +13,19 @@ struct infer_runtime {
     infer_cpu_level level;
 };
 
-/* Hyperparameters, from the file's metadata; every one within the limits below. */
+typedef struct infer_architecture infer_architecture;
+
+/* Hyperparameters, from the file's metadata (formats/SPEC.md says what they mean); every one within the limits below. */
 typedef struct infer_config {
-    char architecture[32];
+    const infer_architecture *architecture;
     uint32_t dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab, context;
     float norm_eps;
-    infer_rope_config rope;
-    bool tied_head;
+    infer_rope_config rope[INFER_ROPE_TABLES];
+    bool tied_head, qkv_bias, qk_norm, post_norms, sub_norms;
+    infer_activation activation;
+    uint32_t window, global_every; /* positions, 0: the whole context; every so many layers one without it, 0: none */
+    float embed_scale;
+    float attention_scale, attention_softcap, logit_softcap; /* 0: 1 / sqrt(head_dim); none */
     int32_t bos;
     int32_t eos[16];
     uint32_t eos_count;
@@ -31,8 +37,11 @@ typedef struct infer_config {
 #define INFER_MAX_VOCAB (1u << 22)
 #define INFER_MAX_CONTEXT (1u << 20)
 
-/* config.c: FORMAT names the key, what was found and what is allowed. */
+/* config.c: FORMAT names the key, what was found and what is allowed; UNSUPPORTED an architecture, activation or rope scaling that is not known. */
 infer_status infer_config_parse(const char *metadata, const char *path, infer_config *out, infer_error *err);
+
+/* A layer's attention, with its window where it has one. */
+infer_attention_shape infer_config_attention(const infer_config *c, uint32_t layer);
 
 struct infer_model {
     infer_runtime *rt;
@@ -46,12 +55,17 @@ struct infer_model {
 };
 
 /* An architecture: named tensors -> graph. */
-typedef struct infer_architecture {
+struct infer_architecture {
     const char *name;
     infer_status (*build)(const infer_model *model, infer_graph *g, infer_error *err);
-} infer_architecture;
+    bool learned_positions; /* instead of rotary ones: the metadata need no rope */
+};
+
+/* The i-th architecture, NULL behind the last. */
+const infer_architecture *infer_architecture_at(size_t i);
 
 infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_error *err);
+infer_status infer_gpt2_build(const infer_model *model, infer_graph *g, infer_error *err);
 
 /* The tensor `name` (of layer `layer`, if not INFER_NONE) with this shape. `matrix`: tile16x4 of any type; else rows of f32. FORMAT: missing, or another
  * shape, type or layout. */

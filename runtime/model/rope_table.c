@@ -2,7 +2,8 @@
  * The C library's pow, sin and cos differ in their last bit between libraries and between the variants that one library picks for different CPUs. The
  * tables must not: these use only +, -, *, / and exact scaling, in double, whose last bit is then rounded away to float.
  *
- * Llama 3 frequency scaling: as published with the Llama 3.1 model code (low and high frequency wavelengths, linear blend between).
+ * Llama 3 frequency scaling: as published with the Llama 3.1 model code (low and high frequency wavelengths, linear blend between). A factor for each
+ * frequency: LongRoPE (Ding et al. 2024, arXiv:2402.13753), where cos and sin are multiplied by a magnitude as well.
  */
 #include "model/rope_table.h"
 
@@ -60,35 +61,38 @@ static void sin_cos_of(double x, double *sin, double *cos)
     }
 }
 
-static double scaled(const infer_rope_config *rope, double frequency)
+/* Frequency i after scaling. */
+static double scaled(const infer_rope_config *rope, uint32_t i, double frequency)
 {
     double wavelength, low, high, blend;
     if (rope->scaling == INFER_ROPE_PLAIN)
         return frequency;
     if (rope->scaling == INFER_ROPE_LINEAR)
         return frequency / rope->factor;
+    if (rope->scaling == INFER_ROPE_FACTORS)
+        return frequency / rope->factors[i];
     wavelength = TWO_PI / frequency;
-    low = (double)rope->original_context / rope->low_freq_factor;
-    high = (double)rope->original_context / rope->high_freq_factor;
+    low = rope->original_context / rope->low_freq_factor;
+    high = rope->original_context / rope->high_freq_factor;
     if (wavelength < high)
         return frequency;
     if (wavelength > low)
         return frequency / rope->factor;
-    blend = (rope->original_context / wavelength - rope->low_freq_factor) / ((double)rope->high_freq_factor - rope->low_freq_factor);
+    blend = (rope->original_context / wavelength - rope->low_freq_factor) / (rope->high_freq_factor - rope->low_freq_factor);
     return (1 - blend) * frequency / rope->factor + blend * frequency;
 }
 
 void infer_rope_table(const infer_rope_config *rope, uint32_t positions, float *cos, float *sin)
 {
     uint32_t half = rope->dim / 2;
-    double log_theta = log_of(rope->theta);
+    double log_theta = log_of(rope->theta), magnitude = rope->scaling == INFER_ROPE_FACTORS ? rope->magnitude : 1;
     for (uint32_t i = 0; i < half; i++) {
-        double frequency = scaled(rope, exp_of(-(2.0 * i / rope->dim) * log_theta));
+        double frequency = scaled(rope, i, exp_of(-(2.0 * i / rope->dim) * log_theta));
         for (uint32_t p = 0; p < positions; p++) {
             double s, c;
             sin_cos_of(p * frequency, &s, &c);
-            sin[(size_t)p * half + i] = (float)s;
-            cos[(size_t)p * half + i] = (float)c;
+            sin[(size_t)p * half + i] = (float)(magnitude * s);
+            cos[(size_t)p * half + i] = (float)(magnitude * c);
         }
     }
 }

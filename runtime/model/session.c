@@ -35,6 +35,9 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
                           "%u, 4096, %u and 3", o.context, o.batch, o.logit_rows, (int)o.kv_type, INFER_MAX_CONTEXT, INFER_MAX_CONTEXT);
     if (!o.context)
         o.context = model->config.context < 4096 ? model->config.context : 4096;
+    if (model->graph.learned_positions && o.context > model->graph.learned_positions)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "session options: found context %u; the model has learned positions for %u", o.context,
+                          model->graph.learned_positions);
     if (!o.batch)
         o.batch = 512;
     p.max_batch = o.batch < o.context ? o.batch : o.context;

@@ -5,17 +5,26 @@
 
 #include "graph/plan.h"
 
-/* ids [tokens] -> [tokens][w.cols] */
-uint32_t infer_build_embed(infer_graph *g, infer_weight w);
+/* ids [tokens] -> [tokens][w.cols], times scale */
+uint32_t infer_build_embed(infer_graph *g, infer_weight w, float scale);
+/* the same of the tokens' positions */
+uint32_t infer_build_embed_positions(infer_graph *g, infer_weight w);
 /* x [tokens][w.cols] -> [rows][w.rows]; `rows` may narrow to the logits' rows */
 uint32_t infer_build_matmul(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w, infer_value_kind out);
+/* Every w.cols columns of x by themselves: whole rows or heads */
 uint32_t infer_build_rmsnorm(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w, float eps, infer_rows rows);
-/* [tokens][heads * head_dim], rotated by position */
-uint32_t infer_build_rope(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t head_dim);
+uint32_t infer_build_layernorm(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w, float eps, infer_rows rows);
+/* [tokens][heads * head_dim], rotated by position; table: INFER_ROPE_GLOBAL or INFER_ROPE_LOCAL */
+uint32_t infer_build_rope(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t head_dim, uint32_t table);
 /* stores k and v of the tokens, then attends, in one go or split into chunks: q [tokens][heads * head_dim] -> the same shape */
 uint32_t infer_build_attention(infer_graph *g, uint32_t layer, uint32_t q, uint32_t k, uint32_t v, const infer_attention_shape *shape);
-uint32_t infer_build_silu_mul(infer_graph *g, uint32_t layer, uint32_t gate, uint32_t up);
+/* f(x) * up; up INFER_NONE: f(x) */
+uint32_t infer_build_activation(infer_graph *g, uint32_t layer, infer_activation kind, uint32_t x, uint32_t up);
+/* cap * tanh(x / cap), of the logits too */
+uint32_t infer_build_softcap(infer_graph *g, const char *name, uint32_t x, float cap);
 uint32_t infer_build_add(infer_graph *g, uint32_t layer, const char *name, uint32_t a, uint32_t b);
+/* x + the row w */
+uint32_t infer_build_bias(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w);
 /* The planner's: x -> int8 groups, for matmuls of integer types. */
 uint32_t infer_build_quantize(infer_graph *g, uint32_t layer, const char *name, uint32_t x);
 

@@ -2,16 +2,28 @@
 #include "text/tables.h"
 #include "text/utf8.h"
 
+#define AHEAD 16 /* merges: how far ahead a pair's slot is fetched from memory */
+
+static bool is_joined(const infer_tokenizer *t, uint32_t id, const char *left, uint32_t n, const char *right, uint32_t m)
+{
+    uint32_t bytes;
+    const char *text = infer_token_surface(t, id, &bytes);
+    return bytes == n + m && infer_token_merges(t, id) && memcmp(text, left, n) == 0 && memcmp(text + n, right, m) == 0;
+}
+
 infer_status infer_bpe_build(infer_tokenizer *t, infer_error *err)
 {
     const infer_vocab_view *v = &t->vocab;
     char joined[2 * INFER_TOKEN_MAX_BYTES];
+    uint32_t id = 0;
     if (!infer_pairs_init(&t->pairs, t->allocator, v->merges))
         return infer_fail_memory(err, v->merges * sizeof *t->pairs.slots, "the tokenizer's pairs");
     for (uint32_t i = 0; i < v->merges; i++) {
         const uint32_t left = v->merge[i][0], right = v->merge[i][1];
-        uint32_t n, m, id;
+        uint32_t n, m;
         const char *p = infer_token_surface(t, left, &n), *q = infer_token_surface(t, right, &m);
+        if (i + AHEAD < v->merges)
+            __builtin_prefetch(&t->pairs.slots[infer_pair_hash(v->merge[i + AHEAD][0], v->merge[i + AHEAD][1]) >> t->pairs.shift], 1);
         if (n == 0 || m == 0)
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: merge %u joins tokens %u and %u, of which one has no text", t->name,
                               i, left, right);
@@ -19,14 +31,20 @@ infer_status infer_bpe_build(infer_tokenizer *t, infer_error *err)
             return infer_fail(err, INFER_ERROR_UNSUPPORTED,
                               "%s: tokenizer: merge %u joins tokens of %u and %u bytes; at most %u are handled", t->name, i, n, m,
                               INFER_TOKEN_MAX_BYTES);
-        memcpy(joined, p, n);
-        memcpy(joined + n, q, m);
-        id = infer_strmap_get(&t->texts, joined, n + m);
-        if (id == INFER_STRMAP_NONE)
-            return infer_fail(err, INFER_ERROR_FORMAT,
-                              "%s: tokenizer: merge %u joins tokens %u and %u, but no token has the joined text \"%.*s\"", t->name, i, left,
-                              right, (int)(n + m < 60 ? n + m : 60), joined);
-        if (!infer_pairs_add(&t->pairs, t->allocator, (infer_pair){left, right, i, id}, (uint8_t)p[n - 1], (uint8_t)q[0]))
+        /* Training numbers tokens in the order of their merges: it is mostly the next token, or the same one again. */
+        if (t->repeated_texts || !is_joined(t, id, p, n, q, m)) {
+            id = id + 1 < v->tokens ? id + 1 : 0;
+            if (t->repeated_texts || !is_joined(t, id, p, n, q, m)) {
+                memcpy(joined, p, n);
+                memcpy(joined + n, q, m);
+                id = infer_strmap_get(&t->texts, joined, n + m);
+                if (id == INFER_STRMAP_NONE)
+                    return infer_fail(err, INFER_ERROR_FORMAT,
+                                      "%s: tokenizer: merge %u joins tokens %u and %u, but no token has the joined text \"%.*s\"", t->name,
+                                      i, left, right, (int)(n + m < 60 ? n + m : 60), joined);
+            }
+        }
+        if (!infer_pairs_add(&t->pairs, t->allocator, (infer_pair){left, right, i, id}))
             return infer_fail_memory(err, 2 * (t->pairs.mask + 1) * sizeof *t->pairs.slots, "the tokenizer's pairs");
     }
     return INFER_OK;

@@ -1,75 +1,148 @@
-/* GPT-2's cutting of text into pieces that are merged one by one. As a regular expression, alternatives in this order:
- *   's|'t|'re|'ve|'m|'ll|'d | ?\p{L}+ | ?\p{N}+ | ?[^\s\p{L}\p{N}]+ | \s+(?!\S) | \s+ */
+/* Cuts text into pieces by the vocabulary's regular expressions (PCRE2). The first cuts the text: each match is a piece, and so is what
+ * stands between two of them. The next cuts every piece in the same way, as if nothing stood around it; and so on. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+
 #include "text/tables.h"
-#include "text/unicode_table.h"
 #include "text/utf8.h"
 
-enum { OTHER, LETTER, NUMBER, SPACE };
+#include <pcre2.h>
 
-static int unicode_class(uint32_t c)
+/* Far more than a pattern of any tokenizer needs; a vocabulary's patterns may have been written to take for ever. */
+#define MATCH_LIMIT 1000000u
+#define HEAP_LIMIT_KIB 16384u
+
+struct infer_splitter {
+    infer_allocator own; /* a copy, as in the tokenizer */
+    const infer_allocator *allocator;
+    const char *name;
+    pcre2_general_context *context;
+    pcre2_match_context *limits;
+    pcre2_code *code[INFER_VOCAB_MAX_PATTERNS];
+    uint32_t count;
+};
+
+static void *allocate(PCRE2_SIZE bytes, void *s)
 {
-    size_t low = 0, high = sizeof unicode_runs / sizeof *unicode_runs - 1;
-    if ((c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
-        c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000) /* White_Space */
-        return SPACE;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (unicode_runs[middle] >> 2 < c)
-            low = middle + 1;
-        else
-            high = middle;
+    return infer_alloc(((const infer_splitter *)s)->allocator, bytes);
+}
+
+static void release(void *p, void *s)
+{
+    infer_free(((const infer_splitter *)s)->allocator, p);
+}
+
+void infer_splitter_close(infer_splitter *s)
+{
+    infer_allocator a;
+    if (!s)
+        return;
+    for (uint32_t i = 0; i < s->count; i++)
+        pcre2_code_free(s->code[i]);
+    pcre2_match_context_free(s->limits);
+    pcre2_general_context_free(s->context);
+    a = s->own;
+    infer_free(s->allocator ? &a : NULL, s);
+}
+
+infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_view *v, const char *name, infer_splitter **out,
+                                 infer_error *err)
+{
+    infer_splitter *s = infer_alloc_zero(a, sizeof *s);
+    const char *pattern = v->patterns;
+    if (!s)
+        return infer_fail_memory(err, sizeof *s, "the tokenizer's patterns");
+    s->name = name;
+    if (a) {
+        s->own = *a;
+        s->allocator = &s->own;
     }
-    return (int)(unicode_runs[low] & 3);
-}
-
-/* Class and length of the character at p[0..n), n >= 1; malformed bytes are OTHER. */
-static int next_class(const uint8_t *p, size_t n, unsigned *length)
-{
-    static const uint8_t lead_bits[5] = {0, 0x7f, 0x1f, 0x0f, 0x07};
-    infer_utf8 what;
-    uint32_t c;
-    *length = infer_utf8_next(p, n, &what);
-    if (what != INFER_UTF8_WHOLE)
-        return OTHER;
-    c = p[0] & lead_bits[*length];
-    for (unsigned i = 1; i < *length; i++)
-        c = c << 6 | (p[i] & 0x3fu);
-    return unicode_class(c);
-}
-
-static size_t contraction(const char *p, size_t n)
-{
-    static const char *const endings[] = {"s", "t", "re", "ve", "m", "ll", "d"};
-    if (n < 2 || p[0] != '\'')
-        return 0;
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t m = strlen(endings[i]);
-        if (n > m && !memcmp(p + 1, endings[i], m))
-            return m + 1;
+    s->context = pcre2_general_context_create(allocate, release, s);
+    s->limits = s->context ? pcre2_match_context_create(s->context) : NULL;
+    if (!s->limits) {
+        infer_splitter_close(s);
+        return infer_fail_memory(err, sizeof *s, "the tokenizer's patterns");
     }
-    return 0;
+    pcre2_set_match_limit(s->limits, MATCH_LIMIT);
+    pcre2_set_heap_limit(s->limits, HEAP_LIMIT_KIB);
+    for (uint32_t i = 0; i < v->pattern_count; i++, pattern += strlen(pattern) + 1) {
+        const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE;
+        pcre2_compile_context *compile = pcre2_compile_context_create(s->context);
+        PCRE2_UCHAR why[120] = "";
+        PCRE2_SIZE at = 0;
+        int code = PCRE2_ERROR_NOMEMORY;
+        pcre2_code *made = compile ? pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options, &code, &at, compile) : NULL;
+        pcre2_compile_context_free(compile);
+        if (!made) {
+            infer_splitter_close(s);
+            if (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED)
+                return infer_fail_memory(err, strlen(pattern), "the tokenizer's patterns");
+            pcre2_get_error_message(code, why, sizeof why);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: pattern \"%.200s\": %s at byte %zu", name, pattern, (char *)why, at);
+        }
+        s->code[s->count++] = made;
+        pcre2_jit_compile(made, PCRE2_JIT_COMPLETE); /* where it fails, matching is slower */
+    }
+    *out = s;
+    return INFER_OK;
 }
 
-/* End of the run of characters of `kind` that begins at `i`; *last gets where its last character begins. */
-static size_t run_end(const uint8_t *p, size_t i, size_t n, int kind, size_t *last)
+typedef struct split {
+    const infer_splitter *s;
+    pcre2_match_data *match;
+    infer_piece_fn fn;
+    void *user;
+    infer_error *err;
+} split;
+
+/* text[0..n), well-formed, through the patterns from `stage` on. */
+static infer_status cut(const split *w, uint32_t stage, const char *text, size_t n)
 {
-    for (unsigned length; i < n && next_class(p + i, n - i, &length) == kind; i += length)
-        *last = i;
-    return i;
+    size_t done = 0, from = 0; /* where the next piece begins, and where to look for the next match */
+    infer_status status = INFER_OK;
+    if (n == 0)
+        return INFER_OK;
+    if (stage == w->s->count)
+        return w->fn(w->user, text, n);
+    while (from < n && status == INFER_OK) {
+        const int found = pcre2_match(w->s->code[stage], (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK, w->match, w->s->limits);
+        const PCRE2_SIZE *at = pcre2_get_ovector_pointer(w->match);
+        if (found == PCRE2_ERROR_NOMATCH)
+            break;
+        if (found < 0)
+            return infer_fail(w->err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern %u takes too long on this text (PCRE2 error %d)",
+                              w->s->name, stage, found);
+        if (at[0] == at[1]) { /* nothing: look on behind the next character */
+            infer_utf8 what;
+            from = at[0] < n ? at[0] + infer_utf8_next((const uint8_t *)text + at[0], n - at[0], &what) : n;
+            continue;
+        }
+        const size_t start = at[0], end = at[1]; /* a copy: the next stage uses the same match data */
+        status = cut(w, stage + 1, text + done, start - done);
+        if (status == INFER_OK)
+            status = cut(w, stage + 1, text + start, end - start);
+        done = from = end;
+    }
+    return status == INFER_OK ? cut(w, stage + 1, text + done, n - done) : status;
 }
 
-size_t infer_split_gpt2(const char *text, size_t n)
+infer_status infer_split(const infer_splitter *s, const char *text, size_t n, infer_piece_fn fn, void *user, infer_error *err)
 {
-    const uint8_t *p = (const uint8_t *)text;
-    size_t end = contraction(text, n), start, last = 0;
-    unsigned length;
-    int kind;
-    if (end)
-        return end;
-    start = n > 1 && p[0] == ' ' ? 1 : 0;
-    kind = next_class(p + start, n - start, &length);
-    if (kind != SPACE)
-        return run_end(p, start, n, kind, &last);
-    end = run_end(p, 0, n, SPACE, &last);
-    return end == n || last == 0 ? end : last; /* the last space goes to the word after it */
+    split w = {s, pcre2_match_data_create(1, s->context), fn, user, err};
+    infer_status status = INFER_OK;
+    size_t start = 0;
+    if (!w.match)
+        return infer_fail_memory(err, 256, "a match");
+    for (size_t i = 0, length; i < n && status == INFER_OK; i += length) {
+        infer_utf8 what;
+        length = infer_utf8_next((const uint8_t *)text + i, n - i, &what);
+        if (what == INFER_UTF8_WHOLE)
+            continue;
+        if ((status = cut(&w, 0, text + start, i - start)) == INFER_OK) /* malformed bytes are a piece of their own */
+            status = fn(user, text + i, length);
+        start = i + length;
+    }
+    if (status == INFER_OK)
+        status = cut(&w, 0, text + start, n - start);
+    pcre2_match_data_free(w.match);
+    return status;
 }

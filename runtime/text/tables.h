@@ -1,9 +1,12 @@
 /* What a tokenizer looks up, shared by the files of this folder.
  *
- * Both kinds of tokenizer do the same work on different tables. The text becomes a row of symbols, one per character (byte-level: per
- * byte); then the adjacent pair of lowest rank, the leftmost on ties, becomes one symbol, until no pair has a rank. SentencePiece ranks
- * a pair by the score of the token that it makes (spm.c), merge-based BPE by its place in the list of merges (bpe.c). Symbols below the
- * number of tokens are token ids. Those above are characters that occur inside tokens without being one. */
+ * Encoding: special tokens are looked for in the text (tokenizer.c); what stands between them is normalized (normalize.c) and cut into
+ * pieces (split.c, wordpiece.c); a piece becomes tokens, by
+ *   merging, for SPM and BPE: the piece is a row of symbols, one per character (byte-level: per byte); the adjacent pair of lowest rank,
+ *     the leftmost on ties, becomes one symbol, until no pair has a rank (merge.c). SPM ranks a pair by the score of the token that it
+ *     makes, BPE by its place in the list of merges (bpe.c);
+ *   the best path through all tokens that fit (unigram.c); or the longest token that fits, again and again (wordpiece.c).
+ * Most pieces of a long text have been seen before: their tokens come from a cache (cache.c). */
 #ifndef INFER_TEXT_TABLES_H
 #define INFER_TEXT_TABLES_H
 
@@ -13,38 +16,25 @@
 #include <string.h>
 
 #define INFER_NO_SYMBOL 0xffffffffu
-#define INFER_RANK_LAST 0xfffffffeu      /* the worst rank that a pair may have */
 #define INFER_TOKEN_MAX_BYTES 1024u      /* of a token that takes part in merging */
 #define INFER_SPECIAL_MAX_BYTES 255u     /* of a special token's name that is looked for in texts */
-#define INFER_TEXT_MAX_BYTES 0x40000000u /* of one text to encode */
+#define INFER_TEXT_MAX_BYTES 0x40000000u /* of one text to encode, also when it is normalized */
 
 typedef struct infer_pair {
     uint32_t left, right; /* left == INFER_NO_SYMBOL: a free slot */
     uint32_t rank, merged;
 } infer_pair;
 
+/* BPE: two tokens -> rank and merged token. Unigram: a node of the tree of texts and a byte -> the next node, and in `rank` the token that
+ * ends there. */
 typedef struct infer_pair_table {
     infer_pair *slots;
     uint64_t mask;
     size_t used;
     unsigned shift;
-    /* joints[a][b]: some pair has a left part that ends in byte a and a right part that begins with byte b. Where the text has no such
-     * joint, no merge can cross, so that it may be cut there: each part is merged alone, with the same result. */
-    uint32_t joints[256][8];
 } infer_pair_table;
 
-/* Characters -> symbols. Single bytes directly, longer characters by open addressing on their bytes. */
-typedef struct infer_char {
-    uint32_t bytes; /* as infer_char_pack; 0: a free slot */
-    uint32_t symbol;
-} infer_char;
-
-typedef struct infer_char_table {
-    uint32_t single[256];
-    infer_char *slots;
-    uint32_t mask;
-    size_t used;
-} infer_char_table;
+typedef struct infer_splitter infer_splitter;
 
 struct infer_tokenizer {
     infer_allocator own; /* a copy: allocator points at it, or is NULL */
@@ -54,13 +44,18 @@ struct infer_tokenizer {
     char *text;       /* what each token stands for, one after the other: spaces are spaces, byte tokens bytes, control tokens nothing */
     uint32_t *ends;   /* [tokens] where they end */
     uint32_t longest; /* bytes of the longest of them */
-    uint32_t symbols; /* tokens, and characters that are none */
     uint32_t byte_token[256];
-    infer_char_table chars;
+    uint32_t single[256]; /* tokens whose text is one byte */
+    infer_strmap texts;   /* texts of the tokens that pieces may become -> id; of equal texts, the lowest */
+    bool repeated_texts;  /* two of them are equal */
     infer_pair_table pairs;
-    infer_strmap texts;                                  /* texts of the tokens that merging may make -> id; only while opening */
-    infer_strmap specials;                               /* names of special tokens -> id */
-    uint8_t special_first[256];                          /* 1 for each byte that a special token's name begins with */
+    /* joints[a][b]: byte b stands behind byte a within some token. Where the text has no such joint, no token can cross, so that a text
+     * without pre-tokenizer may be cut there: each part is encoded alone, with the same result. */
+    uint32_t joints[256][8];
+    float unknown_score;            /* unigram: of a character that is no token */
+    infer_splitter *splitter;       /* NULL: no patterns */
+    infer_strmap specials;          /* names of special tokens -> id */
+    uint32_t special_begin[256][8]; /* like joints: the first two bytes of their names; all second bytes for names of one byte */
     uint8_t special_length[INFER_SPECIAL_MAX_BYTES + 1]; /* 1 for each length that one has */
 };
 
@@ -71,29 +66,42 @@ static inline const char *infer_token_surface(const infer_tokenizer *t, uint32_t
     return t->text + start;
 }
 
-/* Whether merging may make this token. */
+/* Whether a piece of text may become this token. */
 static inline bool infer_token_merges(const infer_tokenizer *t, uint32_t id)
 {
-    return (t->vocab.types[id] == INFER_TOKEN_NORMAL || t->vocab.types[id] == INFER_TOKEN_USER) && t->ends[id] > (id ? t->ends[id - 1] : 0);
+    const uint8_t type = infer_vocab_type(&t->vocab, id);
+    return (type == INFER_TOKEN_NORMAL || type == INFER_TOKEN_USER) && t->ends[id] > (id ? t->ends[id - 1] : 0);
 }
 
-/* The 1..4 bytes of a character as a number. Only U+0000 gives 0, so that the number of bytes can be told from it. */
-static inline uint32_t infer_char_pack(const char *p, unsigned n)
+/* Whether a set of byte pairs, such as joints, has this one. */
+static inline bool infer_has_bytes(const uint32_t set[256][8], uint8_t first, uint8_t second)
 {
-    uint32_t v = 0;
-    memcpy(&v, p, n);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap32(v);
-#endif
-    return v;
+    return set[first][second >> 5] >> (second & 31) & 1;
 }
 
-/* ---- tables.c ---- */
+/* Bytes that grow. */
+typedef struct infer_bytes {
+    char *p;
+    size_t n, cap;
+} infer_bytes;
+
+static inline bool infer_bytes_add(infer_bytes *b, const infer_allocator *a, const void *p, size_t n)
+{
+    if (n == 0) /* then there may be neither source nor buffer */
+        return true;
+    if (!infer_grow(a, &b->p, &b->cap, b->n + n, 1))
+        return false;
+    memcpy(b->p + b->n, p, n);
+    b->n += n;
+    return true;
+}
+
+/* ---- pairs.c ---- */
 
 bool infer_pairs_init(infer_pair_table *p, const infer_allocator *a, size_t expected);
 void infer_pairs_free(infer_pair_table *p, const infer_allocator *a);
-/* Adds a pair, or leaves the one that is there already; its parts meet at bytes `end` and `begin`. False: no memory. */
-bool infer_pairs_add(infer_pair_table *p, const infer_allocator *a, infer_pair pair, uint8_t end, uint8_t begin);
+/* Adds a pair, or leaves the one that is there already. NULL: no memory. */
+infer_pair *infer_pairs_add(infer_pair_table *p, const infer_allocator *a, infer_pair pair);
 
 static inline uint64_t infer_pair_hash(uint32_t left, uint32_t right)
 {
@@ -102,10 +110,10 @@ static inline uint64_t infer_pair_hash(uint32_t left, uint32_t right)
 }
 
 /* NULL when the pair never merges. */
-static inline const infer_pair *infer_pairs_find(const infer_pair_table *p, uint32_t left, uint32_t right)
+static inline infer_pair *infer_pairs_find(const infer_pair_table *p, uint32_t left, uint32_t right)
 {
     for (uint64_t i = infer_pair_hash(left, right) >> p->shift;; i = (i + 1) & p->mask) {
-        const infer_pair *s = &p->slots[i];
+        infer_pair *s = &p->slots[i];
         if (s->left == INFER_NO_SYMBOL) /* first: `left` may be INFER_NO_SYMBOL itself */
             return NULL;
         if (s->left == left && s->right == right)
@@ -113,66 +121,93 @@ static inline const infer_pair *infer_pairs_find(const infer_pair_table *p, uint
     }
 }
 
-static inline bool infer_pairs_join(const infer_pair_table *p, uint8_t end, uint8_t begin)
-{
-    return p->joints[end][begin >> 5] >> (begin & 31) & 1;
-}
+/* ---- bpe.c, unigram.c: fill `pairs` from the vocabulary ---- */
 
-bool infer_chars_init(infer_char_table *c, const infer_allocator *a);
-void infer_chars_free(infer_char_table *c, const infer_allocator *a);
-/* Adds a character, or leaves the one that is there already. False: no memory. */
-bool infer_chars_add(infer_char_table *c, const infer_allocator *a, const char *p, unsigned n, uint32_t symbol);
-
-static inline uint32_t infer_char_hash(uint32_t bytes)
-{
-    return (bytes ^ bytes >> 15) * 0x9e3779b1u >> 7;
-}
-
-/* INFER_NO_SYMBOL when it is in no token. `bytes` is packed. */
-static inline uint32_t infer_chars_find(const infer_char_table *c, uint32_t bytes)
-{
-    if (bytes < 256)
-        return c->single[bytes];
-    for (uint32_t i = infer_char_hash(bytes) & c->mask; c->slots[i].bytes; i = (i + 1) & c->mask)
-        if (c->slots[i].bytes == bytes)
-            return c->slots[i].symbol;
-    return INFER_NO_SYMBOL;
-}
-
-/* ---- spm.c, bpe.c: fill pairs (and, spm.c, further characters) from the vocabulary ---- */
-
-infer_status infer_spm_build(infer_tokenizer *t, infer_error *err);
 infer_status infer_bpe_build(infer_tokenizer *t, infer_error *err);
+infer_status infer_unigram_build(infer_tokenizer *t, infer_error *err);
 /* Bytes of a token's text in GPT-2's byte alphabet, written to `out` (at most n); what is not in the alphabet stays as it is. */
 uint32_t infer_byte_alphabet_decode(const char *text, uint32_t n, char *out);
 
 /* ---- split.c ---- */
 
-/* Bytes (>= 1) of the first piece of text[0..n), n >= 1, as GPT-2 cuts text before merging. */
-size_t infer_split_gpt2(const char *text, size_t n);
+/* Compiles the vocabulary's patterns. FORMAT names one that is no regular expression. */
+infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_view *v, const char *name, infer_splitter **out,
+                                 infer_error *err);
+void infer_splitter_close(infer_splitter *s);
+/* Pieces of text[0..n) in their order, until one is answered with an error. Not all of them are well-formed UTF-8 if the text is not. */
+typedef infer_status (*infer_piece_fn)(void *user, const char *piece, size_t n);
+infer_status infer_split(const infer_splitter *s, const char *text, size_t n, infer_piece_fn fn, void *user, infer_error *err);
 
-/* ---- merge.c ---- */
+/* ---- normalize.c ---- */
 
+/* Whether infer_normalize would change no text. */
+bool infer_normalize_is_identity(const infer_vocab_view *v);
+/* text[0..n), n >= 1, in the form that the vocabulary's flags ask for, into out->p[0..out->n); `first`: nothing stands before the text.
+ * `space` is work space of the caller's, as `out`. MEMORY; ARGUMENT when the result would be longer than INFER_TEXT_MAX_BYTES; FORMAT for a
+ * map of characters that points outside itself. */
+infer_status infer_normalize(const infer_tokenizer *t, const char *text, size_t n, bool first, infer_bytes *out, infer_bytes *space,
+                             infer_error *err);
+
+/* ---- one encoding (tokenizer.c) ---- */
+
+/* A row of bytes text[start..start + bytes) of the piece; id INFER_NO_SYMBOL: a character that is no token. */
 typedef struct infer_symbol {
-    uint32_t id;   /* INFER_NO_SYMBOL: a character that is in no token */
-    uint32_t leaf; /* the character's bytes, packed; of no meaning once merged */
+    uint32_t id, start, bytes;
 } infer_symbol;
 
 typedef struct infer_merge_entry {
     uint64_t order; /* rank, then position */
-    uint32_t left, right;
+    uint32_t left_bytes, right_bytes, merged;
 } infer_merge_entry;
 
-/* Work space of one encoding, reused from part to part of the text. */
-typedef struct infer_merge_space {
-    const infer_allocator *allocator;
-    uint32_t *links; /* [2][cap_links]: position before, position after */
-    infer_merge_entry *heap;
-    size_t cap_links, cap_heap;
-} infer_merge_space;
+typedef struct infer_best {
+    double score;  /* of the best path from the beginning to here */
+    uint32_t from; /* where its last token begins */
+    uint32_t id;
+} infer_best;
 
-void infer_merge_free(infer_merge_space *w);
-/* Merges s[0..n) in place, *n becomes the number of symbols left. O(n log n) time, O(n) memory. */
-infer_status infer_merge(const infer_pair_table *p, infer_symbol *s, size_t *n, infer_merge_space *w, infer_error *err);
+/* The tokens of a short piece: a cache line. */
+typedef struct infer_cached {
+    uint32_t hash;
+    uint8_t bytes, count; /* bytes == 0: free */
+    char text[26];
+    int32_t ids[8];
+} infer_cached;
+
+typedef struct infer_encoder {
+    const infer_tokenizer *t;
+    infer_error *err;
+    int32_t *ids;
+    size_t cap, count;
+    bool unknown; /* the last token is the unknown one: a run of unknown characters becomes one token */
+    /* Work space, reused from piece to piece. */
+    infer_bytes normal, space;
+    infer_symbol *symbols;
+    size_t cap_symbols;
+    uint32_t *links; /* [2][cap_links]: position before, position after */
+    size_t cap_links;
+    infer_merge_entry *heap;
+    size_t cap_heap;
+    infer_best *best;
+    size_t cap_best;
+    infer_cached *cache; /* NULL: the text is too short to need one */
+    uint32_t cache_mask;
+} infer_encoder;
+
+static inline void infer_encoder_put(infer_encoder *e, uint32_t id)
+{
+    if (e->count < e->cap)
+        e->ids[e->count] = (int32_t)id;
+    e->count++;
+    e->unknown = false;
+}
+
+/* The tokens of bytes for which the vocabulary has none: byte tokens, or the unknown one, or nothing. */
+void infer_encoder_put_unknown(infer_encoder *e, const char *text, size_t n);
+
+/* Encoders of a piece, n >= 1. ---- merge.c, unigram.c, wordpiece.c ---- */
+infer_status infer_merge_piece(infer_encoder *e, const char *text, size_t n);
+infer_status infer_unigram_piece(infer_encoder *e, const char *text, size_t n);
+infer_status infer_wordpiece_text(infer_encoder *e, const char *text, size_t n); /* a whole text */
 
 #endif

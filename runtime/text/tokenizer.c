@@ -1,6 +1,8 @@
-/* Opens a vocabulary and encodes text. The tables are explained in tables.h. */
+/* Opens a vocabulary and encodes text. The parts are explained in tables.h. */
 #include "text/tables.h"
 #include "text/utf8.h"
+
+#include <xxhash.h>
 
 #define META_SPACE "\xe2\x96\x81" /* U+2581 */
 
@@ -9,14 +11,12 @@
 /* infer_vocab_parse has checked what does not depend on this build. */
 static infer_status check_supported(const infer_vocab_view *v, const char *name, infer_error *err)
 {
-    if (v->pretokenizer != INFER_PRETOKENIZER_NONE && v->pretokenizer != INFER_PRETOKENIZER_GPT2)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pre-tokenizer %u (%s); this library has 0 (none) and 1 (gpt-2)",
-                          name, v->pretokenizer,
-                          v->pretokenizer == INFER_PRETOKENIZER_LLAMA3  ? "llama-bpe"
-                          : v->pretokenizer == INFER_PRETOKENIZER_QWEN2 ? "qwen2"
-                                                                        : "unknown");
-    if (v->kind == INFER_VOCAB_SPM && v->flags & INFER_VOCAB_BYTE_LEVEL)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: a SentencePiece vocabulary in GPT-2's byte alphabet", name);
+    if (v->kind != INFER_VOCAB_BPE && v->flags & INFER_VOCAB_BYTE_LEVEL)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: only merge-based vocabularies may use GPT-2's byte alphabet", name);
+    if ((v->kind == INFER_VOCAB_WORDPIECE) != (v->pretokenizer == INFER_PRETOKENIZER_BERT))
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED,
+                          "%s: tokenizer: kind %u with pre-tokenizer %u; only WordPiece (4) goes with BERT's (4)", name, v->kind,
+                          v->pretokenizer);
     return INFER_OK;
 }
 
@@ -46,14 +46,14 @@ static infer_status build_texts(infer_tokenizer *t, infer_error *err)
     const size_t bytes = (size_t)v->text_bytes + 3;
     uint32_t at = 0;
     t->text = infer_alloc(t->allocator, bytes);
-    t->ends = infer_alloc_array(t->allocator, v->tokens, sizeof *t->ends);
+    t->ends = infer_alloc(t->allocator, v->tokens * sizeof *t->ends);
     if (!t->text || !t->ends)
         return infer_fail_memory(err, bytes + v->tokens * sizeof *t->ends, "the tokenizer's texts");
     memset(t->byte_token, 0xff, sizeof t->byte_token); /* INFER_NO_SYMBOL */
     for (uint32_t id = 0; id < v->tokens; id++) {
         const uint32_t start = id ? v->ends[id - 1] : 0, n = v->ends[id] - start, from = at;
         const char *p = v->text + start;
-        const uint8_t type = v->types[id];
+        const uint8_t type = infer_vocab_type(v, id);
         if (id == v->unk) {
             memcpy(t->text + at, "\xef\xbf\xbd", 3);
             at += 3;
@@ -79,24 +79,28 @@ static infer_status build_texts(infer_tokenizer *t, infer_error *err)
     return INFER_OK;
 }
 
-/* What a special token is called in texts. */
-static const char *special_name(const infer_tokenizer *t, uint32_t id, uint32_t *bytes)
-{
-    const infer_vocab_view *v = &t->vocab;
-    uint32_t start = id ? v->ends[id - 1] : 0;
-    if (v->types[id] == INFER_TOKEN_USER)
-        return infer_token_surface(t, id, bytes);
-    *bytes = v->ends[id] - start;
-    return v->text + start;
-}
-
 static bool is_special(const infer_tokenizer *t, uint32_t id)
 {
-    uint8_t type = t->vocab.types[id];
+    const uint8_t type = infer_vocab_type(&t->vocab, id);
     return type == INFER_TOKEN_CONTROL || type == INFER_TOKEN_UNKNOWN || type == INFER_TOKEN_USER;
 }
 
-/* Fills texts, specials and the characters that are tokens. */
+static void add_special(infer_tokenizer *t, uint32_t id)
+{
+    const infer_vocab_view *v = &t->vocab;
+    const uint32_t start = id ? v->ends[id - 1] : 0, n = v->ends[id] - start;
+    const char *p = v->text + start; /* as it is written, even if spaces are U+2581 elsewhere */
+    if (n == 0 || n > INFER_SPECIAL_MAX_BYTES)
+        return;
+    infer_strmap_put(&t->specials, p, n, id);
+    if (n == 1)
+        memset(t->special_begin[(uint8_t)p[0]], 0xff, sizeof t->special_begin[0]);
+    else
+        t->special_begin[(uint8_t)p[0]][(uint8_t)p[1] >> 5] |= 1u << (p[1] & 31);
+    t->special_length[n] = 1;
+}
+
+/* Fills texts, single, joints and specials. */
 static infer_status build_maps(infer_tokenizer *t, infer_error *err)
 {
     const infer_vocab_view *v = &t->vocab;
@@ -104,32 +108,43 @@ static infer_status build_maps(infer_tokenizer *t, infer_error *err)
     for (uint32_t id = 0; id < v->tokens; id++)
         special_count += is_special(t, id);
     if (!infer_strmap_init(&t->texts, t->allocator, v->tokens, v->tokens) ||
-        !infer_strmap_init(&t->specials, t->allocator, special_count, v->tokens) || !infer_chars_init(&t->chars, t->allocator))
+        !infer_strmap_init(&t->specials, t->allocator, special_count, v->tokens))
         return infer_fail_memory(err, 4 * (size_t)v->tokens * sizeof(infer_strmap_slot), "the tokenizer's index of texts");
+    memset(t->single, 0xff, sizeof t->single); /* INFER_NO_SYMBOL */
     for (uint32_t id = 0; id < v->tokens; id++) {
         uint32_t n;
-        const char *p;
-        infer_utf8 what;
-        if (is_special(t, id)) {
-            p = special_name(t, id, &n);
-            if (n > 0 && n <= INFER_SPECIAL_MAX_BYTES) {
-                infer_strmap_put(&t->specials, p, n, id);
-                t->special_first[(uint8_t)p[0]] = 1;
-                t->special_length[n] = 1;
-            }
-        }
+        const uint8_t *p;
+        if (is_special(t, id))
+            add_special(t, id);
         if (!infer_token_merges(t, id))
             continue;
-        p = infer_token_surface(t, id, &n);
+        p = (const uint8_t *)infer_token_surface(t, id, &n);
         if (n > INFER_TOKEN_MAX_BYTES)
             return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: token %u has %u bytes of text; at most %u are handled", t->name,
                               id, n, INFER_TOKEN_MAX_BYTES);
-        infer_strmap_put(&t->texts, p, n, id);
-        if (n == (v->flags & INFER_VOCAB_BYTE_LEVEL ? 1 : infer_utf8_next((const uint8_t *)p, n, &what)) &&
-            !infer_chars_add(&t->chars, t->allocator, p, n, id))
-            return infer_fail_memory(err, 2 * ((size_t)t->chars.mask + 1) * sizeof *t->chars.slots, "the tokenizer's characters");
+        t->repeated_texts |= infer_strmap_put(&t->texts, (const char *)p, n, id) != INFER_STRMAP_NONE;
+        if (n == 1 && t->single[*p] == INFER_NO_SYMBOL)
+            t->single[*p] = id;
+        for (uint32_t i = 1; i < n; i++)
+            t->joints[p[i - 1]][p[i] >> 5] |= 1u << (p[i] & 31);
     }
     return INFER_OK;
+}
+
+static infer_status build_tables(infer_tokenizer *t, infer_error *err)
+{
+    infer_status status;
+    if ((status = build_texts(t, err)) != INFER_OK || (status = build_maps(t, err)) != INFER_OK ||
+        (t->vocab.patterns && (status = infer_splitter_open(t->allocator, &t->vocab, t->name, &t->splitter, err)) != INFER_OK))
+        return status;
+    switch (t->vocab.kind) {
+    case INFER_VOCAB_BPE:
+        return infer_bpe_build(t, err);
+    case INFER_VOCAB_UNIGRAM:
+        return infer_unigram_build(t, err);
+    default:
+        return INFER_OK;
+    }
 }
 
 infer_status infer_tokenizer_open(const infer_allocator *a, const void *section, size_t bytes, const char *name, infer_tokenizer **out,
@@ -150,13 +165,10 @@ infer_status infer_tokenizer_open(const infer_allocator *a, const void *section,
         t->allocator = &t->own;
     }
     t->vocab = view;
-    t->symbols = view.tokens;
-    if ((status = build_texts(t, err)) || (status = build_maps(t, err)) ||
-        (status = view.kind == INFER_VOCAB_SPM ? infer_spm_build(t, err) : infer_bpe_build(t, err))) {
+    if ((status = build_tables(t, err)) != INFER_OK) {
         infer_tokenizer_close(t);
         return status;
     }
-    infer_strmap_free(&t->texts, t->allocator);
     *out = t;
     return INFER_OK;
 }
@@ -168,8 +180,8 @@ void infer_tokenizer_close(infer_tokenizer *t)
         return;
     infer_strmap_free(&t->texts, t->allocator);
     infer_strmap_free(&t->specials, t->allocator);
-    infer_chars_free(&t->chars, t->allocator);
     infer_pairs_free(&t->pairs, t->allocator);
+    infer_splitter_close(t->splitter);
     infer_free(t->allocator, t->text);
     infer_free(t->allocator, t->ends);
     a = t->own;
@@ -194,108 +206,92 @@ const char *infer_tokenizer_token(const infer_tokenizer *t, int32_t id, size_t *
 
 /* ---- encoding ---- */
 
-typedef struct encoder {
-    const infer_tokenizer *t;
-    int32_t *ids;
-    size_t cap, count;
-    bool unknown;       /* the last token is the unknown one: a run of unknown characters becomes one token */
-    infer_symbol *part; /* the characters since the last place where the text may be cut */
-    size_t n, cap_part;
-    infer_merge_space space;
-    infer_error *err;
-} encoder;
-
-static void put(encoder *e, uint32_t id)
-{
-    if (e->count < e->cap)
-        e->ids[e->count] = (int32_t)id;
-    e->count++;
-    e->unknown = false;
-}
-
-/* A character that is no token. */
-static infer_status put_unknown(encoder *e, uint32_t leaf)
+void infer_encoder_put_unknown(infer_encoder *e, const char *text, size_t n)
 {
     const infer_tokenizer *t = e->t;
-    uint32_t rest = leaf;
-    do {
-        uint32_t id = t->vocab.flags & INFER_VOCAB_BYTE_FALLBACK ? t->byte_token[rest & 0xff] : INFER_NO_SYMBOL;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t id = t->vocab.flags & INFER_VOCAB_BYTE_FALLBACK ? t->byte_token[(uint8_t)text[i]] : INFER_NO_SYMBOL;
         if (id != INFER_NO_SYMBOL)
-            put(e, id);
-        else if (t->vocab.unk == INFER_VOCAB_NO_ID)
-            return infer_fail(e->err, INFER_ERROR_ARGUMENT,
-                              "%s: the text has byte 0x%02x, for which the vocabulary has no token, nor an unknown one", t->name,
-                              rest & 0xff);
-        else if (!e->unknown) {
-            put(e, t->vocab.unk);
+            infer_encoder_put(e, id);
+        else if (t->vocab.unk != INFER_VOCAB_NO_ID && !e->unknown) {
+            infer_encoder_put(e, t->vocab.unk);
             e->unknown = true;
         }
-    } while (rest >>= 8);
-    return INFER_OK;
+    }
 }
 
-/* Merges the part and writes its tokens. */
-static infer_status end_part(encoder *e)
+static infer_status encode_piece(infer_encoder *e, const char *text, size_t n)
 {
-    const uint32_t tokens = e->t->vocab.tokens;
-    infer_status status = infer_merge(&e->t->pairs, e->part, &e->n, &e->space, e->err);
-    for (size_t i = 0; i < e->n && !status; i++)
-        if (e->part[i].id < tokens)
-            put(e, e->part[i].id);
+    return e->t->vocab.kind == INFER_VOCAB_UNIGRAM ? infer_unigram_piece(e, text, n) : infer_merge_piece(e, text, n);
+}
+
+/* The cache has a place for each piece, in which the last one stays. It remembers neither long pieces nor those with unknown characters, of
+ * which a run over several pieces becomes one token. */
+static infer_status encode_cached(void *encoder, const char *text, size_t n)
+{
+    infer_encoder *e = encoder;
+    const size_t before = e->count;
+    const bool after_unknown = e->unknown; /* then an unknown character at the beginning leaves no trace */
+    infer_cached *c;
+    uint32_t hash;
+    infer_status status;
+    if (!e->cache || n > sizeof c->text)
+        return encode_piece(e, text, n);
+    hash = (uint32_t)XXH3_64bits(text, n);
+    c = &e->cache[hash & e->cache_mask];
+    if (c->hash == hash && c->bytes == n && memcmp(c->text, text, n) == 0) {
+        if (e->cap >= before && e->cap - before >= c->count)
+            memcpy(e->ids + before, c->ids, c->count * sizeof *c->ids);
         else
-            status = put_unknown(e, e->part[i].leaf);
-    e->n = 0;
+            for (unsigned i = 0; i < c->count; i++)
+                infer_encoder_put(e, (uint32_t)c->ids[i]);
+        e->count = before + c->count;
+        e->unknown = e->unknown && c->count == 0;
+        return INFER_OK;
+    }
+    status = encode_piece(e, text, n);
+    if (status == INFER_OK && e->count <= e->cap && e->count - before <= sizeof c->ids / sizeof *c->ids) {
+        bool known = !after_unknown;
+        for (size_t i = before; i < e->count; i++)
+            known &= (uint32_t)e->ids[i] != e->t->vocab.unk;
+        if (known && e->count > before) {
+            *c = (infer_cached){.hash = hash, .bytes = (uint8_t)n, .count = (uint8_t)(e->count - before)};
+            memcpy(c->text, text, n);
+            memcpy(c->ids, e->ids + before, c->count * sizeof *c->ids);
+        }
+    }
     return status;
 }
 
-static infer_status add_char(encoder *e, uint32_t packed)
+/* A text without pre-tokenizer, cut wherever no token can cross. */
+static infer_status encode_parts(infer_encoder *e, const char *text, size_t n)
 {
-    if (!infer_grow(e->t->allocator, &e->part, &e->cap_part, e->n + 1, sizeof *e->part))
-        return infer_fail_memory(e->err, 2 * e->cap_part * sizeof *e->part, "the tokenizer's text");
-    e->part[e->n++] = (infer_symbol){infer_chars_find(&e->t->chars, packed), packed};
-    return INFER_OK;
+    size_t start = 0;
+    infer_status status = INFER_OK;
+    for (size_t i = 1; i <= n && status == INFER_OK; i++)
+        if (i == n || (!infer_has_bytes(e->t->joints, (uint8_t)text[i - 1], (uint8_t)text[i]) && ((uint8_t)text[i] & 0xc0) != 0x80)) {
+            status = encode_cached(e, text + start, i - start);
+            start = i;
+        }
+    return status;
 }
 
-/* Text without special tokens, cut wherever no merge can cross. */
-static infer_status encode_piece(encoder *e, const char *text, size_t bytes, bool space_first)
+/* Text without special tokens. `first`: it begins the whole text. */
+static infer_status encode_text(infer_encoder *e, const char *text, size_t n, bool first)
 {
     const infer_tokenizer *t = e->t;
-    const bool byte_level = t->vocab.flags & INFER_VOCAB_BYTE_LEVEL, meta = t->vocab.flags & INFER_VOCAB_META_SPACE;
-    uint8_t end = ' ';
-    infer_status status = space_first ? add_char(e, ' ') : INFER_OK;
-    for (size_t i = 0; i < bytes && !status;) {
-        const uint8_t *p = (const uint8_t *)text + i;
-        unsigned length = 1;
-        uint32_t packed = p[0];
-        uint8_t begin = p[0];
-        if (p[0] >= 0x80 && !byte_level) {
-            infer_utf8 what;
-            length = infer_utf8_next(p, bytes - i, &what);
-            packed = infer_char_pack(text + i, length);
-            if (meta && length == 3 && !memcmp(p, META_SPACE, 3))
-                packed = begin = ' ';
-        }
-        if (e->n > 0 && !infer_pairs_join(&t->pairs, end, begin))
-            status = end_part(e);
-        if (!status)
-            status = add_char(e, packed);
-        end = packed == ' ' ? ' ' : p[length - 1];
-        i += length;
+    if (n > 0 && !infer_normalize_is_identity(&t->vocab)) {
+        infer_status status = infer_normalize(t, text, n, first, &e->normal, &e->space, e->err);
+        if (status != INFER_OK)
+            return status;
+        text = e->normal.p;
+        n = e->normal.n;
     }
-    return status ? status : end_part(e);
-}
-
-static infer_status encode_text(encoder *e, const char *text, size_t bytes)
-{
-    infer_status status = INFER_OK;
-    bool space_first = e->t->vocab.flags & INFER_VOCAB_SPACE_PREFIX;
-    if (e->t->vocab.pretokenizer == INFER_PRETOKENIZER_NONE)
-        return bytes ? encode_piece(e, text, bytes, space_first) : INFER_OK;
-    for (size_t n; bytes > 0 && !status; text += n, bytes -= n, space_first = false) {
-        n = infer_split_gpt2(text, bytes);
-        status = encode_piece(e, text, n, space_first);
-    }
-    return status;
+    if (n == 0)
+        return INFER_OK;
+    if (t->vocab.pretokenizer == INFER_PRETOKENIZER_BERT)
+        return infer_wordpiece_text(e, text, n);
+    return t->splitter ? infer_split(t->splitter, text, n, encode_cached, e, e->err) : encode_parts(e, text, n);
 }
 
 /* The special token with the longest name that stands at text[0..n): its id and *length, or INFER_NO_SYMBOL. */
@@ -303,7 +299,7 @@ static uint32_t find_special(const infer_tokenizer *t, const char *text, size_t 
 {
     for (uint32_t m = n < INFER_SPECIAL_MAX_BYTES ? (uint32_t)n : INFER_SPECIAL_MAX_BYTES; m > 0; m--) {
         uint32_t id = t->special_length[m] ? infer_strmap_get(&t->specials, text, m) : INFER_STRMAP_NONE;
-        if (id != INFER_STRMAP_NONE && (flags & INFER_TOKENIZE_SPECIAL || t->vocab.types[id] == INFER_TOKEN_USER)) {
+        if (id != INFER_STRMAP_NONE && (flags & INFER_TOKENIZE_SPECIAL || infer_vocab_type(&t->vocab, id) == INFER_TOKEN_USER)) {
             *length = m;
             return id;
         }
@@ -311,34 +307,74 @@ static uint32_t find_special(const infer_tokenizer *t, const char *text, size_t 
     return INFER_NO_SYMBOL;
 }
 
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static infer_status encode_all(infer_encoder *e, const char *text, size_t bytes, unsigned flags)
+{
+    const infer_tokenizer *t = e->t;
+    size_t from = 0, end;
+    infer_status status = INFER_OK;
+    for (size_t i = 0; i < bytes && status == INFER_OK;) {
+        const uint8_t second = i + 1 < bytes ? (uint8_t)text[i + 1] : 0; /* at the end only names of one byte fit, which have all of them */
+        uint32_t length, id;
+        if (!infer_has_bytes(t->special_begin, (uint8_t)text[i], second) ||
+            (id = find_special(t, text + i, bytes - i, flags, &length)) == INFER_NO_SYMBOL) {
+            i++;
+            continue;
+        }
+        for (end = i; t->vocab.types[id] & INFER_TOKEN_LSTRIP && end > from && is_space(text[end - 1]); end--)
+            ;
+        status = encode_text(e, text + from, end - from, from == 0);
+        infer_encoder_put(e, id);
+        for (i += length; t->vocab.types[id] & INFER_TOKEN_RSTRIP && i < bytes && is_space(text[i]); i++)
+            ;
+        from = i;
+    }
+    return status == INFER_OK ? encode_text(e, text + from, bytes - from, from == 0) : status;
+}
+
+#define CACHE_FROM_BYTES 2048u
+#define CACHE_MOST 16384u /* pieces: 1 MiB */
+
+/* One place for each 32 bytes of text; without memory, no cache. */
+static void cache_open(infer_encoder *e, size_t bytes)
+{
+    uint32_t places = CACHE_FROM_BYTES / 32;
+    if (bytes < CACHE_FROM_BYTES)
+        return;
+    while (places < CACHE_MOST && places < bytes / 32)
+        places *= 2;
+    e->cache = infer_alloc_array(e->t->allocator, places, sizeof *e->cache);
+    e->cache_mask = places - 1;
+}
+
 infer_status infer_tokenizer_encode(const infer_tokenizer *t, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t cap,
                                     size_t *count, infer_error *err)
 {
-    encoder e = {.t = t, .ids = ids, .cap = cap, .space.allocator = t->allocator, .err = err};
-    infer_status status = INFER_OK;
-    size_t from = 0;
+    infer_encoder e = {.t = t, .ids = ids, .cap = cap, .err = err};
+    const infer_vocab_view *v = &t->vocab;
+    infer_status status;
     if (flags & ~(INFER_TOKENIZE_BOS | INFER_TOKENIZE_SPECIAL))
         return infer_fail(err, INFER_ERROR_ARGUMENT, "tokenize: flags 0x%x, of which only 0x%x are known", flags,
                           INFER_TOKENIZE_BOS | INFER_TOKENIZE_SPECIAL);
     if (bytes > INFER_TEXT_MAX_BYTES)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "tokenize: a text of %zu bytes, expected at most %u", bytes, INFER_TEXT_MAX_BYTES);
-    if (flags & INFER_TOKENIZE_BOS && t->vocab.flags & INFER_VOCAB_ADD_BOS && t->vocab.bos != INFER_VOCAB_NO_ID)
-        put(&e, t->vocab.bos);
-    for (size_t i = 0; i < bytes && !status;) {
-        uint32_t length, id;
-        if (!t->special_first[(uint8_t)text[i]] || (id = find_special(t, text + i, bytes - i, flags, &length)) == INFER_NO_SYMBOL) {
-            i++;
-            continue;
-        }
-        status = encode_text(&e, text + from, i - from);
-        put(&e, id);
-        i += length;
-        from = i;
-    }
-    if (!status)
-        status = encode_text(&e, text + from, bytes - from);
-    infer_free(t->allocator, e.part);
-    infer_merge_free(&e.space);
+    cache_open(&e, bytes);
+    if (flags & INFER_TOKENIZE_BOS && v->flags & INFER_VOCAB_ADD_BOS && v->bos != INFER_VOCAB_NO_ID)
+        infer_encoder_put(&e, v->bos);
+    status = encode_all(&e, text, bytes, flags);
+    if (flags & INFER_TOKENIZE_BOS && v->flags & INFER_VOCAB_ADD_EOS && v->eos != INFER_VOCAB_NO_ID)
+        infer_encoder_put(&e, v->eos);
+    infer_free(t->allocator, e.normal.p);
+    infer_free(t->allocator, e.space.p);
+    infer_free(t->allocator, e.symbols);
+    infer_free(t->allocator, e.links);
+    infer_free(t->allocator, e.heap);
+    infer_free(t->allocator, e.best);
+    infer_free(t->allocator, e.cache);
     if (status)
         return status;
     *count = e.count;

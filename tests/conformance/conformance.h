@@ -82,13 +82,13 @@ void fill_ints(test *t, int8_t *codes, size_t n, int low, int high, fill f);
 /* ---- one test an operation: kernel against reference ---- */
 
 test_fn test_matmul, test_embed;                                          /* matmul.c */
-test_fn test_quantize, test_rmsnorm, test_rope, test_silu_mul, test_add;  /* rows.c */
+test_fn test_quantize, test_rmsnorm, test_layernorm, test_rope, test_activation, test_add; /* rows.c */
 test_fn test_store, test_attention, test_attention_chunks, test_attention_merge; /* attention.c */
 
 /* ---- reference against a formula in double precision: formula.c ---- */
 
-test_fn formula_matmul, formula_embed, formula_quantize, formula_rmsnorm, formula_rope, formula_silu_mul, formula_add, formula_store,
-    formula_attention, formula_attention_split;
+test_fn formula_matmul, formula_embed, formula_quantize, formula_rmsnorm, formula_layernorm, formula_rope, formula_activation, formula_add,
+    formula_store, formula_attention, formula_attention_split;
 
 /* ---- everything that is not a kernel: units.c ---- */
 

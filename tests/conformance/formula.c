@@ -115,14 +115,16 @@ void formula_embed(test *t)
     for (uint32_t k = 1; k <= 70; k++) {
         uint32_t n = 1 + random_below(t, MAX_N);
         int32_t id = (int32_t)random_below(t, n);
-        infer_embed_args a = {.ids = &id, .m = 1, .n = n, .k = k, .y_stride = k};
+        infer_embed_args a = {.ids = k % 2 ? &id : NULL, .m = 1, .n = n, .k = k, .y_stride = k, .pos0 = (uint32_t)id, .scale = k % 3 ? 1.0f : random_unit(t)};
 
         begin_case(t, "n %u k %u id %d", n, k, (int)id);
         a.w = make_weights(t, t->kernel->type, n, k);
         a.y = float_buffer(SLOT_Y, k);
         t->kernel->fn(&a, (infer_region){0, 1, 0, k});
-        for (uint32_t i = 0; i < k; i++)
-            check_near(t, a.y[i], value_of[(size_t)id * k + i], 0, "y");
+        for (uint32_t i = 0; i < k; i++) {
+            double want = value_of[(size_t)id * k + i] * (double)a.scale;
+            check_near(t, a.y[i], want, a.scale == 1 ? 0 : fabs(want) * EPS + DENORMAL, "y");
+        }
     }
 }
 
@@ -170,7 +172,7 @@ void formula_rmsnorm(test *t)
 {
     for (uint32_t n = 1; n <= 300; n += 7) {
         float *x = float_buffer(SLOT_X, n), *weight = float_buffer(SLOT_AUX, n), *y = float_buffer(SLOT_Y, n);
-        infer_rmsnorm_args a = {.x = x, .weight = weight, .y = y, .m = 1, .n = n, .x_stride = n, .y_stride = n, .eps = 1e-5f};
+        infer_norm_args a = {.x = x, .weight = weight, .y = y, .m = 1, .n = n, .width = n, .x_stride = n, .y_stride = n, .eps = 1e-5f};
         double sum = 0, r;
 
         begin_case(t, "n %u", n);
@@ -184,6 +186,35 @@ void formula_rmsnorm(test *t)
             double want = x[i] * r * (double)weight[i];
             /* all terms of the sum are positive: n / 16 + 1 fused, 4 folds, the mean and eps; the root halves it, then 4 more */
             check_near(t, y[i], want, fabs(want) * (n / 16 + 16.0) * EPS + DENORMAL, "y");
+        }
+    }
+}
+
+void formula_layernorm(test *t)
+{
+    for (uint32_t n = 1; n <= 300; n += 7) {
+        float *x = float_buffer(SLOT_X, n), *weight = float_buffer(SLOT_AUX, n), *y = float_buffer(SLOT_Y, n);
+        infer_norm_args a = {.x = x, .weight = weight, .y = y, .m = 1, .n = n, .width = n, .x_stride = n, .y_stride = n, .eps = 1e-5f};
+        double sum = 0, magnitude = 0, squares = 0, mean_error, r;
+
+        begin_case(t, "n %u", n);
+        fill_floats(t, x, n, FILL_RANDOM);
+        fill_floats(t, weight, n, FILL_RANDOM);
+        for (uint32_t i = 0; i < n; i++) {
+            x[i] += 2; /* a mean worth subtracting */
+            sum += (double)x[i];
+            magnitude += fabs((double)x[i]);
+        }
+        t->kernel->fn(&a, (infer_region){0, 1, 0, n});
+        for (uint32_t i = 0; i < n; i++)
+            squares += ((double)x[i] - sum / n) * ((double)x[i] - sum / n);
+        r = 1 / sqrt(squares / n + (double)a.eps);
+        mean_error = magnitude / n * (n / 16 + 6.0) * EPS; /* n / 16 + 1 sums, 4 folds, the quotient */
+        for (uint32_t i = 0; i < n; i++) {
+            double want = ((double)x[i] - sum / n) * r * (double)weight[i];
+            /* Each difference is off by the mean's error and a rounding; the root averages theirs, at most the same again. The rest as in rmsnorm. */
+            double difference = (mean_error + 3 * EPS) * r * fabs((double)weight[i]);
+            check_near(t, y[i], want, difference + fabs(want) * (mean_error * r * 2 + (n / 16 + 20.0) * EPS) + DENORMAL, "y");
         }
     }
 }
@@ -223,36 +254,72 @@ void formula_rope(test *t)
     }
 }
 
-void formula_silu_mul(test *t)
+/* What the activations approximate, and by how much they may be off. */
+static double activation_of(infer_activation kind, double cap, double x, double *bound)
 {
-    enum { N = 1000 };
-    float gate[N], up[N], y[N];
-    infer_silu_mul_args a = {.gate = gate, .up = up, .y = y, .m = 1, .n = N, .stride = N};
+    double u;
 
-    begin_case(t, "n %d", N);
-    fill_floats(t, gate, N, FILL_RANDOM);
-    fill_floats(t, up, N, FILL_RANDOM);
-    for (int i = 0; i < N; i++)
-        gate[i] *= 80; /* exp(80) is finite: the quotient keeps its relative precision */
-    t->kernel->fn(&a, (infer_region){0, 1, 0, N});
-    for (int i = 0; i < N; i++) {
-        double want = gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i];
-        check_near(t, y[i], want, fabs(want) * (2 * INFER_REF_EXPF_ULP + 4) * EPS + DENORMAL, "y");
+    switch (kind) {
+    case INFER_ACTIVATION_SILU:
+        *bound = fabs(x / (1 + exp(-x))) * (2 * INFER_REF_EXPF_ULP + 3) * EPS;
+        return x / (1 + exp(-x));
+    case INFER_ACTIVATION_GELU_TANH: /* the exponent has four roundings and those of two constants */
+        u = 2 * sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x);
+        *bound = fabs(x / (1 + exp(-u))) * (2 * INFER_REF_EXPF_ULP + 3 + 6 * fabs(u)) * EPS;
+        return u < -2 ? x / (1 + exp(-u)) : x / 2 * (1 + tanh(u / 2)); /* the same; 1 + tanh cancels close to -1 */
+    case INFER_ACTIVATION_GELU:
+        *bound = fabs(x) * 0.75e-7 + (fabs(x) + 1) * 4 * EPS;
+        return x / 2 * erfc(-x / sqrt(2.0));
+    case INFER_ACTIVATION_RELU2:
+        *bound = x * x * EPS;
+        return x > 0 ? x * x : 0;
+    default: /* softcap */
+        *bound = cap * INFER_REF_SOFTCAP_EPS;
+        return cap * tanh(x / cap);
+    }
+}
+
+void formula_activation(test *t)
+{
+    enum { N = 4000, CAP = 30 };
+    static float x[N], up[N], y[N];
+
+    for (int kind = 0; kind < INFER_ACTIVATION_COUNT; kind++) {
+        for (int gated = 0; gated < 2; gated++) {
+            infer_activation_args a = {.x = x, .up = gated ? up : NULL, .y = y, .m = 1, .n = N, .stride = N, .kind = (infer_activation)kind, .cap = CAP};
+
+            begin_case(t, "kind %d%s", kind, gated ? " gated" : "");
+            fill_floats(t, x, N, FILL_RANDOM);
+            fill_floats(t, up, N, FILL_RANDOM);
+            for (int i = 0; i < N; i++)
+                x[i] *= i % 2 ? 80 : 6; /* exp(80) is finite: the quotient keeps its relative precision */
+            t->kernel->fn(&a, (infer_region){0, 1, 0, N});
+            for (int i = 0; i < N; i++) {
+                double bound, want = activation_of(a.kind, CAP, x[i], &bound), factor = gated ? (double)up[i] : 1;
+                /* Far out, gelu_tanh's exp overflows: what is lost is below 88 x exp(-88). */
+                check_near(t, y[i], want * factor, bound * fabs(factor) + fabs(want * factor) * EPS + 1e-36, "y");
+            }
+        }
     }
 }
 
 void formula_add(test *t)
 {
     enum { N = 1000 };
-    float u[N], v[N], y[N];
-    infer_add_args a = {.a = u, .b = v, .y = y, .m = 1, .n = N, .stride = N};
+    float u[2 * N], v[2 * N], y[2 * N];
 
-    begin_case(t, "n %d", N);
-    fill_floats(t, u, N, FILL_WIDE);
-    fill_floats(t, v, N, FILL_WIDE);
-    t->kernel->fn(&a, (infer_region){0, 1, 0, N});
-    for (int i = 0; i < N; i++)
-        check_near(t, y[i], (double)u[i] + (double)v[i], fabs((double)u[i] + (double)v[i]) * EPS + DENORMAL, "y");
+    for (int bias = 0; bias < 2; bias++) {
+        infer_add_args a = {.a = u, .b = v, .y = y, .m = 2, .n = N, .stride = N, .b_stride = bias ? 0 : N};
+
+        begin_case(t, "n %d%s", N, bias ? " bias" : "");
+        fill_floats(t, u, 2 * N, FILL_WIDE);
+        fill_floats(t, v, 2 * N, FILL_WIDE);
+        t->kernel->fn(&a, (infer_region){0, 2, 0, N});
+        for (int i = 0; i < 2 * N; i++) {
+            double want = (double)u[i] + (double)v[bias ? i % N : i];
+            check_near(t, y[i], want, fabs(want) * EPS + DENORMAL, "y");
+        }
+    }
 }
 
 /* ---- cache ---- */

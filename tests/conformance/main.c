@@ -15,13 +15,14 @@ static const struct {
     [INFER_OP_EMBED] = {test_embed, formula_embed},
     [INFER_OP_QUANTIZE] = {test_quantize, formula_quantize},
     [INFER_OP_RMSNORM] = {test_rmsnorm, formula_rmsnorm},
+    [INFER_OP_LAYERNORM] = {test_layernorm, formula_layernorm},
     [INFER_OP_ROPE] = {test_rope, formula_rope},
     [INFER_OP_STORE_K] = {test_store, formula_store},
     [INFER_OP_STORE_V] = {test_store, formula_store},
     [INFER_OP_ATTENTION] = {test_attention, formula_attention},
     [INFER_OP_ATTENTION_CHUNKS] = {test_attention_chunks, formula_attention_split},
     [INFER_OP_ATTENTION_MERGE] = {test_attention_merge, formula_attention_split},
-    [INFER_OP_SILU_MUL] = {test_silu_mul, formula_silu_mul},
+    [INFER_OP_ACTIVATION] = {test_activation, formula_activation},
     [INFER_OP_ADD] = {test_add, formula_add},
 };
 

@@ -166,11 +166,13 @@ static void embed_case(test *t, uint32_t m, uint32_t n, uint32_t k, fill f)
     size_t bytes = (n + 15) / 16 * (size_t)infer_panel_bytes(type, k), y_count;
     uint8_t *w = buffer(SLOT_W, bytes, weight_align(type));
     int32_t *ids = buffer(SLOT_IDS, m * sizeof *ids, sizeof *ids);
-    infer_embed_args a = {.w = w, .ids = ids, .m = m, .n = n, .k = k, .y_stride = k + random_below(t, 3)};
+    bool positions = m <= n && random_below(t, 2);
+    infer_embed_args a = {.w = w, .ids = positions ? NULL : ids, .m = m, .n = n, .k = k, .y_stride = k + random_below(t, 3),
+                          .pos0 = positions ? random_below(t, n - m + 1) : 0, .scale = random_below(t, 2) ? 1.0f : random_unit(t) * 50};
     infer_region all = {0, m, 0, k}, part;
     float *want;
 
-    begin_case(t, "m %u n %u k %u weights %s", m, n, k, fill_name(f));
+    begin_case(t, "m %u n %u k %u weights %s%s scale %a", m, n, k, fill_name(f), positions ? " by position" : "", a.scale);
     fill_weights(t, type, w, bytes, k, f);
     for (uint32_t i = 0; i < m; i++)
         ids[i] = (int32_t)random_below(t, n);

@@ -116,22 +116,22 @@ void test_quantize(test *t)
     quantize_ties(t);
 }
 
-/* ---- rmsnorm ---- */
+/* ---- rmsnorm and layernorm: groups of width columns; one group is a whole row ---- */
 
-static void rmsnorm_case(test *t, uint32_t m, uint32_t n, fill f, bool in_place)
+static void norm_case(test *t, uint32_t m, uint32_t groups, uint32_t width, fill f, bool in_place)
 {
     if (skip_case(t))
         return;
 
-    uint32_t stride = n + random_below(t, 3);
+    uint32_t n = groups * width, stride = n + random_below(t, 3);
     size_t count = (size_t)m * stride;
-    float *x = float_buffer(SLOT_X, count), *weight = float_buffer(SLOT_AUX, n), *want = float_buffer(SLOT_WANT, count), *y;
-    infer_rmsnorm_args a = {.x = x, .weight = weight, .y = want, .m = m, .n = n, .x_stride = stride, .y_stride = stride, .eps = 1e-5f};
+    float *x = float_buffer(SLOT_X, count), *weight = float_buffer(SLOT_AUX, width), *want = float_buffer(SLOT_WANT, count), *y;
+    infer_norm_args a = {.x = x, .weight = weight, .y = want, .m = m, .n = n, .width = width, .x_stride = stride, .y_stride = stride, .eps = 1e-5f};
     infer_region at = {0, m, 0, n};
 
-    begin_case(t, "m %u n %u x %s%s", m, n, fill_name(f), in_place ? " in place" : "");
+    begin_case(t, "m %u groups %u width %u x %s%s", m, groups, width, fill_name(f), in_place ? " in place" : "");
     fill_floats(t, x, count, f);
-    fill_floats(t, weight, n, FILL_RANDOM);
+    fill_floats(t, weight, width, FILL_RANDOM);
     t->ref(&a, at);
     y = a.y = float_buffer(SLOT_Y, count);
     if (in_place) {
@@ -140,18 +140,26 @@ static void rmsnorm_case(test *t, uint32_t m, uint32_t n, fill f, bool in_place)
         a.x = y;
     } else {
         random_part(t, m, 1, &at.row0, &at.row1);
+        random_part(t, n, width, &at.col0, &at.col1);
     }
     t->kernel->fn(&a, at);
     check_region(t, y, want, m, stride, at);
     check_canaries(t, SLOT_Y);
 }
 
-void test_rmsnorm(test *t)
+static void test_norm(test *t)
 {
-    for (uint32_t i = 0; i < LENGTH_COUNT; i++)
-        for (int f = 0; f < FILL_COUNT; f++)
-            rmsnorm_case(t, 1 + random_below(t, 4), length_at(i), (fill)f, f % 2);
+    for (uint32_t i = 0; i < LENGTH_COUNT; i++) {
+        for (int f = 0; f < FILL_COUNT; f++) {
+            norm_case(t, 1 + random_below(t, 4), 1, length_at(i), (fill)f, f % 2);
+            if (length_at(i) <= 256)
+                norm_case(t, 1 + random_below(t, 4), 2 + random_below(t, 5), length_at(i), (fill)f, f % 2);
+        }
+    }
 }
+
+void test_rmsnorm(test *t) { test_norm(t); }
+void test_layernorm(test *t) { test_norm(t); }
 
 /* ---- rope ---- */
 
@@ -204,39 +212,45 @@ void test_rope(test *t)
     }
 }
 
-/* ---- silu_mul and add: two inputs of the same shape ---- */
+/* ---- activation and add: one or two inputs of the same shape ---- */
 
-static void binary_call(test *t, infer_kernel_fn *fn, const float *a, const float *b, float *y, uint32_t m, uint32_t n, uint32_t stride,
+/* What varies beside the shape: the activation and whether it is gated; whether b is a row for all tokens. */
+typedef struct variant {
+    infer_activation kind;
+    bool second; /* activation: gated; add: b has a row for every token */
+} variant;
+
+static void binary_call(test *t, infer_kernel_fn *fn, variant v, const float *a, const float *b, float *y, uint32_t m, uint32_t n, uint32_t stride,
                         infer_region at)
 {
-    if (t->kernel->op == INFER_OP_SILU_MUL) {
-        infer_silu_mul_args args = {.gate = a, .up = b, .y = y, .m = m, .n = n, .stride = stride};
+    if (t->kernel->op == INFER_OP_ACTIVATION) {
+        infer_activation_args args = {.x = a, .up = v.second ? b : NULL, .y = y, .m = m, .n = n, .stride = stride, .kind = v.kind, .cap = 30};
         fn(&args, at);
     } else {
-        infer_add_args args = {.a = a, .b = b, .y = y, .m = m, .n = n, .stride = stride};
+        infer_add_args args = {.a = a, .b = b, .y = y, .m = m, .n = n, .stride = stride, .b_stride = v.second ? stride : 0};
         fn(&args, at);
     }
 }
 
 /* alias 0: y apart; 1: y is the first input; 2: the second. */
-static void binary_case(test *t, uint32_t m, uint32_t n, fill f, int alias)
+static void binary_case(test *t, variant v, uint32_t m, uint32_t n, fill f, int alias)
 {
     if (skip_case(t))
         return;
 
     uint32_t stride = n + random_below(t, 3);
     size_t count = (size_t)m * stride;
-    float *a = float_buffer(SLOT_X, count), *b = float_buffer(SLOT_X2, count), *want = float_buffer(SLOT_WANT, count);
+    float *a = float_buffer(SLOT_X, count), *b = float_buffer(SLOT_X2, v.second ? count : n), *want = float_buffer(SLOT_WANT, count);
     float *y = float_buffer(SLOT_Y, count);
     infer_region at = {0, m, 0, n};
 
-    begin_case(t, "m %u n %u x %s alias %d", m, n, fill_name(f), alias);
+    begin_case(t, "kind %d second %d m %u n %u x %s alias %d", (int)v.kind, v.second, m, n, fill_name(f), alias);
     fill_floats(t, a, count, f);
     if (f == FILL_RANDOM)
         for (size_t i = 0; i < count; i++)
-            a[i] *= 110.0f; /* all of the range of exp */
-    fill_floats(t, b, count, f == FILL_SPECIAL ? FILL_SPECIAL : FILL_RANDOM);
-    binary_call(t, t->ref, a, b, want, m, n, stride, at);
+            a[i] *= i % 2 ? 110.0f : 6.0f; /* all of the range of exp */
+    fill_floats(t, b, v.second ? count : n, f == FILL_SPECIAL ? FILL_SPECIAL : FILL_RANDOM);
+    binary_call(t, t->ref, v, a, b, want, m, n, stride, at);
     if (alias) {
         for (uint32_t r = 0; r < m; r++)
             memcpy(y + (size_t)r * stride, (alias == 1 ? a : b) + (size_t)r * stride, n * sizeof *y);
@@ -244,18 +258,22 @@ static void binary_case(test *t, uint32_t m, uint32_t n, fill f, int alias)
         random_part(t, m, 1, &at.row0, &at.row1);
         random_part(t, n, 16, &at.col0, &at.col1);
     }
-    binary_call(t, t->kernel->fn, alias == 1 ? y : a, alias == 2 ? y : b, y, m, n, stride, at);
+    binary_call(t, t->kernel->fn, v, alias == 1 ? y : a, alias == 2 ? y : b, y, m, n, stride, at);
     check_region(t, y, want, m, stride, at);
     check_canaries(t, SLOT_Y);
 }
 
-static void test_binary(test *t)
+static void test_binary(test *t, int kinds)
 {
     for (uint32_t i = 0; i < LENGTH_COUNT; i++)
         for (int f = 0; f < FILL_COUNT; f++)
-            for (int alias = 0; alias < 3; alias++)
-                binary_case(t, 1 + random_below(t, 4), length_at(i), (fill)f, alias);
+            for (int kind = 0; kind < kinds; kind++)
+                for (int alias = 0; alias < 3; alias++) {
+                    binary_case(t, (variant){(infer_activation)kind, true}, 1 + random_below(t, 4), length_at(i), (fill)f, alias);
+                    if (alias < 2)
+                        binary_case(t, (variant){(infer_activation)kind, false}, 1 + random_below(t, 4), length_at(i), (fill)f, alias);
+                }
 }
 
-void test_silu_mul(test *t) { test_binary(t); }
-void test_add(test *t) { test_binary(t); }
+void test_activation(test *t) { test_binary(t, INFER_ACTIVATION_COUNT); }
+void test_add(test *t) { test_binary(t, 1); }

@@ -25,7 +25,8 @@ static const struct {
     {INFER_OP_EMBED, INFER_QTYPE_F16, 0x8725decc5485c307},     {INFER_OP_EMBED, INFER_QTYPE_BF16, 0xd2f1b4dbb39c3cb8},
     {INFER_OP_EMBED, INFER_QTYPE_Q8G32, 0x3d15a09cfc1a2ed9},   {INFER_OP_EMBED, INFER_QTYPE_Q4G32, 0x620267e437f2fdb7},
     {INFER_OP_QUANTIZE, INFER_QTYPE_NONE, 0x02fb9d1287d6b18f}, {INFER_OP_RMSNORM, INFER_QTYPE_NONE, 0xf824fb84833ddcf3},
-    {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},     {INFER_OP_SILU_MUL, INFER_QTYPE_NONE, 0xc7325fa69303243c},
+    {INFER_OP_LAYERNORM, INFER_QTYPE_NONE, 0x7a871b70fadb050b},
+    {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},     {INFER_OP_ACTIVATION, INFER_QTYPE_NONE, 0xc99badec2775dec3},
     {INFER_OP_ADD, INFER_QTYPE_NONE, 0x2af24787bc82fd91},      {INFER_OP_STORE_K, INFER_QTYPE_F32, 0x823bca4e6b4f24b9},
     {INFER_OP_STORE_K, INFER_QTYPE_F16, 0xa0c17ed35e259589},   {INFER_OP_STORE_V, INFER_QTYPE_F32, 0x74609d4827f37915},
     {INFER_OP_STORE_V, INFER_QTYPE_F16, 0x4a4d5f073217b355},   {INFER_OP_ATTENTION, INFER_QTYPE_F32, 0xa443635cd79bd3f0},
@@ -127,7 +128,7 @@ static uint64_t hash_embed(const infer_kernel *kernel)
 {
     static const int32_t ids[] = {0, 15, 16, 31, 32, N - 1, 5, 5};
     enum { COUNT = sizeof ids / sizeof ids[0] };
-    infer_embed_args a = {.w = weights, .ids = ids, .y = y, .m = COUNT, .n = N, .k = K, .y_stride = K};
+    infer_embed_args a = {.w = weights, .ids = ids, .y = y, .m = COUNT, .n = N, .k = K, .y_stride = K, .scale = 1};
 
     if (!make_weights(kernel->type))
         return 0;
@@ -153,9 +154,9 @@ static uint64_t hash_quantize(const infer_kernel *kernel)
     return hash;
 }
 
-static uint64_t hash_rmsnorm(const infer_kernel *kernel)
+static uint64_t hash_norm(const infer_kernel *kernel)
 {
-    infer_rmsnorm_args a = {.x = x, .weight = other, .y = y, .m = M, .n = K, .x_stride = K, .y_stride = K, .eps = 1e-5f};
+    infer_norm_args a = {.x = x, .weight = other, .y = y, .m = M, .n = K, .width = K, .x_stride = K, .y_stride = K, .eps = 1e-5f};
 
     fill(x, (size_t)M * K);
     fill(other, K);
@@ -181,19 +182,24 @@ static uint64_t hash_rope(const infer_kernel *kernel)
     return hash;
 }
 
-static uint64_t hash_silu_mul(const infer_kernel *kernel)
+static uint64_t hash_activation(const infer_kernel *kernel)
 {
-    infer_silu_mul_args a = {.gate = x, .up = other, .y = y, .m = M, .n = K, .stride = K};
+    infer_activation_args a = {.x = x, .up = other, .y = y, .m = M, .n = K, .stride = K, .cap = 30};
+    uint64_t hash = HASH_START;
 
     fill(x, (size_t)M * K);
     fill(other, (size_t)M * K);
-    kernel->fn(&a, (infer_region){0, M, 0, K});
-    return add_to_hash(HASH_START, y, (size_t)M * K * sizeof *y);
+    for (int kind = 0; kind < INFER_ACTIVATION_COUNT; kind++) {
+        a.kind = (infer_activation)kind;
+        kernel->fn(&a, (infer_region){0, M, 0, K});
+        hash = add_to_hash(hash, y, (size_t)M * K * sizeof *y);
+    }
+    return hash;
 }
 
 static uint64_t hash_add(const infer_kernel *kernel)
 {
-    infer_add_args a = {.a = x, .b = other, .y = y, .m = M, .n = K, .stride = K};
+    infer_add_args a = {.a = x, .b = other, .y = y, .m = M, .n = K, .stride = K, .b_stride = K};
 
     fill(x, (size_t)M * K);
     fill(other, (size_t)M * K);
@@ -285,8 +291,8 @@ static uint64_t hash_attention_merge(const infer_kernel *kernel)
 
 static uint64_t (*const hash_of[INFER_OP_COUNT])(const infer_kernel *kernel) = {
     [INFER_OP_MATMUL] = hash_matmul,   [INFER_OP_EMBED] = hash_embed,         [INFER_OP_QUANTIZE] = hash_quantize,
-    [INFER_OP_RMSNORM] = hash_rmsnorm, [INFER_OP_ROPE] = hash_rope,           [INFER_OP_STORE_K] = hash_store,
-    [INFER_OP_STORE_V] = hash_store,   [INFER_OP_ATTENTION] = hash_attention, [INFER_OP_SILU_MUL] = hash_silu_mul,
+    [INFER_OP_RMSNORM] = hash_norm,    [INFER_OP_LAYERNORM] = hash_norm,     [INFER_OP_ROPE] = hash_rope,           [INFER_OP_STORE_K] = hash_store,
+    [INFER_OP_STORE_V] = hash_store,   [INFER_OP_ATTENTION] = hash_attention, [INFER_OP_ACTIVATION] = hash_activation,
     [INFER_OP_ADD] = hash_add,         [INFER_OP_ATTENTION_CHUNKS] = hash_attention_chunks,
     [INFER_OP_ATTENTION_MERGE] = hash_attention_merge,
 };

@@ -1,5 +1,5 @@
 /*
- * The pool, the planner and the executor on a small random Llama, without files. A plain TAP program, so that ThreadSanitizer can run it.
+ * The pool, the planner and the executor on a small random Llama, with a bias on q and a norm of the heads of k, without files. A plain TAP program, so that ThreadSanitizer can run it.
  * What is checked: the same bits at every level, thread count and split into batches; the plan's memory and dependencies; cancelling.
  */
 #include "check_tap.h"
@@ -23,8 +23,8 @@
 
 typedef struct net {
     infer_graph graph;
-    infer_tensor_info info[LAYERS * 9 + 3];
-    void *data[LAYERS * 9 + 3];
+    infer_tensor_info info[LAYERS * 11 + 3];
+    void *data[LAYERS * 11 + 3];
     size_t count;
     uint64_t random;
 } net;
@@ -68,22 +68,24 @@ static void build(net *n, infer_qtype type)
     uint32_t x;
     infer_graph_init(g, NULL);
     g->layers = LAYERS, g->heads = HEADS, g->kv_heads = KV_HEADS, g->head_dim = HEAD_DIM, g->vocab = VOCAB;
-    g->rope = (infer_rope_config){.theta = 10000, .dim = HEAD_DIM};
-    x = infer_build_embed(g, embed);
+    g->rope[INFER_ROPE_GLOBAL] = (infer_rope_config){.theta = 10000, .dim = HEAD_DIM};
+    x = infer_build_embed(g, embed, 1);
     for (uint32_t l = 0; l < LAYERS; l++) {
         uint32_t h = infer_build_rmsnorm(g, l, "attn_norm", x, weight(n, type, 1, DIM), 1e-5f, INFER_ROWS_TOKENS);
         uint32_t q = infer_build_matmul(g, l, "q", h, weight(n, type, HEADS * HEAD_DIM, DIM), INFER_VALUE_F32);
         uint32_t k = infer_build_matmul(g, l, "k", h, weight(n, type, KV_HEADS * HEAD_DIM, DIM), INFER_VALUE_F32);
         uint32_t v = infer_build_matmul(g, l, "v", h, weight(n, type, KV_HEADS * HEAD_DIM, DIM), INFER_VALUE_F32);
         uint32_t gate, up, a;
-        q = infer_build_rope(g, l, "rope_q", q, HEAD_DIM);
-        k = infer_build_rope(g, l, "rope_k", k, HEAD_DIM);
+        q = infer_build_bias(g, l, "q_bias", q, weight(n, type, 1, HEADS * HEAD_DIM));
+        k = infer_build_rmsnorm(g, l, "k_norm", k, weight(n, type, 1, HEAD_DIM), 1e-5f, INFER_ROWS_TOKENS);
+        q = infer_build_rope(g, l, "rope_q", q, HEAD_DIM, INFER_ROPE_GLOBAL);
+        k = infer_build_rope(g, l, "rope_k", k, HEAD_DIM, INFER_ROPE_GLOBAL);
         a = infer_build_attention(g, l, q, k, v, &(infer_attention_shape){HEADS, KV_HEADS, HEAD_DIM, l % 2 ? 100 : 0, 0.125f, l % 2 ? 0 : 20});
         x = infer_build_add(g, l, "attn_add", x, infer_build_matmul(g, l, "o", a, weight(n, type, DIM, HEADS * HEAD_DIM), INFER_VALUE_F32));
         h = infer_build_rmsnorm(g, l, "ffn_norm", x, weight(n, type, 1, DIM), 1e-5f, INFER_ROWS_TOKENS);
         gate = infer_build_matmul(g, l, "gate", h, weight(n, type, FFN, DIM), INFER_VALUE_F32);
         up = infer_build_matmul(g, l, "up", h, weight(n, type, FFN, DIM), INFER_VALUE_F32);
-        h = infer_build_silu_mul(g, l, gate, up);
+        h = infer_build_activation(g, l, INFER_ACTIVATION_SILU, gate, up);
         x = infer_build_add(g, l, "ffn_add", x, infer_build_matmul(g, l, "down", h, weight(n, type, DIM, FFN), INFER_VALUE_F32));
     }
     x = infer_build_rmsnorm(g, INFER_NONE, "out_norm", x, weight(n, type, 1, DIM), 1e-5f, INFER_ROWS_LOGITS);
@@ -203,8 +205,8 @@ static void plan_is_sound(void)
         if (strstr(plan->graph.nodes[i].name, ".gate"))
             for (uint32_t j = 0; j < plan->graph.node_count; j++)
                 fused += step_of[i] == step_of[j] && plan->graph.nodes[i].layer == plan->graph.nodes[j].layer &&
-                         (plan->graph.nodes[j].op == INFER_OP_SILU_MUL || strstr(plan->graph.nodes[j].name, ".up"));
-    tap_ok(fused == 2 * LAYERS, "gate, up and silu_mul are one step in every layer");
+                         (plan->graph.nodes[j].op == INFER_OP_ACTIVATION || strstr(plan->graph.nodes[j].name, ".up"));
+    tap_ok(fused == 2 * LAYERS, "gate, up and activation are one step in every layer");
     free(step_of);
     infer_plan_destroy(plan);
     destroy(&n);

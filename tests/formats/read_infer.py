@@ -188,11 +188,18 @@ class Vocabulary:
     def __init__(self, raw):
         need(len(raw) >= 36, "tokenizer: too short")
         self.kind, self.flags, self.pretokenizer, self.unk, self.bos, self.eos, n, m, text_bytes = struct.unpack_from("<9I", raw)
-        need(self.kind in (1, 2), "tokenizer: kind")
-        need(self.flags < 32, "tokenizer: flags")
+        need(self.kind in (1, 2, 3, 4), "tokenizer: kind")
+        need(self.flags < 131072 and (self.flags >> 10 & 7).bit_count() <= 1, "tokenizer: flags")
+        need(self.pretokenizer <= 5, "tokenizer: pre-tokenizer")
         need(1 <= n <= 4194304 and m <= 8388608, "tokenizer: counts")
         padded = (n + 3) // 4 * 4
-        need(len(raw) == 36 + 4 * n + padded + 4 * n + 8 * m + text_bytes, "tokenizer: length")
+        at = 36 + 4 * n + padded + 4 * n + 8 * m + text_bytes
+        need(len(raw) >= at, "tokenizer: length")
+        patterns, at = self.block(raw, at) if self.pretokenizer == 5 else (b"", at)
+        self.charsmap, at = self.block(raw, at) if self.flags & 65536 else (b"", at)
+        need(len(raw) == at, "tokenizer: length")
+        self.patterns = patterns.split(b"\0")[:-1]
+        need(self.pretokenizer != 5 or (patterns[-1:] == b"\0" and 1 <= len(self.patterns) <= 8 and len(patterns) <= 4096), "tokenizer: patterns")
         for token in (self.unk, self.bos, self.eos):
             need(token < n or token == NONE, "tokenizer: id")
         at = 36
@@ -211,11 +218,20 @@ class Vocabulary:
         self.texts = [raw[at + a:at + b] for a, b in zip(starts, ends)]
         need(all(s - s == 0 for s in self.scores), "tokenizer: scores")
         for kind, text in zip(self.types, self.texts):
-            need(1 <= kind <= 6, "tokenizer: type")
-            need(kind != 6 or (len(text) == 6 and text[:3] == b"<0x" and text[5:] == b">" and all(c in b"0123456789ABCDEF" for c in text[3:5])),
+            need(1 <= kind & 15 <= 6 and kind < 64, "tokenizer: type")
+            need(kind & 15 != 6 or (len(text) == 6 and text[:3] == b"<0x" and text[5:] == b">" and all(c in b"0123456789ABCDEF" for c in text[3:5])),
                  "tokenizer: byte token")
         for pair in self.merges:
             need(all(i < n and self.texts[i] for i in pair), "tokenizer: merge")
+
+
+    @staticmethod
+    def block(raw, at):
+        start = (at + 3) // 4 * 4
+        need(len(raw) >= start + 4 and not any(raw[at:start]), "tokenizer: block")
+        end = start + 4 + struct.unpack_from("<I", raw, start)[0]
+        need(len(raw) >= end, "tokenizer: block")
+        return raw[start + 4:end], end
 
 
 class File:

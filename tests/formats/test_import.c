@@ -506,6 +506,6 @@ Test(importers, what_is_no_model)
     cr_assert_eq(infer_source_open(NULL, sample_write("empty.gguf", "", 0), NULL, &s, &err), INFER_ERROR_FORMAT);
     cr_assert(strstr(err.message, "empty"));
     cr_assert_eq(infer_source_open(NULL, sample_write("x.txt", "hello", 5), NULL, &s, &err), INFER_ERROR_FORMAT);
-    cr_assert(strstr(err.message, "infer, gguf, llama2c"), "%s", err.message);
+    cr_assert(strstr(err.message, "infer, gguf, hf, llama2c"), "%s", err.message);
     infer_source_close(NULL);
 }

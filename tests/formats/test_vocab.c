@@ -103,8 +103,12 @@ Test(vocab, fields_out_of_range)
         const char *words;
     } changes[] = {
         {0, 4, 0, INFER_ERROR_UNSUPPORTED, "kind 0"},
-        {0, 4, 3, INFER_ERROR_UNSUPPORTED, "kind 3"},
+        {0, 4, 5, INFER_ERROR_UNSUPPORTED, "kind 5"},
         {4, 4, 1u << 31, INFER_ERROR_UNSUPPORTED, "flags 0x80000000"},
+        {4, 4, INFER_VOCAB_NFC | INFER_VOCAB_NFD, INFER_ERROR_FORMAT, "two normalization forms"},
+        {4, 4, INFER_VOCAB_CHARSMAP, INFER_ERROR_FORMAT, "too few for the map of characters"},
+        {8, 4, 6, INFER_ERROR_UNSUPPORTED, "pre-tokenizer 6"},
+        {8, 4, INFER_PRETOKENIZER_PATTERNS, INFER_ERROR_FORMAT, "too few for the patterns"},
         {12, 4, 7, INFER_ERROR_FORMAT, "unknown id: found 7"},
         {16, 4, 0xfffffffe, INFER_ERROR_FORMAT, "begin id"},
         {20, 4, 7, INFER_ERROR_FORMAT, "end id"},
@@ -118,6 +122,7 @@ Test(vocab, fields_out_of_range)
         {36 + 6 * 4, 4, inf_bits, INFER_ERROR_FORMAT, "token 6: its score"},
         {types_at, 1, 0, INFER_ERROR_FORMAT, "token 0: type: found 0"},
         {types_at + 6, 1, 7, INFER_ERROR_FORMAT, "token 6: type: found 7"},
+        {types_at + 5, 1, 65, INFER_ERROR_FORMAT, "token 5: type: found 65"},
         {types_at + 4, 1, 6, INFER_ERROR_FORMAT, "token 4: a byte token"},
         {types_at + 7, 1, 1, INFER_ERROR_FORMAT, "padding"},
         {ends_at, 4, 9, INFER_ERROR_FORMAT, "token 1: text ends at 8, expected 9"},
@@ -138,6 +143,59 @@ Test(vocab, fields_out_of_range)
         cr_assert(strstr(err.message, changes[i].words), "\"%s\" is not in: %s", changes[i].words, err.message);
         cr_assert(strstr(err.message, "x.infer"));
         infer_free(NULL, section);
+    }
+}
+
+/* Patterns and a map of characters behind the texts, whose 22 bytes leave 2 to a multiple of 4. */
+static uint8_t *build_blocks(const char *patterns, uint32_t count, size_t *bytes, infer_status expected)
+{
+    static const uint8_t map[] = {1, 2, 3, 4, 5};
+    infer_vocab_parts p = parts;
+    infer_error err = {0};
+    void *section = NULL;
+    p.pretokenizer = INFER_PRETOKENIZER_PATTERNS;
+    p.flags |= INFER_VOCAB_CHARSMAP;
+    p.patterns = patterns;
+    p.pattern_count = count;
+    p.charsmap = map;
+    p.charsmap_bytes = sizeof map;
+    cr_assert_eq(infer_vocab_build(NULL, &p, &section, bytes, &err), expected, "%s", err.message);
+    return section;
+}
+
+Test(vocab, blocks_read_back)
+{
+    size_t bytes;
+    uint8_t *section = build_blocks("a+\0\\p{L}b", 2, &bytes, INFER_OK);
+    infer_vocab_view v;
+    cr_assert_eq(infer_vocab_parse(section, bytes, "x", &v, NULL), INFER_OK);
+    cr_assert(v.pattern_count == 2 && strcmp(v.patterns, "a+") == 0 && strcmp(v.patterns + 3, "\\p{L}b") == 0);
+    cr_assert(v.charsmap_bytes == 5 && memcmp(v.charsmap, "\1\2\3\4\5", 5) == 0);
+    for (size_t n = 0; n < bytes; n++) {
+        uint8_t *cut = aligned_alloc(4, infer_round_up(n + 1, 4));
+        memcpy(cut, section, n);
+        expect_that(infer_vocab_parse(cut, n, "x", &v, NULL) != INFER_OK, "cut to %zu bytes", n);
+        free(cut);
+    }
+    infer_free(NULL, section);
+}
+
+Test(vocab, patterns_of_another_syntax)
+{
+    static const char *const bad[] = {"(?R)", "a(?C1)", "(*UTF)a", "(a)\\1", "\\Ka", "\\C", "(?<n>a)", "(?<=a)b", "(?i)a", "a\\"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        size_t bytes;
+        cr_assert_null(build_blocks(bad[i], 1, &bytes, INFER_ERROR_UNSUPPORTED), "%s", bad[i]);
+    }
+}
+
+Test(vocab, patterns_that_look_like_another_syntax)
+{
+    static const char *const good[] = {"[(*]",    "[^(?R)]",     "[](?]+",      "\\(?",     "(?:a|b)",
+                                       "(?i:'s)", "\\s+(?!\\S)", "(?=\\p{L})a", "\\x{4E00}"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        size_t bytes;
+        infer_free(NULL, build_blocks(good[i], 1, &bytes, INFER_OK));
     }
 }
 
@@ -309,7 +367,7 @@ Test(gguf_vocab, what_is_missing_here_is_named)
 {
     static const struct {
         const char *model, *pre, *words;
-    } cases[] = {{"bert", NULL, "\"bert\""}, {"t5", NULL, "\"t5\""}, {"gpt2", "falcon", "\"falcon\""}};
+    } cases[] = {{"rwkv", NULL, "\"rwkv\""}, {"no_vocab", NULL, "\"no_vocab\""}, {"gpt2", "kimi-k2", "\"kimi-k2\""}};
     for (size_t i = 0; i < 3; i++) {
         sample_gguf_parts p;
         infer_error err = {0};
@@ -333,13 +391,27 @@ Test(gguf_vocab, bad_arrays)
         uint8_t *section;
         gguf_vocab(&p, "llama", byte_level, 7);
         switch (i) {
-        case 0: sample_gguf_key_array(&p, "tokenizer.ggml.scores", 6, 1), sample_f32(&p.values, 1); break;
-        case 1: sample_gguf_key_array(&p, "tokenizer.ggml.scores", 4, 1), sample_u32(&p.values, 1); break;
-        case 2: sample_gguf_key_array(&p, "tokenizer.ggml.token_type", 5, 1), sample_u32(&p.values, 1); break;
-        case 3: sample_gguf_key_string(&p, "tokenizer.ggml.token_type", "normal"); break;
-        case 4: sample_gguf_key_u32(&p, "tokenizer.ggml.bos_token_id", 7); break;
-        case 5: sample_gguf_key_string(&p, "tokenizer.ggml.eos_token_id", "2"); break;
-        case 6: sample_gguf_key_u32(&p, "tokenizer.ggml.add_bos_token", 1); break;
+        case 0:
+            sample_gguf_key_array(&p, "tokenizer.ggml.scores", 6, 1), sample_f32(&p.values, 1);
+            break;
+        case 1:
+            sample_gguf_key_array(&p, "tokenizer.ggml.scores", 4, 1), sample_u32(&p.values, 1);
+            break;
+        case 2:
+            sample_gguf_key_array(&p, "tokenizer.ggml.token_type", 5, 1), sample_u32(&p.values, 1);
+            break;
+        case 3:
+            sample_gguf_key_string(&p, "tokenizer.ggml.token_type", "normal");
+            break;
+        case 4:
+            sample_gguf_key_u32(&p, "tokenizer.ggml.bos_token_id", 7);
+            break;
+        case 5:
+            sample_gguf_key_string(&p, "tokenizer.ggml.eos_token_id", "2");
+            break;
+        case 6:
+            sample_gguf_key_u32(&p, "tokenizer.ggml.add_bos_token", 1);
+            break;
         }
         cr_assert_eq(import_gguf(&p, &section, &v, &err), INFER_ERROR_FORMAT, "case %d", i);
         cr_assert(strstr(err.message, "vocab.gguf"));

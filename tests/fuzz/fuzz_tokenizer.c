@@ -1,7 +1,8 @@
 /* libFuzzer: an arbitrary tokenizer section, and a text. Input: uint32 bytes of the section, the section, the text. Whatever both hold,
  * opening gives a tokenizer or an error, encoding the ids that it counts, and decoding these well-formed UTF-8.
  *
- * The section's counts and text size are set to what the bytes at hand can hold, so that the fuzzer need not guess sums. */
+ * The section's counts and text size are set to what the bytes at hand can hold, so that the fuzzer need not guess sums; sections with
+ * patterns or a map of characters stay as they are. */
 #include "text/text.h"
 #include "text/utf8.h"
 
@@ -65,9 +66,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     section = aligned_alloc(64, infer_round_up((size_t)section_bytes + 1, 64));
     REQUIRE(section);
     memcpy(section, data, section_bytes);
-    if (section_bytes >= sizeof head) {
-        uint64_t fixed;
+    if (section_bytes >= sizeof head)
         memcpy(head, section, sizeof head);
+    if (section_bytes >= sizeof head && head[2] != INFER_PRETOKENIZER_PATTERNS && !(head[1] & INFER_VOCAB_CHARSMAP)) {
+        uint64_t fixed;
         head[6] %= section_bytes / 9 + 1;
         head[7] %= section_bytes / 8 + 1;
         fixed = sizeof head + 8 * (uint64_t)head[6] + infer_round_up(head[6], 4) + 8 * (uint64_t)head[7];

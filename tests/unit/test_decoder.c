@@ -31,7 +31,8 @@ static infer_decoder *decoder;
 static void open_with(uint32_t flags, uint32_t bos)
 {
     size_t bytes;
-    section = vocab_from(&(vocab_words){INFER_VOCAB_SPM, flags | INFER_VOCAB_META_SPACE, 0, UNK, bos, tokens, NULL, 0}, &bytes);
+    section = vocab_from(
+        &(vocab_words){.kind = INFER_VOCAB_SPM, .flags = flags | INFER_VOCAB_META_SPACE, .unk = UNK, .bos = bos, .tokens = tokens}, &bytes);
     tokenizer = vocab_open(NULL, section, bytes);
     cr_assert_eq(infer_decoder_open(NULL, tokenizer, &decoder, NULL), INFER_OK);
 }

@@ -128,51 +128,6 @@ Test(tokenizer, tinystories_prompts)
     close_section(&o);
 }
 
-/* Texts and ids that another program computed. */
-static void vectors(const char *vocabulary)
-{
-    static const char separator[] = "\n__ggml_vocab_test__\n";
-    char name[200];
-    size_t in_bytes, out_bytes, tests = 0;
-    char *in, *out, *text, *line, *end;
-    opened o;
-    snprintf(name, sizeof name, "tokenizers/%s", vocabulary);
-    o = open_data(name, vocab_gguf);
-    snprintf(name, sizeof name, "tokenizers/%s.inp", vocabulary);
-    text = in = read_data(name, &in_bytes);
-    snprintf(name, sizeof name, "tokenizers/%s.out", vocabulary);
-    line = out = read_data(name, &out_bytes);
-    for (; (end = strstr(text, separator)); text = end + sizeof separator - 1, tests++) {
-        int32_t want[1000];
-        size_t n = 0;
-        for (char *next; *line != '\n'; line = next) {
-            want[n++] = (int32_t)strtol(line, &next, 10);
-            while (*next == ' ')
-                next++;
-        }
-        line++;
-        expect(o.t, text, (size_t)(end - text), 0, want, n);
-        expect_bytes(o.t, text, (size_t)(end - text));
-    }
-    cr_assert_geq(tests, 40);
-    free(in);
-    free(out);
-    close_section(&o);
-}
-
-Test(tokenizer, llama_spm_vectors)
-{
-    vectors("ggml-vocab-llama-spm.gguf");
-}
-Test(tokenizer, phi_3_vectors)
-{
-    vectors("ggml-vocab-phi-3.gguf");
-}
-Test(tokenizer, gpt_2_vectors)
-{
-    vectors("ggml-vocab-gpt-2.gguf");
-}
-
 Test(tokenizer, stories_come_back)
 {
     opened small = open_data("models/stories260K/tok512.bin", vocab_llama2c);
@@ -233,7 +188,7 @@ static opened open_words(const vocab_words *w)
 
 Test(tokenizer, best_score_first)
 {
-    opened o = open_words(&(vocab_words){INFER_VOCAB_SPM, 0, 0, UNK, BOS, letters, NULL, 0});
+    opened o = open_words(&(vocab_words){.kind = INFER_VOCAB_SPM, .unk = UNK, .bos = BOS, .tokens = letters});
     EXPECT(o.t, "abc", 0, ABC); /* a + bc */
     EXPECT(o.t, "abb", 0, AB, B);
     EXPECT(o.t, "abcab bc", 0, ABC, AB, SPACE_, BC);
@@ -246,7 +201,7 @@ Test(tokenizer, best_score_first)
 Test(tokenizer, equal_scores_leftmost_first)
 {
     static const vocab_token even[] = {{"a", 0, 0}, {"aa", -1, 0}, {"aaa", -1, 0}, {NULL, 0, 0}};
-    opened o = open_words(&(vocab_words){INFER_VOCAB_SPM, 0, 0, INFER_VOCAB_NO_ID, INFER_VOCAB_NO_ID, even, NULL, 0});
+    opened o = open_words(&(vocab_words){.kind = INFER_VOCAB_SPM, .unk = INFER_VOCAB_NO_ID, .bos = INFER_VOCAB_NO_ID, .tokens = even});
     EXPECT(o.t, "aa", 0, 1);
     EXPECT(o.t, "aaa", 0, 2);
     EXPECT(o.t, "aaaa", 0, 2, 0);
@@ -257,7 +212,7 @@ Test(tokenizer, equal_scores_leftmost_first)
 Test(tokenizer, characters_that_are_no_tokens)
 {
     static const vocab_token pairs[] = {{"?", 0, INFER_TOKEN_UNKNOWN}, {"ab", -1, 0}, {"\xc3\xa9x", -1, 0}, {NULL, 0, 0}};
-    opened o = open_words(&(vocab_words){INFER_VOCAB_SPM, 0, 0, 0, INFER_VOCAB_NO_ID, pairs, NULL, 0});
+    opened o = open_words(&(vocab_words){.kind = INFER_VOCAB_SPM, .unk = 0, .bos = INFER_VOCAB_NO_ID, .tokens = pairs});
     EXPECT(o.t, "ab", 0, 1);
     EXPECT(o.t, "aab", 0, 0, 1);
     EXPECT(o.t, "\xc3\xa9xb", 0, 2, 0);
@@ -267,7 +222,8 @@ Test(tokenizer, characters_that_are_no_tokens)
 Test(tokenizer, merges_by_rank)
 {
     static const uint32_t merges[][2] = {{B, C}, {A, B}, {AB, C}};
-    opened o = open_words(&(vocab_words){INFER_VOCAB_BPE, 0, 0, UNK, BOS, letters, merges, 3});
+    opened o =
+        open_words(&(vocab_words){.kind = INFER_VOCAB_BPE, .unk = UNK, .bos = BOS, .tokens = letters, .merges = merges, .merge_count = 3});
     EXPECT(o.t, "abc", 0, A, BC); /* a + bc has no rank */
     EXPECT(o.t, "abab", 0, AB, AB);
     close_section(&o);
@@ -285,7 +241,7 @@ Test(tokenizer, space_prefix_and_meta_space)
                                        {"\xe2\x96\x81\xe2\x96\x81", -2, 0},
                                        {NULL, 0, 0}};
     const unsigned flags = INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_META_SPACE | INFER_VOCAB_ADD_BOS;
-    opened o = open_words(&(vocab_words){INFER_VOCAB_SPM, flags, 0, 0, 1, meta, NULL, 0});
+    opened o = open_words(&(vocab_words){.kind = INFER_VOCAB_SPM, .flags = flags, .unk = 0, .bos = 1, .tokens = meta});
     size_t n;
     EXPECT(o.t, "a", 0, 4);
     EXPECT(o.t, "a a", INFER_TOKENIZE_BOS, 1, 4, 4);
@@ -311,7 +267,7 @@ Test(tokenizer, special_tokens)
                                           {"!!", 0, INFER_TOKEN_USER},
                                           {"!", 0, 0},
                                           {NULL, 0, 0}};
-    opened o = open_words(&(vocab_words){INFER_VOCAB_SPM, 0, 0, INFER_VOCAB_NO_ID, INFER_VOCAB_NO_ID, special, NULL, 0});
+    opened o = open_words(&(vocab_words){.kind = INFER_VOCAB_SPM, .unk = INFER_VOCAB_NO_ID, .bos = INFER_VOCAB_NO_ID, .tokens = special});
     size_t n;
     EXPECT(o.t, "s<s>s", 0, 1, 0, 1, 2, 1);
     EXPECT(o.t, "s<s>s", INFER_TOKENIZE_SPECIAL, 1, 3, 1);
@@ -338,15 +294,21 @@ Test(tokenizer, byte_level_alphabet)
                                         {"\xc4\xa1", 0, 0},
                                         {NULL, 0, 0}};
     static const uint32_t merges[][2] = {{1, 0}};
-    opened o = open_words(&(vocab_words){INFER_VOCAB_BPE, INFER_VOCAB_BYTE_LEVEL, INFER_PRETOKENIZER_GPT2, INFER_VOCAB_NO_ID,
-                                         INFER_VOCAB_NO_ID, bytes, merges, 1});
+    opened o = open_words(&(vocab_words){.kind = INFER_VOCAB_BPE,
+                                         .flags = INFER_VOCAB_BYTE_LEVEL,
+                                         .pretokenizer = INFER_PRETOKENIZER_GPT2,
+                                         .unk = INFER_VOCAB_NO_ID,
+                                         .bos = INFER_VOCAB_NO_ID,
+                                         .tokens = bytes,
+                                         .merges = merges,
+                                         .merge_count = 1});
     EXPECT(o.t, "a a\n\0\xe9\xad\x7f", 0, 0, 2, 3, 4, 5, 6, 7);
     close_section(&o);
 }
 
 Test(tokenizer, room_for_fewer_ids)
 {
-    opened o = open_words(&(vocab_words){INFER_VOCAB_SPM, INFER_VOCAB_ADD_BOS, 0, UNK, BOS, letters, NULL, 0});
+    opened o = open_words(&(vocab_words){.kind = INFER_VOCAB_SPM, .flags = INFER_VOCAB_ADD_BOS, .unk = UNK, .bos = BOS, .tokens = letters});
     infer_error err = {0};
     int32_t ids[4] = {-7, -7, -7, -7};
     size_t n = 0;
@@ -370,34 +332,49 @@ Test(tokenizer, errors_name_what_is_wrong)
     infer_tokenizer *t = NULL;
     infer_error err = {0};
     size_t bytes, n = 99;
-    void *section = vocab_from(&(vocab_words){INFER_VOCAB_BPE, 0, INFER_PRETOKENIZER_QWEN2, UNK, BOS, letters, merges, 1}, &bytes);
+    void *section = vocab_from(&(vocab_words){.kind = INFER_VOCAB_BPE,
+                                              .pretokenizer = INFER_PRETOKENIZER_PATTERNS,
+                                              .unk = UNK,
+                                              .bos = BOS,
+                                              .tokens = letters,
+                                              .patterns = "a\0[b",
+                                              .pattern_count = 2},
+                               &bytes);
     opened o;
-    cr_assert_eq(infer_tokenizer_open(NULL, section, bytes, "m.infer", &t, &err), INFER_ERROR_UNSUPPORTED);
-    cr_assert_str_eq(err.message, "m.infer: tokenizer: pre-tokenizer 3 (qwen2); this library has 0 (none) and 1 (gpt-2)");
+    cr_assert_eq(infer_tokenizer_open(NULL, section, bytes, "m.infer", &t, &err), INFER_ERROR_FORMAT);
+    cr_assert_str_eq(err.message, "m.infer: tokenizer: pattern \"[b\": missing terminating ] for character class at byte 2");
     infer_free(NULL, section);
 
-    section = vocab_from(&(vocab_words){INFER_VOCAB_BPE, 0, 0, UNK, BOS, letters, merges, 2}, &bytes);
+    section = vocab_from(
+        &(vocab_words){.kind = INFER_VOCAB_SPM, .pretokenizer = INFER_PRETOKENIZER_BERT, .unk = UNK, .bos = BOS, .tokens = letters},
+        &bytes);
+    cr_assert_eq(infer_tokenizer_open(NULL, section, bytes, "m.infer", &t, &err), INFER_ERROR_UNSUPPORTED);
+    infer_free(NULL, section);
+
+    section = vocab_from(
+        &(vocab_words){.kind = INFER_VOCAB_BPE, .unk = UNK, .bos = BOS, .tokens = letters, .merges = merges, .merge_count = 2}, &bytes);
     cr_assert_eq(infer_tokenizer_open(NULL, section, bytes, "m.infer", &t, &err), INFER_ERROR_FORMAT);
     cr_assert_str_eq(err.message, "m.infer: tokenizer: merge 1 joins tokens 5 and 3, but no token has the joined text \"ca\"");
     cr_assert_eq(infer_tokenizer_open(NULL, section, bytes - 1, "m.infer", &t, &err), INFER_ERROR_FORMAT);
     infer_free(NULL, section);
 
-    section = vocab_from(&(vocab_words){INFER_VOCAB_SPM, INFER_VOCAB_BYTE_LEVEL, 0, UNK, BOS, letters, NULL, 0}, &bytes);
+    section = vocab_from(
+        &(vocab_words){.kind = INFER_VOCAB_SPM, .flags = INFER_VOCAB_BYTE_LEVEL, .unk = UNK, .bos = BOS, .tokens = letters}, &bytes);
     cr_assert_eq(infer_tokenizer_open(NULL, section, bytes, "m.infer", &t, &err), INFER_ERROR_UNSUPPORTED);
     infer_free(NULL, section);
 
     memset(long_text, 'x', sizeof long_text - 1);
-    section = vocab_from(&(vocab_words){INFER_VOCAB_SPM, 0, 0, 0, INFER_VOCAB_NO_ID, long_tokens, NULL, 0}, &bytes);
+    section = vocab_from(&(vocab_words){.kind = INFER_VOCAB_SPM, .unk = 0, .bos = INFER_VOCAB_NO_ID, .tokens = long_tokens}, &bytes);
     infer_free(NULL, section);
-    section = vocab_from(&(vocab_words){INFER_VOCAB_SPM, 0, 0, INFER_VOCAB_NO_ID, INFER_VOCAB_NO_ID, long_tokens, NULL, 0}, &bytes);
+    section = vocab_from(&(vocab_words){.kind = INFER_VOCAB_SPM, .unk = INFER_VOCAB_NO_ID, .bos = INFER_VOCAB_NO_ID, .tokens = long_tokens},
+                         &bytes);
     cr_assert_eq(infer_tokenizer_open(NULL, section, bytes, "m.infer", &t, &err), INFER_ERROR_UNSUPPORTED);
     cr_assert_str_eq(err.message, "m.infer: tokenizer: token 0 has 1025 bytes of text; at most 1024 are handled");
     infer_free(NULL, section);
     cr_assert_null(t);
 
-    o = open_words(&(vocab_words){INFER_VOCAB_SPM, 0, 0, INFER_VOCAB_NO_ID, INFER_VOCAB_NO_ID, letters + 2, NULL, 0});
-    cr_assert_eq(infer_tokenizer_encode(o.t, "a!", 2, 0, NULL, 0, &n, &err), INFER_ERROR_ARGUMENT);
-    cr_assert_str_eq(err.message, "test: the text has byte 0x21, for which the vocabulary has no token, nor an unknown one");
+    o = open_words(&(vocab_words){.kind = INFER_VOCAB_SPM, .unk = INFER_VOCAB_NO_ID, .bos = INFER_VOCAB_NO_ID, .tokens = letters + 2});
+    EXPECT(o.t, "a!b", 0, 1, 2); /* neither a token nor an unknown one: left out, as other programs do */
     cr_assert_eq(infer_tokenizer_encode(o.t, "a", 1, 64, NULL, 0, &n, &err), INFER_ERROR_ARGUMENT);
     cr_assert_eq(n, 99);
     close_section(&o);
@@ -514,8 +491,12 @@ Test(tokenizer, as_a_naive_encoder_does_on_random_vocabularies)
         }
         for (uint32_t i = 0; i < count; i++)
             tokens[i] = (vocab_token){texts[i], -(float)(i * 7 % 5), 0};
-        o = open_words(&(vocab_words){round & 1 ? INFER_VOCAB_BPE : INFER_VOCAB_SPM, 0, 0, INFER_VOCAB_NO_ID, INFER_VOCAB_NO_ID, tokens,
-                                      (const uint32_t(*)[2])merges, round & 1 ? merge_count : 0});
+        o = open_words(&(vocab_words){.kind = round & 1 ? INFER_VOCAB_BPE : INFER_VOCAB_SPM,
+                                      .unk = INFER_VOCAB_NO_ID,
+                                      .bos = INFER_VOCAB_NO_ID,
+                                      .tokens = tokens,
+                                      .merges = (const uint32_t(*)[2])merges,
+                                      .merge_count = round & 1 ? merge_count : 0});
         for (size_t n = 1; n < 100; n += 1 + n / 9) {
             char text[100];
             for (size_t i = 0; i < n; i++)
@@ -531,34 +512,55 @@ Test(tokenizer, as_a_naive_encoder_does_on_random_vocabularies)
 Test(tokenizer, every_allocation_may_fail)
 {
     static const uint32_t merges[][2] = {{A, B}, {B, C}, {AB, C}};
-    for (int kind = INFER_VOCAB_SPM; kind <= (int)INFER_VOCAB_BPE; kind++) {
+    static const vocab_words kinds[] = {
+        {.kind = INFER_VOCAB_SPM, .unk = UNK, .bos = BOS, .tokens = letters},
+        {.kind = INFER_VOCAB_BPE, .unk = UNK, .bos = BOS, .tokens = letters, .merges = merges, .merge_count = 3},
+        {.kind = INFER_VOCAB_BPE,
+         .flags = INFER_VOCAB_NFC | INFER_VOCAB_SPACE_PREFIX,
+         .pretokenizer = INFER_PRETOKENIZER_PATTERNS,
+         .unk = UNK,
+         .bos = BOS,
+         .tokens = letters,
+         .merges = merges,
+         .merge_count = 3,
+         .patterns = "a+\0b+c",
+         .pattern_count = 2},
+        {.kind = INFER_VOCAB_UNIGRAM, .flags = INFER_VOCAB_SINGLE_SPACES, .unk = UNK, .bos = BOS, .tokens = letters},
+        {.kind = INFER_VOCAB_WORDPIECE,
+         .flags = INFER_VOCAB_CLEAN | INFER_VOCAB_STRIP_ACCENTS | INFER_VOCAB_LOWERCASE | INFER_VOCAB_SPACE_PREFIX,
+         .pretokenizer = INFER_PRETOKENIZER_BERT,
+         .unk = UNK,
+         .bos = BOS,
+         .tokens = letters},
+    };
+    char text[3000];
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = "abc"[i * i % 3];
+    memcpy(text + 50, "\xc3\xa9 ", 3);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t bytes, n, fail_at = 0;
-        void *section =
-            vocab_from(&(vocab_words){(uint32_t)kind, 0, 0, UNK, BOS, letters, merges, kind == (int)INFER_VOCAB_BPE ? 3 : 0}, &bytes);
-        char text[300];
+        void *section = vocab_from(&kinds[i], &bytes);
         infer_status status;
-        for (size_t i = 0; i < sizeof text; i++)
-            text[i] = "abc"[i * i % 3];
         do {
             infer_tokenizer *t = NULL;
             infer_error err = {0};
-            int32_t ids[300];
+            int32_t ids[3100];
             check_allocator a;
             check_allocator_init(&a, ++fail_at);
             status = infer_tokenizer_open(&a.allocator, section, bytes, "test", &t, &err);
             if (!status)
-                status = infer_tokenizer_encode(t, text, sizeof text, 0, ids, 300, &n, &err);
+                status = infer_tokenizer_encode(t, text, sizeof text, 0, ids, 3100, &n, &err);
             cr_assert(status == INFER_OK || status == INFER_ERROR_MEMORY, "%s", err.message);
             cr_assert_eq(status, err.status);
             infer_tokenizer_close(t);
             cr_assert_eq(a.live, 0, "%zu blocks leak when allocation %zu fails", a.live, fail_at);
         } while (status);
-        cr_assert_geq(fail_at, 9);
+        cr_assert_geq(fail_at, 7);
         infer_free(NULL, section);
     }
 }
 
-/* A megabyte that cannot be cut and merges everywhere: below a second, and memory in proportion. */
+/* A megabyte that cannot be cut and merges everywhere: half a second when the machine is idle, and memory in proportion. */
 static void hostile(const infer_tokenizer *t, check_allocator *a, const char *text, size_t n)
 {
     clock_t start = clock(); /* processor time: other work on the machine does not count */
@@ -568,7 +570,7 @@ static void hostile(const infer_tokenizer *t, check_allocator *a, const char *te
     cr_assert_eq(status, INFER_ERROR_ARGUMENT);
     cr_assert_geq(count, 1);
     cr_assert_leq(a->peak_bytes, 160 * n);
-    cr_assert_lt(seconds, 1.0 * CHECK_SLOWDOWN, "%.3f s", seconds);
+    cr_assert_lt(seconds, 3.0 * CHECK_SLOWDOWN, "%.3f s", seconds);
 }
 
 Test(tokenizer, a_hostile_megabyte)

@@ -250,6 +250,11 @@ void *vocab_from(const vocab_words *w, size_t *bytes)
     v.p.pretokenizer = w->pretokenizer;
     v.p.unk = w->unk;
     v.p.bos = w->bos;
+    v.p.eos = w->flags & INFER_VOCAB_ADD_EOS ? w->eos : INFER_VOCAB_NO_ID;
+    v.p.patterns = w->patterns;
+    v.p.pattern_count = w->pattern_count;
+    v.p.charsmap = w->charsmap;
+    v.p.charsmap_bytes = w->charsmap_bytes;
     v.p.merges = w->merge_count;
     v.merges = need(calloc(w->merge_count + 1, sizeof *v.merges));
     if (w->merge_count)

@@ -21,6 +21,11 @@ typedef struct vocab_words {
     const vocab_token *tokens; /* the last has no text */
     const uint32_t (*merges)[2];
     uint32_t merge_count;
+    uint32_t eos;         /* with INFER_VOCAB_ADD_EOS; else not looked at */
+    const char *patterns; /* with INFER_PRETOKENIZER_PATTERNS */
+    uint32_t pattern_count;
+    const uint8_t *charsmap; /* with INFER_VOCAB_CHARSMAP */
+    uint32_t charsmap_bytes;
 } vocab_words;
 void *vocab_from(const vocab_words *w, size_t *bytes);
 

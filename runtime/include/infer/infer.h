@@ -144,10 +144,10 @@ INFER_API const char *infer_model_metadata(const infer_model *model);
 
 /* ---- text ---- */
 
-#define INFER_TOKENIZE_BOS 1u     /* put the begin-of-text token first, where the model has one */
+#define INFER_TOKENIZE_BOS 1u     /* put the begin-of-text token first, and the end token last, where the model asks for them */
 #define INFER_TOKENIZE_SPECIAL 2u /* names of special tokens inside the text (<|im_end|>) become those tokens */
 
-/* Text (`bytes` long, any bytes; invalid UTF-8 falls back to bytes or the unknown token) to at most `cap` token ids. *count gets the
+/* Text (`bytes` long, any bytes; what the vocabulary lacks becomes bytes or the unknown token, or is left out) to at most `cap` token ids. *count gets the
  * number the text needs; when that exceeds `cap` the status is INFER_ERROR_ARGUMENT, *count is set all the same, and ids[0..cap)
  * are undefined. `ids` may be NULL when cap is 0. */
 INFER_API infer_status infer_model_tokenize(const infer_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids,
@@ -199,7 +199,8 @@ typedef enum infer_kv_type { INFER_KV_AUTO = 0, INFER_KV_F16 = 1, INFER_KV_F32 =
 
 typedef struct infer_session_options {
     size_t size;
-    uint32_t context;    /* positions in the KV cache; 0: the model's own context length, at most 4096 */
+    uint32_t context;    /* positions in the KV cache; 0: the model's own context length, at most 4096. No more than that length where the model
+                          * has learned positions (GPT-2) */
     uint32_t batch;      /* tokens evaluated at once while reading a prompt, 1..4096; 0: 512. More use more memory. */
     uint32_t logit_rows; /* most rows of logits kept by one evaluation with INFER_LOGITS_ALL; 0: 1 */
     infer_kv_type kv_type;

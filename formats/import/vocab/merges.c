@@ -2,7 +2,7 @@
  * Merge lists from token order. Byte-pair training numbers the tokens as it makes them, so a vocabulary without scores and without a merge
  * list still holds the list: apply all merges of lower rank to a token's text, and the two parts that remain are its merge.
  */
-#include "import/tokenizers.h"
+#include "import/vocab/tokenizers.h"
 
 #include "strmap.h"
 #include "utf8.h"

@@ -3,7 +3,7 @@
  * token float32 score, int32 bytes, text. A SentencePiece vocabulary: id 0 is unknown, 1 begin, 2 end; spaces are written as spaces, and
  * the texts of 1 and 2 are wrapped in line ends.
  */
-#include "import/tokenizers.h"
+#include "import/vocab/tokenizers.h"
 
 #include "bytes.h"
 #include "vocab.h"
