@@ -146,38 +146,12 @@ static infer_status read_values(infer_gguf *g, cursor *c, uint64_t count)
     return INFER_OK;
 }
 
-/* Numbers a block and bytes a block of the types that can be read; false for others. */
-static bool block_of(uint32_t type, uint32_t *numbers, uint32_t *bytes)
-{
-    switch (type) {
-    case GGML_F32: *numbers = 1, *bytes = 4; return true;
-    case GGML_F16:
-    case GGML_BF16: *numbers = 1, *bytes = 2; return true;
-    case GGML_Q4_0: *numbers = 32, *bytes = 18; return true;
-    case GGML_Q8_0: *numbers = 32, *bytes = 34; return true;
-    default: return false;
-    }
-}
-
-static infer_status fail_type(const cursor *c, const infer_gguf_tensor *t)
-{
-    static const char *const names[] = {
-        [3] = "Q4_1",    [6] = "Q5_0",   [7] = "Q5_1",   [9] = "Q8_1",     [10] = "Q2_K",   [11] = "Q3_K",    [12] = "Q4_K",
-        [13] = "Q5_K",   [14] = "Q6_K",  [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
-        [20] = "IQ4_NL", [21] = "IQ3_S", [22] = "IQ2_S", [23] = "IQ4_XS",  [24] = "I8",     [25] = "I16",     [26] = "I32",
-        [27] = "I64",    [28] = "F64",   [29] = "IQ1_M", [34] = "TQ1_0",   [35] = "TQ2_0",  [39] = "MXFP4",
-    };
-    const char *name = t->type < sizeof names / sizeof names[0] ? names[t->type] : NULL;
-    return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: type %s (%" PRIu32 "), supported are F32, F16, BF16, Q8_0 and Q4_0",
-                      c->path, t->name, name ? name : "unknown", t->type);
-}
-
 /* One entry of the tensor list. *at: where its data must begin, counted from the data section; moved on to the next tensor's. */
 static infer_status read_tensor(cursor *c, infer_gguf_tensor *t, uint64_t alignment, uint64_t *at)
 {
     const char *name;
     uint64_t name_bytes, dims[4] = {1, 1, 1, 1}, bytes;
-    uint32_t dim_count, numbers, block_bytes;
+    uint32_t dim_count, type;
     infer_status s = take_string(c, &name, &name_bytes, "tensor name");
 
     if (s != INFER_OK)
@@ -199,18 +173,20 @@ static infer_status read_tensor(cursor *c, infer_gguf_tensor *t, uint64_t alignm
             return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: dimension %" PRIu32 ": found %" PRIu64 ", expected 1 to %u",
                               c->path, t->name, i, dims[i], INFER_FILE_MAX_DIM);
     }
-    if ((s = take_u32(c, &t->type, "tensor type")) != INFER_OK || (s = take_u64(c, &t->offset, "tensor offset")) != INFER_OK)
+    if ((s = take_u32(c, &type, "tensor type")) != INFER_OK || (s = take_u64(c, &t->offset, "tensor offset")) != INFER_OK)
         return s;
-    if (!block_of(t->type, &numbers, &block_bytes))
-        return fail_type(c, t);
+    t->numbers = infer_gguf_number_type_find(type);
+    if (!t->numbers || !t->numbers->read)
+        return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: type %s (%" PRIu32 ") cannot be read", c->path, t->name,
+                          t->numbers ? t->numbers->name : "unknown", type);
     if (dims[2] != 1 || dims[3] != 1)
         return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s has more than two dimensions", c->path, t->name);
-    if (dims[0] % numbers != 0)
+    if (dims[0] % t->numbers->numbers != 0)
         return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: rows of %" PRIu64 " numbers, expected a multiple of %" PRIu32,
-                          c->path, t->name, dims[0], numbers);
+                          c->path, t->name, dims[0], t->numbers->numbers);
     t->cols = dims[0];
     t->rows = dims[1];
-    t->row_bytes = dims[0] / numbers * block_bytes;
+    t->row_bytes = dims[0] / t->numbers->numbers * t->numbers->bytes;
     if (t->offset != *at)
         return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: offset: found %" PRIu64 ", expected %" PRIu64, c->path, t->name,
                           t->offset, *at);

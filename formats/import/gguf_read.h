@@ -3,6 +3,7 @@
 #define INFER_FORMATS_IMPORT_GGUF_READ_H
 
 #include "core/core.h"
+#include "import/gguf_types.h"
 #include "strmap.h"
 
 typedef enum infer_gguf_type {
@@ -22,14 +23,6 @@ typedef enum infer_gguf_type {
     GGUF_TYPES
 } infer_gguf_type;
 
-enum { /* tensor types that can be read; numbers of the format */
-    GGML_F32 = 0,
-    GGML_F16 = 1,
-    GGML_Q4_0 = 2,
-    GGML_Q8_0 = 8,
-    GGML_BF16 = 30
-};
-
 typedef struct infer_gguf_value {
     const char *key;
     uint64_t key_bytes;
@@ -39,10 +32,10 @@ typedef struct infer_gguf_value {
 } infer_gguf_value;
 
 typedef struct infer_gguf_tensor {
-    char name[65]; /* the format allows 64 bytes */
-    uint32_t type;
-    uint64_t rows, cols; /* vectors: rows = 1 */
-    uint64_t offset;     /* from the start of the file */
+    char name[65];                         /* the format allows 64 bytes */
+    const infer_gguf_number_type *numbers; /* its type, one that can be read */
+    uint64_t rows, cols;                   /* vectors: rows = 1 */
+    uint64_t offset;                       /* from the start of the file */
     uint64_t row_bytes;
 } infer_gguf_tensor;
 

@@ -400,7 +400,7 @@ Test(gguf, bad_hyperparameters)
 Test(gguf, bad_tensors)
 {
     for (int i = 0; i < 9; i++) {
-        static const char *const words[] = {"Q4_K",          "unknown (77)",         "attn_q.bias has no place",
+        static const char *const words[] = {"IQ1_S (19)",    "unknown (77)",         "attn_q.bias has no place",
                                             "rows of 33",    "name of 0 bytes",      "missing",
                                             "appears twice", "dimension 0: found 0", "token_embd.weight is missing"};
         sample_gguf_parts p;
@@ -408,7 +408,7 @@ Test(gguf, bad_tensors)
         infer_source s;
         sample_gguf_model(&p, 0);
         switch (i) {
-        case 0: p.tensors[3].type = 12; break;
+        case 0: p.tensors[3].type = 19; break;
         case 1: p.tensors[3].type = 77; break;
         case 2: sample_gguf_tensor_add(&p, "blk.0.attn_q.bias", 8, 0, 0); break;
         case 3: sample_gguf_tensor_add(&p, "x", 33, 1, 8); break;
