@@ -87,6 +87,8 @@ typedef struct infer_bytes {
 
 static inline bool infer_bytes_add(infer_bytes *b, const infer_allocator *a, const void *p, size_t n)
 {
+    if (n == 0) /* then there may be neither source nor buffer */
+        return true;
     if (!infer_grow(a, &b->p, &b->cap, b->n + n, 1))
         return false;
     memcpy(b->p + b->n, p, n);
