@@ -73,7 +73,7 @@ static void read_factors(keys *k, infer_arch *m, const char *name)
     m->rope.scaling = INFER_IMPORT_ROPE_FACTORS;
     m->rope.factor_count = t->cols;
     for (uint64_t i = 0; i < t->cols; i++)
-        m->rope.factors[i] = (double)get_f32(k->g->map.data + t->offset + 4 * i);
+        m->rope.factors[i] = (double)get_f32(infer_gguf_data(k->g, t) + 4 * i);
 }
 
 static void read_rope(keys *k, infer_arch *m)
@@ -262,7 +262,7 @@ static bool is_tied(const infer_gguf *g)
     if (!embed || !head)
         return true;
     return embed->numbers == head->numbers && embed->rows == head->rows && embed->cols == head->cols &&
-           memcmp(g->map.data + embed->offset, g->map.data + head->offset, (size_t)(embed->rows * embed->row_bytes)) == 0;
+           memcmp(infer_gguf_data(g, embed), infer_gguf_data(g, head), (size_t)(embed->rows * embed->row_bytes)) == 0;
 }
 
 /* Tensors that the model was read from, or that repeat others. */
@@ -394,10 +394,10 @@ static infer_status find_rows(const infer_source *s, size_t index, uint64_t row,
 {
     const gguf_state *state = s->state;
     infer_status status = infer_source_check_rows(s, index, row, n, err);
-    if (status != INFER_OK || (status = infer_map_check(&state->gguf.map, state->gguf.path, err)) != INFER_OK)
+    if (status != INFER_OK || (status = infer_gguf_check(&state->gguf, state->parts[index].tensor, err)) != INFER_OK)
         return status;
     *t = state->parts[index].tensor;
-    *p = state->gguf.map.data + (*t)->offset;
+    *p = infer_gguf_data(&state->gguf, *t);
     *p += s->tensors[index].matrix ? (row + state->parts[index].first) * (*t)->row_bytes
                                    : state->parts[index].first / (*t)->numbers->numbers * (*t)->numbers->bytes;
     return INFER_OK;
@@ -434,7 +434,7 @@ static infer_status read_codes(const infer_source *s, size_t index, uint64_t row
 
 const infer_importer infer_importer_gguf = {
     .name = "gguf",
-    .description = "GGUF versions 2 and 3 (.gguf)",
+    .description = "GGUF versions 2 and 3 (.gguf, whole or any part of a split one)",
     .probe = probe,
     .open = open_source,
     .read_f32 = read_f32,

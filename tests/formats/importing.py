@@ -1,4 +1,5 @@
 """What the tests of importers share: cases as TAP, files of other formats, and infer-convert run on them. Standard library only."""
+import math
 import pathlib
 import resource
 import struct
@@ -78,6 +79,20 @@ def gguf(values, tensors):
         at += len(data[-2]) + len(data[-1])
     head = b"".join(out)
     return head + bytes(-len(head) % 32) + b"".join(data)
+
+
+def llama_gguf(dim, ffn, heads, vocab, layers=1, fill=bytes):
+    """Values and tensors of a Llama with one KV head for gguf(); `fill` makes so many bytes of numbers in F32."""
+    kv = dim // heads
+    values = {"general.architecture": "llama", "llama.embedding_length": dim, "llama.block_count": layers, "llama.attention.head_count": heads,
+              "llama.attention.head_count_kv": 1, "llama.feed_forward_length": ffn, "llama.context_length": 16,
+              "llama.attention.layer_norm_rms_epsilon": 1e-5}
+    shapes = {"token_embd": [dim, vocab], "output_norm": [dim]}
+    for i in range(layers):
+        shapes.update({f"blk.{i}.{name}": shape for name, shape in {
+            "attn_norm": [dim], "attn_q": [dim, dim], "attn_k": [dim, kv], "attn_v": [dim, kv], "attn_output": [dim, dim], "ffn_norm": [dim],
+            "ffn_gate": [dim, ffn], "ffn_up": [dim, ffn], "ffn_down": [ffn, dim]}.items()})
+    return values, {name + ".weight": (shape, 0, fill(4 * math.prod(shape))) for name, shape in shapes.items()}
 
 
 # ---- infer-convert ----

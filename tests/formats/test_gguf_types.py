@@ -9,10 +9,9 @@ import struct
 import sys
 import tempfile
 
-from importing import Run, check, f32, finish, gguf, string
+from importing import Run, check, f32, finish, gguf, llama_gguf, string
 
-DIM, FFN, HEADS, HEAD, VOCAB, CONTEXT = 256, 32, 8, 32, 19, 16
-KV = HEAD  # rows of k and v
+DIM, VOCAB = 256, 19
 IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 # ---- the second decoder ----
@@ -154,23 +153,12 @@ REFUSED = {"IQ2_XXS": 16, "IQ2_XS": 17, "IQ3_XXS": 18, "IQ1_S": 19, "IQ3_S": 21,
 
 # ---- files ----
 
-VALUES = {"general.architecture": "llama", "llama.embedding_length": DIM, "llama.block_count": 1, "llama.attention.head_count": HEADS,
-          "llama.attention.head_count_kv": 1, "llama.feed_forward_length": FFN, "llama.context_length": CONTEXT,
-          "llama.attention.layer_norm_rms_epsilon": 1e-5}
+VALUES, TENSORS = llama_gguf(DIM, 32, 8, VOCAB)
 
 
 def model(kind, raw, cols=DIM):
-    """A model of zeros, but for its embedding."""
-    tensors = {"token_embd.weight": ([cols, VOCAB], kind, raw)}
-
-    def zeros(name, cols, rows):
-        tensors[name + ".weight"] = ([cols, rows] if rows else [cols], 0, bytes(4 * cols * (rows or 1)))
-
-    for name, cols_, rows in (("attn_norm", DIM, 0), ("attn_q", DIM, DIM), ("attn_k", DIM, KV), ("attn_v", DIM, KV), ("attn_output", DIM, DIM),
-                              ("ffn_norm", DIM, 0), ("ffn_gate", DIM, FFN), ("ffn_up", DIM, FFN), ("ffn_down", FFN, DIM)):
-        zeros("blk.0." + name, cols_, rows)
-    zeros("output_norm", DIM, 0)
-    return tensors
+    """Tensors of zeros, but for the embedding."""
+    return {**TENSORS, "token_embd.weight": ([cols, VOCAB], kind, raw)}
 
 
 def block(rng, size, floats):

@@ -488,6 +488,42 @@ Test(gguf, failing_allocations)
     sample_free(&file);
 }
 
+/* The model with its last ten tensors in a second file, opened by that. */
+Test(gguf, failing_allocations_of_a_split_model)
+{
+    static const char *const names[] = {"m-00001-of-00002.gguf", "m-00002-of-00002.gguf"};
+    const char *path = NULL;
+    sample_gguf_parts p[2];
+    bool done = false;
+
+    sample_gguf_model(&p[0], 8);
+    p[1] = (sample_gguf_parts){.version = 3, .tensors_added = 10};
+    p[0].tensors_added -= 10;
+    memcpy(p[1].tensors, p[0].tensors + p[0].tensors_added, 10 * sizeof p[1].tensors[0]);
+    for (uint32_t i = 0; i < 2; i++) {
+        sample_gguf_key_u32(&p[i], "split.no", i);
+        sample_gguf_key_u32(&p[i], "split.count", 2);
+        sample_gguf_key_u32(&p[i], "split.tensors.count", 20);
+    }
+    for (int i = 0; i < 2; i++) {
+        sample file = sample_gguf(&p[i]);
+        path = sample_write(names[i], file.data, file.size);
+        sample_free(&file);
+    }
+    for (size_t n = 1; !done; n++) {
+        check_allocator c;
+        infer_error err = {0};
+        infer_source s = {0};
+        check_allocator_init(&c, n);
+        infer_status status = infer_source_open(&c.allocator, path, NULL, &s, &err);
+        done = status == INFER_OK;
+        cr_assert(done || status == INFER_ERROR_MEMORY, "%s", err.message);
+        infer_source_close(&s);
+        cr_assert_eq(c.live, 0, "allocation %zu", n);
+        cr_assert_lt(n, 100);
+    }
+}
+
 /* ---- all of them ---- */
 
 Test(importers, every_one_describes_itself)
