@@ -100,20 +100,20 @@ def llama_gguf(dim, ffn, heads, vocab, layers=1, fill=bytes):
 class Run:
     def __init__(self, tools, folder, tokens):
         self.convert, self.folder = pathlib.Path(tools) / "infer-convert", folder
-        self.tokenizer = folder / "tokenizer.bin"
+        self.tokenizer = folder / "tokenizer.bin"  # where llama2.c models in the folder find it as well
         self.tokenizer.write_bytes(tokenizer_bin(tokens))
 
-    def run(self, source, *options):
+    def run(self, source, *options, tokenizer=None):
         out = self.folder / "out.infer"
         out.unlink(missing_ok=True)
         start = time.monotonic()
         limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
-        p = subprocess.run([self.convert, source, "--tokenizer", self.tokenizer, "-o", out, "-q", *options], capture_output=True, timeout=60,
+        p = subprocess.run([self.convert, source, "--tokenizer", tokenizer or self.tokenizer, "-o", out, "-q", *options], capture_output=True, timeout=60,
                            preexec_fn=limit)
         return p, out, time.monotonic() - start
 
-    def good(self, source, *options):
-        p, out, _ = self.run(source, *options)
+    def good(self, source, *options, tokenizer=None):
+        p, out, _ = self.run(source, *options, tokenizer=tokenizer)
         assert p.returncode == 0, p.stderr.decode()
         return read_infer.File(out.read_bytes())
 

@@ -105,11 +105,15 @@ Test(llama2c, header_out_of_range)
 
 Test(llama2c, other_versions_are_named)
 {
-    sample s = {0};
-    sample_u32(&s, 0x616b3432);
-    sample_u32(&s, 2);
-    expect_failure(&s, "v2.bin", INFER_ERROR_UNSUPPORTED, "version 2");
-    sample_free(&s);
+    for (uint32_t version = 0; version < 4; version++) {
+        char words[32];
+        sample s = {0};
+        sample_u32(&s, 0x616b3432);
+        sample_u32(&s, version);
+        snprintf(words, sizeof words, version % 3 ? "8 bytes" : "version %u", version);
+        expect_failure(&s, "later.bin", version % 3 ? INFER_ERROR_FORMAT : INFER_ERROR_UNSUPPORTED, words);
+        sample_free(&s);
+    }
 }
 
 Test(llama2c, tokenizer_must_fit)
