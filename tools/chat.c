@@ -57,6 +57,8 @@ static void add_message(chat *c, infer_chat_role role, const char *text, size_t 
 
 static void drop_messages(chat *c, size_t from, size_t n)
 {
+    if (n == 0)
+        return;
     for (size_t i = from; i < from + n; i++)
         free((char *)c->messages[i].text);
     memmove(c->messages + from, c->messages + from + n, (c->count - from - n) * sizeof *c->messages);

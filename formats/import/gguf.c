@@ -12,8 +12,6 @@
 #include <inttypes.h>
 #include <math.h>
 
-#define BLOCK 32 /* numbers a block of Q8_0 and Q4_0: the group of q8g32 and q4g32 */
-
 typedef struct part {
     const infer_gguf_tensor *tensor;
     uint64_t first; /* row of a matrix, number of a vector: ours is a part of a fused tensor */
@@ -68,14 +66,14 @@ static void read_factors(keys *k, infer_arch *m, const char *name)
 
     if (!t || k->status != INFER_OK)
         return;
-    if (t->type != GGML_F32 || t->rows != 1 || t->cols != m->rope.dim / 2 || t->cols > INFER_IMPORT_MAX_FACTORS) {
+    if (t->numbers->id != INFER_GGUF_F32 || t->rows != 1 || t->cols != m->rope.dim / 2 || t->cols > INFER_IMPORT_MAX_FACTORS) {
         k->status = infer_fail(k->err, INFER_ERROR_FORMAT, "%s: tensor %s: expected %" PRIu64 " numbers of type F32", k->g->path, name, m->rope.dim / 2);
         return;
     }
     m->rope.scaling = INFER_IMPORT_ROPE_FACTORS;
     m->rope.factor_count = t->cols;
     for (uint64_t i = 0; i < t->cols; i++)
-        m->rope.factors[i] = (double)get_f32(k->g->map.data + t->offset + 4 * i);
+        m->rope.factors[i] = (double)get_f32(infer_gguf_data(k->g, t) + 4 * i);
 }
 
 static void read_rope(keys *k, infer_arch *m)
@@ -263,19 +261,8 @@ static bool is_tied(const infer_gguf *g)
     const infer_gguf_tensor *embed = infer_gguf_find_tensor(g, "token_embd.weight"), *head = infer_gguf_find_tensor(g, "output.weight");
     if (!embed || !head)
         return true;
-    return embed->type == head->type && embed->rows == head->rows && embed->cols == head->cols &&
-           memcmp(g->map.data + embed->offset, g->map.data + head->offset, (size_t)(embed->rows * embed->row_bytes)) == 0;
-}
-
-static infer_qtype stored_type(uint32_t type)
-{
-    switch (type) {
-    case GGML_F16: return INFER_QTYPE_F16;
-    case GGML_BF16: return INFER_QTYPE_BF16;
-    case GGML_Q8_0: return INFER_QTYPE_Q8G32;
-    case GGML_Q4_0: return INFER_QTYPE_Q4G32;
-    default: return INFER_QTYPE_F32;
-    }
+    return embed->numbers == head->numbers && embed->rows == head->rows && embed->cols == head->cols &&
+           memcmp(infer_gguf_data(g, embed), infer_gguf_data(g, head), (size_t)(embed->rows * embed->row_bytes)) == 0;
 }
 
 /* Tensors that the model was read from, or that repeat others. */
@@ -309,9 +296,12 @@ static infer_status match_tensors(infer_source *s, infer_source_tensor *tensors,
         else if (t->rows != rows || t->cols != cols)
             status = infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: %" PRIu64 " rows of %" PRIu64 ", expected %" PRIu64 " of %" PRIu64, g->path,
                                 place.name, t->rows, t->cols, rows, cols);
+        else if (!ours->matrix && (place.first_row % t->numbers->numbers != 0 || ours->cols % t->numbers->numbers != 0))
+            status = infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: parts of %" PRIu64 " numbers, expected whole blocks of %s", g->path,
+                                place.name, ours->cols, t->numbers->name);
         if (status != INFER_OK)
             break;
-        ours->stored = ours->matrix ? stored_type(t->type) : INFER_QTYPE_F32;
+        ours->stored = ours->matrix ? t->numbers->stored : INFER_QTYPE_F32;
         state->parts[i] = (part){t, place.first_row};
         used[t - g->tensors] = true;
     }
@@ -398,60 +388,31 @@ fail:
     return status;
 }
 
-/* The first of rows [row, row + n), checked to exist. Vectors are F32 and may be a part of a longer one. */
+/* The first block of rows [row, row + n), checked to exist. Ours may be some rows of a fused matrix, some numbers of a fused vector. */
 static infer_status find_rows(const infer_source *s, size_t index, uint64_t row, uint64_t n, const infer_gguf_tensor **t, const uint8_t **p,
                               infer_error *err)
 {
     const gguf_state *state = s->state;
     infer_status status = infer_source_check_rows(s, index, row, n, err);
-    if (status != INFER_OK || (status = infer_map_check(&state->gguf.map, state->gguf.path, err)) != INFER_OK)
+    if (status != INFER_OK || (status = infer_gguf_check(&state->gguf, state->parts[index].tensor, err)) != INFER_OK)
         return status;
     *t = state->parts[index].tensor;
-    *p = state->gguf.map.data + (*t)->offset;
-    *p += s->tensors[index].matrix ? (row + state->parts[index].first) * (*t)->row_bytes : state->parts[index].first * sizeof(float);
+    *p = infer_gguf_data(&state->gguf, *t);
+    *p += s->tensors[index].matrix ? (row + state->parts[index].first) * (*t)->row_bytes
+                                   : state->parts[index].first / (*t)->numbers->numbers * (*t)->numbers->bytes;
     return INFER_OK;
 }
-
-/* Q4_0 block: fp16 scale, then 16 bytes; the low nibbles are numbers 0..15, the high ones 16..31; 8 means 0. */
-static int8_t q4_code(const uint8_t *block, int i)
-{
-    return (int8_t)((i < BLOCK / 2 ? block[2 + i] & 15 : block[2 + i - BLOCK / 2] >> 4) - 8);
-}
-
-/* Q8_0 block: fp16 scale, then 32 int8. */
-static int8_t q8_code(const uint8_t *block, int i) { return (int8_t)block[2 + i]; }
 
 static infer_status read_f32(const infer_source *s, size_t index, uint64_t row, uint64_t n, float *out, infer_error *err)
 {
     const infer_gguf_tensor *t;
     const uint8_t *p;
     infer_status status = find_rows(s, index, row, n, &t, &p, err);
-    uint64_t count;
 
     if (status != INFER_OK)
         return status;
-    count = n * s->tensors[index].cols;
-    switch (t->type) {
-    case GGML_F16:
-        for (uint64_t i = 0; i < count; i++)
-            out[i] = half_to_float(get_u16(p + i * 2));
-        break;
-    case GGML_BF16:
-        for (uint64_t i = 0; i < count; i++)
-            out[i] = bf16_to_float(get_u16(p + i * 2));
-        break;
-    case GGML_Q8_0:
-        for (uint64_t b = 0; b < count / BLOCK; b++, p += 34)
-            for (int i = 0; i < BLOCK; i++)
-                *out++ = half_to_float(get_u16(p)) * (float)q8_code(p, i);
-        break;
-    case GGML_Q4_0:
-        for (uint64_t b = 0; b < count / BLOCK; b++, p += 18)
-            for (int i = 0; i < BLOCK; i++)
-                *out++ = half_to_float(get_u16(p)) * (float)q4_code(p, i);
-        break;
-    default: memcpy(out, p, (size_t)(count * sizeof(float)));
-    }
+    for (uint64_t i = 0, end = n * s->tensors[index].cols; i < end; i += t->numbers->numbers, p += t->numbers->bytes)
+        t->numbers->read(p, out + i);
     return INFER_OK;
 }
 
@@ -461,24 +422,19 @@ static infer_status read_codes(const infer_source *s, size_t index, uint64_t row
     const infer_gguf_tensor *t;
     const uint8_t *p;
     infer_status status = find_rows(s, index, row, n, &t, &p, err);
-    bool q8;
 
     if (status != INFER_OK)
         return status;
-    q8 = t->type == GGML_Q8_0;
-    if (!q8 && t->type != GGML_Q4_0)
+    if (!t->numbers->read_codes)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "tensor %s is not stored as codes", t->name);
-    for (uint64_t b = 0; b < n * t->cols / BLOCK; b++, p += q8 ? 34 : 18) {
-        *scales++ = get_u16(p);
-        for (int i = 0; i < BLOCK; i++)
-            *codes++ = q8 ? q8_code(p, i) : q4_code(p, i);
-    }
+    for (uint64_t i = 0; i < n * t->cols; i += t->numbers->numbers, p += t->numbers->bytes)
+        *scales++ = t->numbers->read_codes(p, codes + i);
     return INFER_OK;
 }
 
 const infer_importer infer_importer_gguf = {
     .name = "gguf",
-    .description = "GGUF versions 2 and 3 (.gguf)",
+    .description = "GGUF versions 2 and 3 (.gguf, whole or any part of a split one)",
     .probe = probe,
     .open = open_source,
     .read_f32 = read_f32,

@@ -11,6 +11,7 @@
 #define MAX_KEY 65535u /* bytes */
 #define MAX_ALIGNMENT (1u << 20)
 #define MAX_ARRAY_DEPTH 4
+#define MAX_PARTS 512u /* every part keeps a file open; systems allow a process some 1,000 */
 #define STRING_HEADER 8u
 
 typedef struct cursor {
@@ -146,38 +147,12 @@ static infer_status read_values(infer_gguf *g, cursor *c, uint64_t count)
     return INFER_OK;
 }
 
-/* Numbers a block and bytes a block of the types that can be read; false for others. */
-static bool block_of(uint32_t type, uint32_t *numbers, uint32_t *bytes)
-{
-    switch (type) {
-    case GGML_F32: *numbers = 1, *bytes = 4; return true;
-    case GGML_F16:
-    case GGML_BF16: *numbers = 1, *bytes = 2; return true;
-    case GGML_Q4_0: *numbers = 32, *bytes = 18; return true;
-    case GGML_Q8_0: *numbers = 32, *bytes = 34; return true;
-    default: return false;
-    }
-}
-
-static infer_status fail_type(const cursor *c, const infer_gguf_tensor *t)
-{
-    static const char *const names[] = {
-        [3] = "Q4_1",    [6] = "Q5_0",   [7] = "Q5_1",   [9] = "Q8_1",     [10] = "Q2_K",   [11] = "Q3_K",    [12] = "Q4_K",
-        [13] = "Q5_K",   [14] = "Q6_K",  [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
-        [20] = "IQ4_NL", [21] = "IQ3_S", [22] = "IQ2_S", [23] = "IQ4_XS",  [24] = "I8",     [25] = "I16",     [26] = "I32",
-        [27] = "I64",    [28] = "F64",   [29] = "IQ1_M", [34] = "TQ1_0",   [35] = "TQ2_0",  [39] = "MXFP4",
-    };
-    const char *name = t->type < sizeof names / sizeof names[0] ? names[t->type] : NULL;
-    return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: type %s (%" PRIu32 "), supported are F32, F16, BF16, Q8_0 and Q4_0",
-                      c->path, t->name, name ? name : "unknown", t->type);
-}
-
 /* One entry of the tensor list. *at: where its data must begin, counted from the data section; moved on to the next tensor's. */
 static infer_status read_tensor(cursor *c, infer_gguf_tensor *t, uint64_t alignment, uint64_t *at)
 {
     const char *name;
     uint64_t name_bytes, dims[4] = {1, 1, 1, 1}, bytes;
-    uint32_t dim_count, numbers, block_bytes;
+    uint32_t dim_count, type;
     infer_status s = take_string(c, &name, &name_bytes, "tensor name");
 
     if (s != INFER_OK)
@@ -199,18 +174,20 @@ static infer_status read_tensor(cursor *c, infer_gguf_tensor *t, uint64_t alignm
             return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: dimension %" PRIu32 ": found %" PRIu64 ", expected 1 to %u",
                               c->path, t->name, i, dims[i], INFER_FILE_MAX_DIM);
     }
-    if ((s = take_u32(c, &t->type, "tensor type")) != INFER_OK || (s = take_u64(c, &t->offset, "tensor offset")) != INFER_OK)
+    if ((s = take_u32(c, &type, "tensor type")) != INFER_OK || (s = take_u64(c, &t->offset, "tensor offset")) != INFER_OK)
         return s;
-    if (!block_of(t->type, &numbers, &block_bytes))
-        return fail_type(c, t);
+    t->numbers = infer_gguf_number_type_find(type);
+    if (!t->numbers || !t->numbers->read)
+        return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: type %s (%" PRIu32 ") cannot be read", c->path, t->name,
+                          t->numbers ? t->numbers->name : "unknown", type);
     if (dims[2] != 1 || dims[3] != 1)
         return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s has more than two dimensions", c->path, t->name);
-    if (dims[0] % numbers != 0)
+    if (dims[0] % t->numbers->numbers != 0)
         return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: rows of %" PRIu64 " numbers, expected a multiple of %" PRIu32,
-                          c->path, t->name, dims[0], numbers);
+                          c->path, t->name, dims[0], t->numbers->numbers);
     t->cols = dims[0];
     t->rows = dims[1];
-    t->row_bytes = dims[0] / numbers * block_bytes;
+    t->row_bytes = dims[0] / t->numbers->numbers * t->numbers->bytes;
     if (t->offset != *at)
         return infer_fail(c->err, INFER_ERROR_FORMAT, "%s: tensor %s: offset: found %" PRIu64 ", expected %" PRIu64, c->path, t->name,
                           t->offset, *at);
@@ -262,7 +239,7 @@ static infer_status read_tensors(infer_gguf *g, cursor *c, uint64_t count)
 
 static infer_status read_all(infer_gguf *g, infer_error *err)
 {
-    cursor c = {g->map.data, 0, g->map.size, g->path, err};
+    cursor c = {g->files->map.data, 0, g->files->map.size, g->path, err};
     const uint8_t *magic = NULL;
     uint32_t version;
     uint64_t tensors, values;
@@ -283,36 +260,182 @@ static infer_status read_all(infer_gguf *g, infer_error *err)
     return read_tensors(g, &c, tensors);
 }
 
-infer_status infer_gguf_open(const infer_allocator *a, const char *path, infer_gguf *g, infer_error *err)
+static infer_status open_file(const infer_allocator *a, const char *path, infer_gguf *g, infer_error *err)
 {
     size_t path_bytes = strlen(path) + 1;
     infer_status s;
 
-    memset(g, 0, sizeof *g);
+    *g = (infer_gguf){0};
     if (a)
         g->allocator = *a;
-    g->map.fd = -1;
-    g->path = infer_alloc(a, path_bytes);
-    if (!g->path)
+    g->files = infer_alloc_zero(a, sizeof *g->files);
+    if (!g->files)
+        return infer_fail_memory(err, sizeof *g->files, "importer");
+    g->file_count = 1;
+    g->files->map.fd = -1;
+    g->path = g->files->path = infer_alloc(a, path_bytes);
+    if (!g->path) {
+        infer_gguf_close(g);
         return infer_fail_memory(err, path_bytes, "path");
-    memcpy(g->path, path, path_bytes);
-    if ((s = infer_map_file(path, &g->map, err)) != INFER_OK || (s = read_all(g, err)) != INFER_OK)
+    }
+    memcpy(g->files->path, path, path_bytes);
+    if ((s = infer_map_file(path, &g->files->map, err)) != INFER_OK || (s = read_all(g, err)) != INFER_OK)
+        infer_gguf_close(g);
+    return s;
+}
+
+/* ---- models in several files, as llama.cpp's gguf-split writes them: NAME-00001-of-00003.gguf; the model's keys are in the first ---- */
+
+typedef struct split {
+    uint64_t number, count, tensors; /* number from 0; count 0 or 1: not split; tensors of all parts */
+} split;
+
+static infer_status read_split(const infer_gguf *g, split *out, infer_error *err)
+{
+    infer_status s;
+    *out = (split){0};
+    if ((s = infer_gguf_uint(g, "split.count", false, MAX_PARTS, &out->count, err)) != INFER_OK || out->count <= 1)
+        return s;
+    if ((s = infer_gguf_uint(g, "split.no", true, out->count - 1, &out->number, err)) != INFER_OK)
+        return s;
+    return infer_gguf_uint(g, "split.tensors.count", true, INFER_FILE_MAX_TENSORS, &out->tensors, err);
+}
+
+static void free_values(infer_gguf *g)
+{
+    infer_strmap_free(&g->keys, &g->allocator);
+    infer_free(&g->allocator, g->values);
+    g->values = NULL;
+}
+
+/* Opens the parts[] but the one that is open already. What they hold together stays small, whatever they say: keys are kept of the first only,
+ * and no more tensors than the model has. */
+static infer_status open_parts(infer_gguf *parts, const split *first, infer_error *err)
+{
+    const infer_allocator *a = &parts[first->number].allocator;
+    const char *from = parts[first->number].path;
+    size_t bytes = strlen(from), n;
+    uint64_t tensors = parts[first->number].tensor_count;
+    char suffix[32], *path;
+    split other;
+    infer_status s = INFER_OK;
+
+    n = (size_t)snprintf(suffix, sizeof suffix, "-%05u-of-%05u.gguf", (unsigned)first->number + 1, (unsigned)first->count);
+    if (bytes < n || strcmp(from + bytes - n, suffix) != 0)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: a part of a split model, expected a name that ends in %s, as the others beside it", from,
+                          suffix);
+    path = infer_alloc(a, bytes + 1);
+    if (!path)
+        return infer_fail_memory(err, bytes + 1, "path");
+    memcpy(path, from, bytes + 1);
+    for (uint64_t i = 0; i < first->count && s == INFER_OK; i++) {
+        if (i == first->number)
+            continue;
+        snprintf(path + bytes - n, n + 1, "-%05u-of-%05u.gguf", (unsigned)i + 1, (unsigned)first->count);
+        if ((s = open_file(a, path, &parts[i], err)) != INFER_OK || (s = read_split(&parts[i], &other, err)) != INFER_OK)
+            break;
+        if (other.number != i || other.count != first->count || other.tensors != first->tensors)
+            s = infer_fail(err, INFER_ERROR_FORMAT,
+                           "%s: split.no %" PRIu64 ", split.count %" PRIu64 ", split.tensors.count %" PRIu64 ", expected %" PRIu64 ", %" PRIu64
+                           " and %" PRIu64 " beside %s",
+                           path, other.number, other.count, other.tensors, i, first->count, first->tensors, from);
+        else if ((tensors += parts[i].tensor_count) > first->tensors)
+            s = infer_fail(err, INFER_ERROR_FORMAT, "%s: more tensors up to this part than the %" PRIu64 " of split.tensors.count", path, first->tensors);
+        if (i > 0)
+            free_values(&parts[i]);
+    }
+    infer_free(a, path);
+    return s;
+}
+
+/* Moves what the parts hold into *g, which is empty. */
+static infer_status join_parts(infer_gguf *g, infer_gguf *parts, const split *all, infer_error *err)
+{
+    uint64_t tensors = 0;
+    infer_gguf_tensor *next;
+
+    for (uint64_t i = 0; i < all->count; i++)
+        tensors += parts[i].tensor_count;
+    if (tensors != all->tensors)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: %" PRIu64 " tensors in its %" PRIu64 " parts, expected %" PRIu64 " as split.tensors.count says",
+                          parts->path, tensors, all->count, all->tensors);
+    g->files = infer_alloc_array(&g->allocator, (size_t)all->count, sizeof *g->files);
+    g->tensors = next = infer_alloc_array(&g->allocator, (size_t)tensors + 1, sizeof *g->tensors);
+    if (!g->files || !g->tensors || !infer_strmap_init(&g->names, &g->allocator, (size_t)tensors, tensors))
+        return infer_fail_memory(err, (size_t)tensors * sizeof *g->tensors, "tensor list");
+    g->path = parts->path;
+    g->values = parts->values;
+    g->value_count = parts->value_count;
+    g->keys = parts->keys;
+    parts->values = NULL;
+    parts->keys = (infer_strmap){0};
+    for (; g->file_count < all->count; g->file_count++) {
+        infer_gguf *part = &parts[g->file_count];
+        g->files[g->file_count] = *part->files;
+        part->file_count = 0;
+    }
+    for (uint32_t i = 0; i < g->file_count; i++)
+        for (uint32_t j = 0; j < parts[i].tensor_count; j++, next++) {
+            *next = parts[i].tensors[j];
+            next->file = i;
+            if (infer_strmap_put(&g->names, next->name, (uint32_t)strlen(next->name), g->tensor_count++) != INFER_STRMAP_NONE)
+                return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s is in an earlier part, too", g->files[i].path, next->name);
+        }
+    return INFER_OK;
+}
+
+/* *g is one part of a model and becomes the whole. */
+static infer_status open_split(infer_gguf *g, const split *all, infer_error *err)
+{
+    const infer_allocator a = g->allocator;
+    infer_gguf *parts = infer_alloc_array(&a, (size_t)all->count, sizeof *parts);
+    infer_status s;
+
+    if (!parts)
+        return infer_fail_memory(err, (size_t)all->count * sizeof *parts, "parts of a model");
+    parts[all->number] = *g;
+    *g = (infer_gguf){.allocator = a};
+    if ((s = open_parts(parts, all, err)) == INFER_OK)
+        s = join_parts(g, parts, all, err);
+    for (uint64_t i = 0; i < all->count; i++)
+        infer_gguf_close(&parts[i]);
+    infer_free(&a, parts);
+    return s;
+}
+
+infer_status infer_gguf_open(const infer_allocator *a, const char *path, infer_gguf *g, infer_error *err)
+{
+    split all;
+    infer_status s = open_file(a, path, g, err);
+
+    if (s != INFER_OK)
+        return s;
+    if ((s = read_split(g, &all, err)) == INFER_OK && all.count > 1)
+        s = open_split(g, &all, err);
+    if (s != INFER_OK)
         infer_gguf_close(g);
     return s;
 }
 
 void infer_gguf_close(infer_gguf *g)
 {
-    infer_strmap_free(&g->keys, &g->allocator);
-    infer_strmap_free(&g->names, &g->allocator);
-    infer_free(&g->allocator, g->values);
-    infer_free(&g->allocator, g->tensors);
-    infer_free(&g->allocator, g->path);
-    g->values = NULL;
-    g->tensors = NULL;
-    g->path = NULL;
-    if (g->map.fd >= 0)
-        infer_unmap(&g->map);
+    const infer_allocator a = g->allocator;
+
+    free_values(g);
+    infer_strmap_free(&g->names, &a);
+    infer_free(&a, g->tensors);
+    for (uint32_t i = 0; i < g->file_count; i++) {
+        infer_free(&a, g->files[i].path);
+        if (g->files[i].map.fd >= 0)
+            infer_unmap(&g->files[i].map);
+    }
+    infer_free(&a, g->files);
+    *g = (infer_gguf){.allocator = a};
+}
+
+infer_status infer_gguf_check(const infer_gguf *g, const infer_gguf_tensor *t, infer_error *err)
+{
+    return infer_map_check(&g->files[t->file].map, g->files[t->file].path, err);
 }
 
 const infer_gguf_value *infer_gguf_find(const infer_gguf *g, const char *key)

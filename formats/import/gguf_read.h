@@ -1,8 +1,9 @@
-/* The GGUF container, versions 2 and 3: keys, values and tensors, checked; nothing about what they mean. */
+/* The GGUF container, versions 2 and 3, one file or several: keys, values and tensors, checked; nothing about what they mean. */
 #ifndef INFER_FORMATS_IMPORT_GGUF_READ_H
 #define INFER_FORMATS_IMPORT_GGUF_READ_H
 
 #include "core/core.h"
+#include "import/gguf_types.h"
 #include "strmap.h"
 
 typedef enum infer_gguf_type {
@@ -22,14 +23,6 @@ typedef enum infer_gguf_type {
     GGUF_TYPES
 } infer_gguf_type;
 
-enum { /* tensor types that can be read; numbers of the format */
-    GGML_F32 = 0,
-    GGML_F16 = 1,
-    GGML_Q4_0 = 2,
-    GGML_Q8_0 = 8,
-    GGML_BF16 = 30
-};
-
 typedef struct infer_gguf_value {
     const char *key;
     uint64_t key_bytes;
@@ -39,28 +32,45 @@ typedef struct infer_gguf_value {
 } infer_gguf_value;
 
 typedef struct infer_gguf_tensor {
-    char name[65]; /* the format allows 64 bytes */
-    uint32_t type;
-    uint64_t rows, cols; /* vectors: rows = 1 */
-    uint64_t offset;     /* from the start of the file */
+    char name[65];                         /* the format allows 64 bytes */
+    const infer_gguf_number_type *numbers; /* its type, one that can be read */
+    uint64_t rows, cols;                   /* vectors: rows = 1 */
+    uint64_t offset;                       /* from the start of its file */
     uint64_t row_bytes;
+    uint32_t file;
 } infer_gguf_tensor;
+
+typedef struct infer_gguf_file {
+    char *path;
+    infer_mapping map;
+} infer_gguf_file;
 
 typedef struct infer_gguf {
     infer_allocator allocator;
-    infer_mapping map;
-    char *path;
+    infer_gguf_file *files; /* the parts of a model that is split, in order */
+    uint32_t file_count;
+    const char *path; /* of the first, whose keys and values these are */
     infer_gguf_value *values;
     size_t value_count, value_cap;
     infer_strmap keys;
-    infer_gguf_tensor *tensors;
+    infer_gguf_tensor *tensors; /* of all files */
     uint32_t tensor_count;
     infer_strmap names;
 } infer_gguf;
 
-/* Fills *g; on failure everything is released again. FORMAT names what is wrong and where; UNSUPPORTED versions and tensor types. */
+/* Fills *g; on failure everything is released again. `path` may be any part of a split model (NAME-00002-of-00003.gguf): the others are
+ * looked for beside it. FORMAT names what is wrong and where, parts that do not belong together among it; IO a part that is missing;
+ * UNSUPPORTED versions and tensor types. */
 infer_status infer_gguf_open(const infer_allocator *a, const char *path, infer_gguf *g, infer_error *err);
 void infer_gguf_close(infer_gguf *g);
+
+/* A tensor's first byte. */
+static inline const uint8_t *infer_gguf_data(const infer_gguf *g, const infer_gguf_tensor *t)
+{
+    return g->files[t->file].map.data + t->offset;
+}
+/* CORRUPT when the tensor's file has shrunk. */
+infer_status infer_gguf_check(const infer_gguf *g, const infer_gguf_tensor *t, infer_error *err);
 
 /* NULL when there is none. */
 const infer_gguf_value *infer_gguf_find(const infer_gguf *g, const char *key);

@@ -164,9 +164,9 @@ class Tensor:
             return struct.unpack_from("<e", raw, 2 * i)[0]
         return struct.unpack("<f", b"\0\0" + raw[2 * i:2 * i + 2])[0]
 
-    def at(self, row, col):
-        """(value, scale, code) of one weight; scale and code are None for floats."""
-        raw = self.data()
+    def at(self, row, col, raw=None):
+        """(value, scale, code) of one weight; scale and code are None for floats. Who asks for many gives data() once."""
+        raw = raw or self.data()
         if self.layout == "rows":
             return self.number(raw, row * self.cols + col), None, None
         groups = -(-self.cols // self.group)

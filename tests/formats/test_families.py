@@ -5,39 +5,18 @@ import argparse
 import json
 import pathlib
 import random
-import resource
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 
-import read_infer
+from importing import Run, check, f32, finish, gguf
 
 DIM, FFN, LAYERS, HEADS, KV, HEAD, VOCAB, CONTEXT = 24, 40, 2, 4, 2, 8, 37, 64
 Q, K = HEADS * HEAD, KV * HEAD
 
-done = 0
-failed = 0
-
-
-def check(name, function, *args):
-    global done, failed
-    done += 1
-    try:
-        function(*args)
-        print(f"ok {done} - {name}")
-    except (AssertionError, read_infer.Malformed, subprocess.CalledProcessError, subprocess.TimeoutExpired, KeyError, ValueError) as e:
-        failed += 1
-        print(f"not ok {done} - {name}\n# {type(e).__name__}: {str(e)[:400]}")
-
-
 # ---- numbers ----
-
-def f32(x):
-    return struct.unpack("<f", struct.pack("<f", x))[0]
-
 
 def bf16(x):
     return struct.unpack("<f", b"\0\0" + struct.pack("<f", x)[2:])[0]
@@ -92,44 +71,10 @@ def safetensors(tensors, change=None):
     return struct.pack("<Q", len(text)) + text + data
 
 
-def write_tokenizer(path):
-    texts = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [b"<0x%02X>" % i for i in range(VOCAB - 4)] + ["é".encode()]
-    path.write_bytes(struct.pack("<I", 6) + b"".join(struct.pack("<fI", -i, len(t)) + t for i, t in enumerate(texts)))
-
-
-def string(s):
-    b = s.encode()
-    return struct.pack("<Q", len(b)) + b
-
-
-def gguf(values, tensors):
-    """GGUF 3: values {key: int, float, str or list of str/float/int}; tensors {name: (Matrix, vector)} in F32."""
-    out = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(values))
-
-    def item(v):
-        if isinstance(v, bool):
-            return 7, struct.pack("<B", v)
-        if isinstance(v, int):
-            return 4, struct.pack("<I", v)
-        if isinstance(v, float):
-            return 6, struct.pack("<f", v)
-        return 8, string(v)
-
-    for key, v in values.items():
-        out += string(key)
-        if isinstance(v, list):
-            kind = item(v[0])[0]
-            out += struct.pack("<IIQ", 9, kind, len(v)) + b"".join(item(x)[1] for x in v)
-        else:
-            kind, raw = item(v)
-            out += struct.pack("<I", kind) + raw
-    data = b""
-    for name, (m, vector) in tensors.items():
-        dims = [len(m.rows[0])] + ([] if vector else [len(m.rows)])
-        data += bytes(-len(data) % 32)
-        out += string(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims) + struct.pack("<IQ", 0, len(data))
-        data += m.raw("F32")
-    return out + bytes(-len(out) % 32) + data + bytes(-len(data) % 32)
+def gguf_file(values, tensors, dtype="F32"):
+    """GGUF of {name: (Matrix, vector)}."""
+    return gguf(values, {name: ([len(m.rows[0])] + ([] if vector else [len(m.rows)]), {"F32": 0, "BF16": 30}[dtype], m.raw(dtype))
+                         for name, (m, vector) in tensors.items()})
 
 
 # ---- families ----
@@ -318,34 +263,6 @@ FAMILIES = [
 
 # ---- checks ----
 
-class Run:
-    def __init__(self, tools, folder):
-        self.convert, self.folder = tools / "infer-convert", folder
-        self.tokenizer = folder / "tokenizer.bin"
-        write_tokenizer(self.tokenizer)
-
-    def run(self, source):
-        out = self.folder / "out.infer"
-        out.unlink(missing_ok=True)
-        start = time.monotonic()
-        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
-        p = subprocess.run([self.convert, source, "--tokenizer", self.tokenizer, "-o", out, "-q"], capture_output=True, timeout=60, preexec_fn=limit)
-        return p, out, time.monotonic() - start
-
-    def good(self, source):
-        p, out, _ = self.run(source)
-        assert p.returncode == 0, p.stderr.decode()
-        return read_infer.File(out.read_bytes())
-
-    def bad(self, source, expected):
-        p, out, seconds = self.run(source)
-        lines = p.stderr.decode().splitlines()
-        assert p.returncode == 1, f"status {p.returncode}: {p.stderr.decode()[:300]}"
-        assert len(lines) == 1 and expected in lines[0], f"found {lines}, expected {expected!r}"
-        assert seconds < 5, f"took {seconds:.1f} s"  # a second, on a machine with nothing else to do
-        assert not out.exists()
-
-
 def same(file, family, kind):
     assert set(file.tensors) == set(family.tensors), set(file.tensors) ^ set(family.tensors)
     for name, want in family.tensors.items():
@@ -409,16 +326,17 @@ def good_cases(run):
             if shards == 1:
                 same(run.good(folder / "model.safetensors"), family, "file")
 
-        def from_gguf():
+        def from_gguf(dtype):
             path = run.folder / "model.gguf"
-            path.write_bytes(gguf(family.gguf_values(), family.gguf_tensors()))
+            path.write_bytes(gguf_file(family.gguf_values(), family.gguf_tensors(), dtype))
             file = run.good(path)
             same(file, family, "gguf")
             metadata(file, family, "gguf")
 
         check(f"{family.name}: folder, F32", from_folder, "F32", 1)
         check(f"{family.name}: folder, BF16 in three files", from_folder, "BF16", 3)
-        check(f"{family.name}: gguf", from_gguf)
+        check(f"{family.name}: gguf, F32", from_gguf, "F32")
+        check(f"{family.name}: gguf, BF16", from_gguf, "BF16")
 
 
 def special_cases(run):
@@ -456,7 +374,7 @@ def special_cases(run):
         rope = Matrix.__new__(Matrix)
         rope.rows = [[1.0, 2.0, 4.0, 8.0]]
         tensors["rope_freqs.weight"] = (rope, True)
-        path.write_bytes(gguf(llama.gguf_values(), tensors))
+        path.write_bytes(gguf_file(llama.gguf_values(), tensors))
         assert run.good(path).metadata["rope"]["scaling"]["factors"] == [1, 2, 4, 8]
 
     check("chat template of tokenizer_config.json", template, {"tokenizer_config.json": json.dumps({"chat_template": "{{ a }}"})}, "{{ a }}")
@@ -555,7 +473,7 @@ def bad_cases(run):
 
     def unknown_gguf():
         path = run.folder / "model.gguf"
-        path.write_bytes(gguf({"general.architecture": "mamba"}, llama.gguf_tensors()))
+        path.write_bytes(gguf_file({"general.architecture": "mamba"}, llama.gguf_tensors()))
         run.bad(path, "mamba")
 
     check("gguf: unknown architecture", unknown_gguf)
@@ -566,12 +484,11 @@ def main():
     parser.add_argument("--tools", required=True, type=pathlib.Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(args.tools, pathlib.Path(folder))
+        run = Run(args.tools, pathlib.Path(folder), VOCAB)
         good_cases(run)
         special_cases(run)
         bad_cases(run)
-    print(f"1..{done}")
-    return failed != 0
+    return finish()
 
 
 sys.exit(main())

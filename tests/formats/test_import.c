@@ -105,11 +105,15 @@ Test(llama2c, header_out_of_range)
 
 Test(llama2c, other_versions_are_named)
 {
-    sample s = {0};
-    sample_u32(&s, 0x616b3432);
-    sample_u32(&s, 2);
-    expect_failure(&s, "v2.bin", INFER_ERROR_UNSUPPORTED, "version 2");
-    sample_free(&s);
+    for (uint32_t version = 0; version < 4; version++) {
+        char words[32];
+        sample s = {0};
+        sample_u32(&s, 0x616b3432);
+        sample_u32(&s, version);
+        snprintf(words, sizeof words, version % 3 ? "8 bytes" : "version %u", version);
+        expect_failure(&s, "later.bin", version % 3 ? INFER_ERROR_FORMAT : INFER_ERROR_UNSUPPORTED, words);
+        sample_free(&s);
+    }
 }
 
 Test(llama2c, tokenizer_must_fit)
@@ -400,7 +404,7 @@ Test(gguf, bad_hyperparameters)
 Test(gguf, bad_tensors)
 {
     for (int i = 0; i < 9; i++) {
-        static const char *const words[] = {"Q4_K",          "unknown (77)",         "attn_q.bias has no place",
+        static const char *const words[] = {"IQ1_S (19)",    "unknown (77)",         "attn_q.bias has no place",
                                             "rows of 33",    "name of 0 bytes",      "missing",
                                             "appears twice", "dimension 0: found 0", "token_embd.weight is missing"};
         sample_gguf_parts p;
@@ -408,7 +412,7 @@ Test(gguf, bad_tensors)
         infer_source s;
         sample_gguf_model(&p, 0);
         switch (i) {
-        case 0: p.tensors[3].type = 12; break;
+        case 0: p.tensors[3].type = 19; break;
         case 1: p.tensors[3].type = 77; break;
         case 2: sample_gguf_tensor_add(&p, "blk.0.attn_q.bias", 8, 0, 0); break;
         case 3: sample_gguf_tensor_add(&p, "x", 33, 1, 8); break;
@@ -486,6 +490,42 @@ Test(gguf, failing_allocations)
         cr_assert_lt(n, 100);
     }
     sample_free(&file);
+}
+
+/* The model with its last ten tensors in a second file, opened by that. */
+Test(gguf, failing_allocations_of_a_split_model)
+{
+    static const char *const names[] = {"m-00001-of-00002.gguf", "m-00002-of-00002.gguf"};
+    const char *path = NULL;
+    sample_gguf_parts p[2];
+    bool done = false;
+
+    sample_gguf_model(&p[0], 8);
+    p[1] = (sample_gguf_parts){.version = 3, .tensors_added = 10};
+    p[0].tensors_added -= 10;
+    memcpy(p[1].tensors, p[0].tensors + p[0].tensors_added, 10 * sizeof p[1].tensors[0]);
+    for (uint32_t i = 0; i < 2; i++) {
+        sample_gguf_key_u32(&p[i], "split.no", i);
+        sample_gguf_key_u32(&p[i], "split.count", 2);
+        sample_gguf_key_u32(&p[i], "split.tensors.count", 20);
+    }
+    for (int i = 0; i < 2; i++) {
+        sample file = sample_gguf(&p[i]);
+        path = sample_write(names[i], file.data, file.size);
+        sample_free(&file);
+    }
+    for (size_t n = 1; !done; n++) {
+        check_allocator c;
+        infer_error err = {0};
+        infer_source s = {0};
+        check_allocator_init(&c, n);
+        infer_status status = infer_source_open(&c.allocator, path, NULL, &s, &err);
+        done = status == INFER_OK;
+        cr_assert(done || status == INFER_ERROR_MEMORY, "%s", err.message);
+        infer_source_close(&s);
+        cr_assert_eq(c.live, 0, "allocation %zu", n);
+        cr_assert_lt(n, 100);
+    }
 }
 
 /* ---- all of them ---- */

@@ -32,4 +32,12 @@ static inline const char *fuzz_file(const uint8_t *data, size_t size, const char
     return fuzz_path;
 }
 
+/* A file beside that one. */
+static inline void fuzz_write(const char *path, const uint8_t *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, size, f) != size || fclose(f) != 0)
+        abort();
+}
+
 #endif

@@ -6,11 +6,11 @@
 
 #include "import/import.h"
 
-static inline void fuzz_import(const uint8_t *data, size_t size, const char *suffix, const char *tokenizer)
+static inline void fuzz_import_path(const char *path, const char *tokenizer)
 {
     infer_error err;
     infer_source s;
-    if (infer_source_open(NULL, fuzz_file(data, size, suffix), tokenizer, &s, &err) != INFER_OK)
+    if (infer_source_open(NULL, path, tokenizer, &s, &err) != INFER_OK)
         return;
     for (size_t i = 0; i < s.tensor_count; i++) {
         const infer_source_tensor *t = &s.tensors[i];
@@ -25,6 +25,11 @@ static inline void fuzz_import(const uint8_t *data, size_t size, const char *suf
         free(scales);
     }
     infer_source_close(&s);
+}
+
+static inline void fuzz_import(const uint8_t *data, size_t size, const char *suffix, const char *tokenizer)
+{
+    fuzz_import_path(fuzz_file(data, size, suffix), tokenizer);
 }
 
 #endif

@@ -7,15 +7,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static char path[64];
     size_t tokenizer_bytes;
-    FILE *f;
 
     if (size < 2)
         return 0;
     tokenizer_bytes = get_u16(data) < size - 2 ? get_u16(data) : size - 2;
     snprintf(path, sizeof path, "/tmp/infer-fuzz-%ld.tokenizer", (long)getpid());
-    f = fopen(path, "wb");
-    if (!f || fwrite(data + 2, 1, tokenizer_bytes, f) != tokenizer_bytes || fclose(f) != 0)
-        abort();
+    fuzz_write(path, data + 2, tokenizer_bytes);
     fuzz_import(data + 2 + tokenizer_bytes, size - 2 - tokenizer_bytes, ".bin", path);
     return 0;
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes small valid inputs for the fuzz targets of vocabularies: FOLDER/fuzz_NAME/.
+"""Writes small valid inputs for the fuzz targets of vocabularies and models: FOLDER/fuzz_NAME/.
 
 usage: seeds.py FOLDER
 """
@@ -7,6 +7,9 @@ import json
 import pathlib
 import struct
 import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "formats"))
+from importing import gguf, llama_gguf, tokenizer_bin
 
 META = "\u2581"
 NONE = 0xFFFFFFFF
@@ -82,10 +85,49 @@ def ggufs():
         yield b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(string(k) + v for k, v in keys)
 
 
+def gguf_models():
+    """A model for each number type that has blocks, one of plain numbers, and that with its tensors in two files."""
+    vocab = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["?", "a", "b", META + "ab", "ab"],
+             "tokenizer.ggml.scores": [0.0, -1.0, -2.0, -3.0, -4.0]}
+    for kind, block in ((2, 18), (3, 20), (6, 22), (7, 24), (8, 34), (9, 36), (20, 18), (10, 84), (11, 110), (12, 144), (13, 176), (14, 210), (15, 292),
+                        (23, 136), (34, 54), (35, 66)):
+        dim = 256 if block > 36 else 32
+        values, tensors = llama_gguf(dim, 2, dim // 2, 5)
+        tensors["token_embd.weight"] = [dim, 5], kind, bytes(i % 251 for i in range(block)) * 5
+        if dim == 256:  # the large ones in the shortest type
+            tensors.update({f"blk.0.attn_{m}.weight": ([dim, dim], 34, bytes(54 * dim)) for m in ("q", "output")})
+        yield gguf({**vocab, **values}, tensors)
+    values, tensors = llama_gguf(4, 3, 2, 5)
+    yield gguf({**vocab, **values}, tensors)
+
+
+def gguf_splits():
+    values, tensors = llama_gguf(4, 3, 2, 5)
+    names = list(tensors)
+    for first in 0, 5:
+        split = {"split.count": 2, "split.tensors.count": len(names)}
+        a = gguf({**values, **split, "split.no": 0}, {n: tensors[n] for n in names[:first]})
+        b = gguf({**split, "split.no": 1}, {n: tensors[n] for n in names[first:]})
+        yield struct.pack("<I", len(a)) + a + b
+
+
+def llama2cs():
+    """Versions 0, 1 and 2, each behind its tokenizer."""
+    shape = 4, 6, 1, 2, 1, 5, 8
+    norms, matrices = (4, 4, 4), (20, 16, 8, 8, 16, 24, 24, 24)
+    tokenizer = tokenizer_bin(5)
+    floats = sum(norms) + sum(matrices)
+    header = struct.pack("<7iB", *shape, 1)
+    for raw in (struct.pack("<7i", *shape) + bytes(4 * (floats + 8 * 2)), struct.pack("<II", 0x616B3432, 1) + header + bytes(219 + 4 * floats),
+                struct.pack("<II", 0x616B3432, 2) + header + struct.pack("<I", 4) + bytes(215 + 4 * sum(norms) + 2 * sum(matrices))):
+        yield struct.pack("<H", len(tokenizer)) + tokenizer + raw
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     for name, seeds in (("tokenizer", tokenizers()), ("tokenizer_json", (json.dumps(j).encode() for j in tokenizer_jsons())),
-                        ("sentencepiece", sentencepieces()), ("gguf", ggufs())):
+                        ("sentencepiece", sentencepieces()), ("gguf", [*ggufs(), *gguf_models()]), ("gguf_split", gguf_splits()),
+                        ("llama2c", llama2cs())):
         target = folder / f"fuzz_{name}"
         target.mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(seeds):
