@@ -1,5 +1,6 @@
 #include "model/build.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static infer_weight find(infer_builder *b, const char *name, uint32_t rows, uint32_t cols, bool matrix)
@@ -21,6 +22,19 @@ static uint32_t add_bias(infer_builder *b, const char *name, uint32_t x, uint32_
 
 /* Norms outside the layers are those before the head, which wants the logits' rows only. */
 static infer_rows norm_rows(const infer_builder *b) { return b->layer == INFER_NONE ? INFER_ROWS_LOGITS : INFER_ROWS_TOKENS; }
+
+infer_attention_shape infer_model_attention(const infer_config *c, uint32_t layer)
+{
+    bool global = c->global_every && (layer + 1) % c->global_every == 0;
+    return (infer_attention_shape){
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+        .window = global ? 0 : c->window,
+        .scale = c->attention_scale > 0 ? c->attention_scale : 1.0f / sqrtf((float)c->head_dim),
+        .softcap = c->attention_softcap,
+    };
+}
 
 uint32_t infer_model_embed(infer_builder *b, const char *name, uint32_t rows, float scale)
 {

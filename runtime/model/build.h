@@ -14,6 +14,9 @@ typedef struct infer_builder {
     uint32_t layer;      /* whose tensors are meant; INFER_NONE: outside the layers */
 } infer_builder;
 
+/* A layer's attention, with its window where it has one. */
+infer_attention_shape infer_model_attention(const infer_config *c, uint32_t layer);
+
 /* Rows of `name` [rows][dim], by token id or, with rows = 0, by position: [context][dim]. -> [tokens][dim] */
 uint32_t infer_model_embed(infer_builder *b, const char *name, uint32_t rows, float scale);
 /* x [tokens][cols] times `name` [rows][cols], plus `name`_bias [1][rows] where `bias` says so -> [tokens][rows] */

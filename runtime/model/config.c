@@ -210,19 +210,6 @@ static void parse(reader *r, const cJSON *root, infer_config *c)
     c->chat = chat ? infer_chat_template_recognise(chat) : NULL;
 }
 
-infer_attention_shape infer_config_attention(const infer_config *c, uint32_t layer)
-{
-    bool global = c->global_every && (layer + 1) % c->global_every == 0;
-    return (infer_attention_shape){
-        .heads = c->heads,
-        .kv_heads = c->kv_heads,
-        .head_dim = c->head_dim,
-        .window = global ? 0 : c->window,
-        .scale = c->attention_scale > 0 ? c->attention_scale : 1.0f / sqrtf((float)c->head_dim),
-        .softcap = c->attention_softcap,
-    };
-}
-
 infer_status infer_config_parse(const char *metadata, const char *path, infer_config *out, infer_error *err)
 {
     reader r = {path, err, INFER_OK};

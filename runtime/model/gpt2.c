@@ -15,7 +15,7 @@ infer_status infer_gpt2_build(const infer_model *model, infer_graph *g, infer_er
     x = infer_model_embed(&b, "tok_embed", c->vocab, 1);
     x = infer_build_add(g, INFER_NONE, "embed_add", x, infer_model_embed(&b, "pos_embed", 0, 1));
     for (uint32_t l = 0; l < c->layers; l++) {
-        infer_attention_shape shape = infer_config_attention(c, l);
+        infer_attention_shape shape = infer_model_attention(c, l);
         uint32_t q, k, v;
         b.layer = l;
 

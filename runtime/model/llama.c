@@ -21,7 +21,7 @@ infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_e
 
     x = infer_model_embed(&b, "tok_embed", c->vocab, c->embed_scale);
     for (uint32_t l = 0; l < c->layers; l++) {
-        infer_attention_shape shape = infer_config_attention(c, l);
+        infer_attention_shape shape = infer_model_attention(c, l);
         uint32_t table = shape.window && c->rope[INFER_ROPE_LOCAL].dim ? INFER_ROPE_LOCAL : INFER_ROPE_GLOBAL, q, k, v, gate, up;
         b.layer = l;
 

@@ -40,9 +40,6 @@ typedef struct infer_config {
 /* config.c: FORMAT names the key, what was found and what is allowed; UNSUPPORTED an architecture, activation or rope scaling that is not known. */
 infer_status infer_config_parse(const char *metadata, const char *path, infer_config *out, infer_error *err);
 
-/* A layer's attention, with its window where it has one. */
-infer_attention_shape infer_config_attention(const infer_config *c, uint32_t layer);
-
 struct infer_model {
     infer_runtime *rt;
     infer_file *file;

@@ -2,6 +2,7 @@
 #include "models.h"
 
 #include "cpu.h"
+#include "emulate/full_logits.h"
 
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
@@ -180,6 +181,33 @@ static uint64_t logits_bits(const char *path, const model_settings *settings, si
     }
     model_stop(&m);
     return hash;
+}
+
+/* The same numbers as on the CPUs of tests/emulate, through file, session and threads. */
+Test(story, logits_are_those_of_every_architecture)
+{
+    uint32_t levels = infer_cpu_levels_here();
+    int32_t ids[FULL_LOGITS_TOKENS];
+    for (uint32_t i = 0; i < FULL_LOGITS_TOKENS; i++)
+        ids[i] = full_logits_id(i);
+    for (size_t t = 0; t < sizeof full_logits_expected / sizeof *full_logits_expected; t++) {
+        const char *type = infer_qtype_find(full_logits_expected[t].type)->name;
+        infer_kv_type kv = full_logits_expected[t].kv == INFER_QTYPE_F32 ? INFER_KV_F32 : INFER_KV_F16;
+        const char *path = need(model_converted(STORIES, STORIES_TOKENIZER, type));
+        for (infer_cpu_level level = 0; level < INFER_CPU_LEVEL_COUNT; level++) {
+            infer_error err = {0};
+            model_open m;
+            uint64_t hash;
+            if (!(levels >> level & 1))
+                continue;
+            m = model_start(path, &(model_settings){.level = infer_cpu_level_name(level), .threads = 2, .logit_rows = FULL_LOGITS_TOKENS, .kv = kv});
+            cr_assert_eq(infer_session_eval(m.session, ids, FULL_LOGITS_TOKENS, INFER_LOGITS_ALL, &err), INFER_OK, "%s", err.message);
+            hash = full_logits_hash(infer_session_logits(m.session, 0), (size_t)FULL_LOGITS_TOKENS * FULL_LOGITS_VOCAB);
+            cr_expect_eq(hash, full_logits_expected[t].hash, "%s, cache %d, at %s: found %016llx", type, (int)kv,
+                         infer_cpu_level_name(level), (unsigned long long)hash);
+            model_stop(&m);
+        }
+    }
 }
 
 Test(story, same_bits_at_every_level_thread_count_and_batch)

@@ -19,6 +19,8 @@ as its last line, "N passed, N failed, N skipped". About two minutes on two core
   --no-install        install nothing; what is missing is skipped by name
   -h, --help          this text
 
+The logits of a whole model need stories260K: INFER_TEST_DATA names the folder with test data, else ../shared/data; skipped without.
+
 Exit status: 0 all passed, 1 something failed or nothing ran, 2 the command line is wrong.
 EOF
 }
@@ -64,7 +66,7 @@ chosen() { [[ " ${suites[*]} " == *" $1 "* ]]; }
     [ $installing = yes ] && install "${packages[@]}"
 
     options=(--werror --buildtype=release -Dkernels_only=true -Dstatic_runner=true)
-    targets=(tests/emulate/same-bits-static tests/conformance/conformance-static)
+    targets=(tests/emulate/same-bits-static tests/emulate/full-logits-static tests/conformance/conformance-static)
     if chosen arm64 && command -v aarch64-linux-gnu-gcc >/dev/null; then
         step 'build for arm64'
         configure "$folder/arm64" "${options[@]}" --cross-file tests/emulate/aarch64.ini

@@ -17,6 +17,8 @@ from typing import NamedTuple
 HERE = os.path.dirname(os.path.abspath(__file__))
 SEED = ["--seed", "20240229"]  # the same cases every time; the native run takes others
 TIMEOUT = 3600
+DATA = os.environ.get("INFER_TEST_DATA") or os.path.join(HERE, "..", "..", "..", "shared", "data")
+CHECKPOINT = os.path.join(DATA, "models", "stories260K", "stories260K.bin")  # standard input of full-logits
 
 
 class Run(NamedTuple):
@@ -31,6 +33,10 @@ def same_bits(suite, emulator, cpu, level):
     return Run(suite, emulator, cpu, "same-bits", [level])
 
 
+def full_logits(suite, emulator, cpu, *arguments):
+    return Run(suite, emulator, cpu, "full-logits", list(arguments))
+
+
 def conformance(suite, emulator, cpu, *arguments):
     return Run(suite, emulator, cpu, "conformance", SEED + list(arguments))
 
@@ -39,17 +45,23 @@ RUNS = [
     # Everything on the plainest CPU, so that nothing newer is hidden anywhere; on the others what they add.
     conformance("arm64", "qemu-aarch64", "cortex-a53"),
     same_bits("arm64", "qemu-aarch64", "cortex-a53", "neon"),
+    full_logits("arm64", "qemu-aarch64", "cortex-a53", "neon"),
     same_bits("arm64", "qemu-aarch64", "neoverse-n1", "neon-dotprod"),
+    full_logits("arm64", "qemu-aarch64", "neoverse-n1", "neon-dotprod"),
     conformance("arm64", "qemu-aarch64", "neoverse-n1", "--level", "neon-dotprod"),
     same_bits("arm64", "qemu-aarch64", "max,sve=off", "neon-i8mm"),
+    full_logits("arm64", "qemu-aarch64", "max,sve=off", "neon-i8mm"),
     conformance("arm64", "qemu-aarch64", "max,sve=off", "--level", "neon-dotprod"),
     same_bits("arm64", "qemu-aarch64", "max", "neon-i8mm"),
     # x86-64 without any AVX: the first one has SSE2 and nothing else.
     same_bits("x86", "bochs", "athlon64_clawhammer", "ref"),
     same_bits("x86", "bochs", "corei7_sandy_bridge_2600k", "ref"),
     same_bits("x86", "bochs", "corei7_haswell_4770", "avx2"),
+    full_logits("x86", "bochs", "corei7_haswell_4770", "avx2", "f32"),
     same_bits("x86", "bochs", "corei7_skylake_x", "avx512"),
+    full_logits("x86", "bochs", "corei7_skylake_x", "avx512", "f32"),
     same_bits("x86", "bochs", "tigerlake", "avx512vnni"),
+    full_logits("x86", "bochs", "tigerlake", "avx512vnni", "f32"),
     conformance("x86", "qemu-x86_64", "Nehalem", "--filter", "unit"),
     conformance("slow", "qemu-x86_64", "Nehalem"),
     conformance("slow", "bochs3", "corei7_haswell_4770", "--level", "avx2"),
@@ -57,6 +69,10 @@ RUNS = [
     conformance("slow", "bochs3", "tigerlake", "--level", "avx512vnni"),
     same_bits("slow", "bochs3", "sapphire_rapids", "avx512vnni"),
     same_bits("slow", "bochs3", "arrow_lake", "avxvnni"),
+    full_logits("slow", "bochs3", "arrow_lake", "avxvnni"),
+    full_logits("slow", "bochs3", "corei7_haswell_4770", "avx2"),
+    full_logits("slow", "bochs3", "corei7_skylake_x", "avx512"),
+    full_logits("slow", "bochs3", "tigerlake", "avx512vnni"),
     conformance("slow", "bochs3", "arrow_lake", "--level", "avxvnni"),
 ]
 
@@ -76,9 +92,11 @@ def command_of(run, build):
     """(command, environment) or the name of what is missing."""
     architecture, needed = EMULATORS[run.emulator]
     path = os.path.join(build, needed) if "/" in needed else shutil.which(needed)
-    folder = "emulate" if run.program == "same-bits" else "conformance"
+    folder = "conformance" if run.program == "conformance" else "emulate"
     program = os.path.join(build, architecture, "tests", folder, run.program + "-static")
     environment = dict(os.environ)
+    if run.program == "full-logits" and not os.path.exists(CHECKPOINT):
+        return None, os.path.basename(CHECKPOINT)
     if not path or not os.path.exists(path):
         return None, needed
     if not os.path.exists(program):
@@ -116,7 +134,8 @@ def execute(run, build):
         return None, environment, 0
     start = time.monotonic()
     try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT + 60)
+        with open(CHECKPOINT if run.program == "full-logits" else os.devnull, "rb") as given:
+            done = subprocess.run(command, env=environment, stdin=given, capture_output=True, text=True, timeout=TIMEOUT + 60)
         points = points_of(done.stdout, done.returncode, done.stderr)
     except subprocess.TimeoutExpired:
         points = [(False, "the program ended", f"{TIMEOUT} seconds")]

@@ -21,10 +21,11 @@ enum { STATUS_MACHINE = 126, STATUS_SIGNAL = 128 }; /* exit statuses */
 enum { SIG_ILL = 4, SIG_TRAP = 5, SIG_BUS = 7, SIG_FPE = 8, SIG_SEGV = 11 };
 enum { NO_ENTRY = -2, BAD_FD = -9, NO_MEMORY = -12, NO_DEVICE = -19, INVALID = -22, NOT_TTY = -25, NOT_SEEKABLE = -29, NO_SYSCALL = -38 };
 
-/* Written by image.py: two files, each at a multiple of 4096. */
+/* Written by image.py; the program lies at a multiple of 4096. */
 struct image {
     char magic[8];                                /* "BOCHSRUN" */
     uint64_t bytes, elf_offset, arguments_offset; /* arguments: argv, "", environment, "", NUL-terminated each */
+    uint64_t input_offset, input_bytes;           /* what standard input says */
 };
 
 struct elf_header {
@@ -253,6 +254,19 @@ static uint64_t round_up(uint64_t n, uint64_t to)
     return (n + to - 1) / to * to;
 }
 
+static int64_t sys_read(uint64_t fd, void *to, uint64_t n)
+{
+    static uint64_t done;
+    const struct image *image = (const void *)(uint64_t)IMAGE;
+
+    if (fd != 0)
+        return BAD_FD;
+    n = n < image->input_bytes - done ? n : image->input_bytes - done;
+    memcpy(to, (const char *)image + image->input_offset + done, n);
+    done += n;
+    return (int64_t)n;
+}
+
 static int64_t sys_write(uint64_t fd, const char *data, size_t n)
 {
     if (fd != 1 && fd != 2)
@@ -337,6 +351,15 @@ static int64_t sys_getrandom(uint8_t *to, uint64_t n)
     return (int64_t)n;
 }
 
+/* One CPU. */
+static int64_t sys_sched_getaffinity(uint64_t bytes, uint64_t *mask)
+{
+    if (bytes < sizeof *mask)
+        return INVALID;
+    *mask = 1;
+    return sizeof *mask;
+}
+
 /* One clock tick counts as a nanosecond. */
 static int64_t sys_clock_gettime(uint64_t *time)
 {
@@ -350,8 +373,8 @@ static int64_t sys_clock_gettime(uint64_t *time)
 int64_t do_syscall(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
     switch (number) {
-    case 0: /* read */
-        return a == 0 ? 0 : BAD_FD;
+    case 0:
+        return sys_read(a, (void *)b, c);
     case 1:
         return sys_write(a, (const char *)b, c);
     case 3: /* close */
@@ -402,6 +425,8 @@ int64_t do_syscall(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t
         return sys_arch_prctl(a, b);
     case 201: /* time */
         return (int64_t)(clock_ticks() / 1000000000);
+    case 204:
+        return sys_sched_getaffinity(b, (uint64_t *)c);
     case 228:
         return sys_clock_gettime((uint64_t *)b);
     case 302: /* prlimit64 */

@@ -1,6 +1,6 @@
 #!/bin/bash
 # run.sh MODEL PROGRAM [ARGUMENT...]: a static x86-64 executable on a Bochs CPU model, without an operating system (machine.c serves its
-# system calls). Its standard output, standard error and exit status come back; 132 is an instruction that the model lacks, 125 and 126 are
+# system calls). It gets the whole of standard input; its standard output, standard error and exit status come back; 132 is an instruction that the model lacks, 125 and 126 are
 # failures of the emulation itself. "bochs --help cpu" lists the models.
 #   BOCHS          the binary; default: Debian's
 #   BOCHS_ROM      rom.bin as build_rom.sh made it
