@@ -1,4 +1,5 @@
 /* infer-eval: what a model knows, and what quantization cost it. Arguments and printing only; eval/ does the work. */
+#include "cache.h"
 #include "cli.h"
 
 #include "eval/results.h"
@@ -207,17 +208,19 @@ static void open_all(run *r)
     const arguments *a = r->args;
     infer_session_options session = a->session;
     infer_error err;
+    char *path = cache_model(a->model, &(cache_options){0});
     switch (infer_runtime_create(&a->runtime, &r->rt, &err)) {
     case INFER_OK: break;
     case INFER_ERROR_ARGUMENT: cli_usage("%s", err.message); /* an unknown level */
     default: cli_die("%s", err.message);
     }
-    check(infer_model_open(r->rt, a->model, NULL, &r->model, &err), &err);
+    check(infer_model_open(r->rt, path, NULL, &r->model, &err), &err);
     r->rows = LOGITS_AT_ONCE / infer_model_vocab_size(r->model);
     r->rows = r->rows < 64 ? 64 : r->rows > 512 ? 512 : r->rows;
     session.logit_rows = r->rows;
     check(infer_session_create(r->model, &session, &r->session, &err), &err);
-    r->model_hash = model_hash(a->model);
+    r->model_hash = model_hash(path);
+    free(path);
     r->job = hash_more(r->model_hash, &a->session.kv_type, sizeof a->session.kv_type);
     catch_interrupts(r->session);
 }

@@ -1,4 +1,5 @@
 /* infer-run: continues a prompt. Arguments and printing only; the work is libinfer's. */
+#include "cache.h"
 #include "chat.h"
 #include "cli.h"
 
@@ -22,6 +23,7 @@ typedef struct arguments {
     infer_session_options session;
     infer_sampler_options sampler;
     chat_options chat;
+    cache_options cache;
     bool explain, profile, dot, json, no_prompt, quiet, converse;
 } arguments;
 
@@ -40,7 +42,8 @@ typedef struct run {
 
 static const char usage[] =
     "usage: infer-run [options] MODEL [PROMPT]\n"
-    "Continues PROMPT (or the text of -f FILE, or standard input) with the model in a .infer file.\n"
+    "Continues PROMPT (or the text of -f FILE, or standard input) with the model in a .infer file. Models of other formats (Hugging Face folder, GGUF,\n"
+    "llama2.c) are converted once, into the cache folder.\n"
     "\n"
     "  -f, --file FILE          prompt from a file; - is standard input\n"
     "  -n, --tokens N           tokens to generate (256); 0 only evaluates the prompt\n"
@@ -60,6 +63,8 @@ static const char usage[] =
     "      --chat               a conversation: PROMPT, then a message a line; /help in it lists its commands\n"
     "      --chat-template NAME chatml, llama2, llama3, ... (the one that the model's file asks for)\n"
     "      --system TEXT        instruction at the start of the conversation\n"
+    "      --type TYPE          number type for a model of another format (its own integers, else q8g32)\n"
+    "      --tokenizer FILE     its vocabulary, where it has none\n"
     "      --explain            print the plan\n"
     "      --profile            print the time of every node afterwards\n"
     "      --dot                draw the graph for Graphviz instead of generating\n"
@@ -95,7 +100,8 @@ static void catch_interrupts(infer_session *session)
 
 enum {
     OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_EXPLAIN,
-    OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT, OPT_CHAT, OPT_CHAT_TEMPLATE, OPT_SYSTEM
+    OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT, OPT_CHAT, OPT_CHAT_TEMPLATE, OPT_SYSTEM,
+    OPT_TYPE, OPT_TOKENIZER
 };
 
 static const struct option long_options[] = {
@@ -107,6 +113,7 @@ static const struct option long_options[] = {
     {"explain", no_argument, NULL, OPT_EXPLAIN}, {"profile", no_argument, NULL, OPT_PROFILE},
     {"dot", no_argument, NULL, OPT_DOT}, {"json", no_argument, NULL, OPT_JSON}, {"no-prompt", no_argument, NULL, OPT_NO_PROMPT},
     {"chat", no_argument, NULL, OPT_CHAT}, {"chat-template", required_argument, NULL, OPT_CHAT_TEMPLATE}, {"system", required_argument, NULL, OPT_SYSTEM},
+    {"type", required_argument, NULL, OPT_TYPE}, {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
     {"quiet", no_argument, NULL, 'q'}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 };
 
@@ -154,6 +161,8 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_CHAT: a->converse = true; break;
         case OPT_CHAT_TEMPLATE: a->chat.template_name = chat_template(optarg); break;
         case OPT_SYSTEM: a->chat.system = optarg; break;
+        case OPT_TYPE: a->cache.type = optarg; break;
+        case OPT_TOKENIZER: a->cache.tokenizer = optarg; break;
         case 'q': a->quiet = true; break;
         case 'v': printf("infer-run %s\n", infer_version()); exit(0);
         case 'h': fputs(usage, stdout); exit(0);
@@ -174,7 +183,7 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("--chat-template and --system need --chat");
     a->chat.tokens = a->tokens;
     a->chat.first = a->prompt;
-    a->chat.quiet = a->quiet;
+    a->chat.quiet = a->cache.quiet = a->quiet;
     a->session.profile = a->profile;
 }
 
@@ -339,17 +348,19 @@ static void open_all(run *r)
     const arguments *a = r->args;
     infer_session_options session = a->session;
     infer_error err;
+    char *path = cache_model(a->model, &a->cache);
     uint64_t start = infer_now_ns();
     switch (infer_runtime_create(&a->runtime, &r->rt, &err)) {
     case INFER_OK: break;
     case INFER_ERROR_ARGUMENT: cli_usage("%s", err.message); /* an unknown level */
     default: cli_die("%s", err.message);
     }
-    if (infer_model_open(r->rt, a->model, NULL, &r->model, &err) != INFER_OK ||
+    if (infer_model_open(r->rt, path, NULL, &r->model, &err) != INFER_OK ||
         infer_session_create(r->model, &session, &r->session, &err) != INFER_OK ||
         infer_sampler_create(r->model, &a->sampler, &r->sampler, &err) != INFER_OK)
         cli_die("%s", err.message);
     r->load_ns = infer_now_ns() - start;
+    free(path);
     catch_interrupts(r->session);
 }
 

@@ -1,0 +1,232 @@
+#include "cache.h"
+
+#include "convert/convert.h"
+#include "file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define CACHE_VERSION 1u /* another one: everything is converted anew, because conversion does better */
+
+/* ---- where ---- */
+
+static bool is_infer_or_missing(const char *path)
+{
+    static const char magic[] = "\x89INFER\r\n";
+    char head[8] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    ssize_t n = 0;
+
+    if (fd < 0)
+        return true;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        n = read(fd, head, sizeof head);
+    else
+        n = S_ISDIR(st.st_mode) ? 0 : sizeof head; /* a FIFO or a device: the library says what is wrong with it */
+    close(fd);
+    return n == sizeof head && (memcmp(head, magic, sizeof head) == 0 || !S_ISREG(st.st_mode));
+}
+
+/* Name, size and time of a file go into the key; one that does not exist adds nothing. */
+static uint64_t add_file(uint64_t key, const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
+        return key;
+    key = XXH3_64bits_withSeed(path, strlen(path), key);
+    return XXH3_64bits_withSeed((const int64_t[]){st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec}, 3 * sizeof(int64_t), key);
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+
+static uint64_t add_folder(uint64_t key, const char *folder)
+{
+    struct dirent **entries;
+    int n = scandir(folder, &entries, NULL, by_name);
+    if (n < 0)
+        cli_die("%s: %s", folder, strerror(errno));
+    for (int i = 0; i < n; i++) {
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name) < (int)sizeof path)
+            key = add_file(key, path);
+        free(entries[i]);
+    }
+    free(entries);
+    return key;
+}
+
+/* A number that changes when the model, a vocabulary beside it or the options do. */
+static uint64_t key_of(const char *model, const cache_options *o)
+{
+    static const char *const beside[] = {"config.json", "tokenizer.json", "tokenizer.model", "tokenizer.bin", "vocab.json"};
+    const char *slash = strrchr(model, '/');
+    uint64_t key = CACHE_VERSION;
+    struct stat st;
+
+    if (stat(model, &st) == 0 && S_ISDIR(st.st_mode))
+        key = add_folder(key, model);
+    else
+        key = add_file(key, model);
+    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash + 1 - model) : 0, model, beside[i]) < (int)sizeof path)
+            key = add_file(key, path);
+    }
+    if (o->tokenizer)
+        key = add_file(key, o->tokenizer);
+    return o->type ? XXH3_64bits_withSeed(o->type, strlen(o->type), key) : key;
+}
+
+/* The cache folder, made if need be. */
+static void find_folder(char out[PATH_MAX])
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n;
+
+    if (xdg && *xdg == '/') /* others are to be ignored: XDG Base Directory Specification 0.8 */
+        n = snprintf(out, PATH_MAX, "%s/libinfer", xdg);
+    else if (home && *home == '/')
+        n = snprintf(out, PATH_MAX, "%s/.cache/libinfer", home);
+    else
+        cli_die("no cache folder: neither XDG_CACHE_HOME nor HOME is set; convert the model with infer-convert");
+    if (n >= PATH_MAX - 300)
+        cli_die("the path of the cache folder is too long");
+    for (char *p = out + 1;; p++)
+        if (*p == '/' || *p == '\0') {
+            char end = *p;
+            *p = '\0';
+            if (mkdir(out, 0700) != 0 && errno != EEXIST)
+                cli_die("cache folder %s: %s; convert the model with infer-convert", out, strerror(errno));
+            *p = end;
+            if (end == '\0')
+                return;
+        }
+}
+
+/* FOLDER/NAME-KEY.infer, NAME being the model's last part, so that a person can tell the files apart. */
+static char *cached_path(const char *model, const cache_options *o)
+{
+    char folder[PATH_MAX], full[PATH_MAX], *out;
+    const char *name;
+    size_t bytes;
+
+    if (!realpath(model, full))
+        cli_die("%s: %s", model, strerror(errno));
+    find_folder(folder);
+    name = strrchr(full, '/') + 1;
+    bytes = strlen(folder) + 300;
+    if (!(out = malloc(bytes)))
+        cli_die("out of memory for a path");
+    snprintf(out, bytes, "%s/%.200s-%016" PRIx64 ".infer", folder, name, key_of(full, o));
+    return out;
+}
+
+/* ---- conversion ---- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+typedef struct watcher {
+    cli_progress bar;
+    bool started;
+} watcher;
+
+static int on_progress(void *user, const infer_convert_progress *p)
+{
+    watcher *w = user;
+    if (!w->started)
+        cli_progress_start(&w->bar, "converting, once", p->total_bytes, NULL);
+    w->started = true;
+    cli_progress_update(&w->bar, p->bytes);
+    return interrupted;
+}
+
+/* Rules that give floats the type q8g32; the others stay as they are stored. */
+static infer_convert_rule *default_rules(const infer_source *s, size_t *count)
+{
+    infer_convert_rule *rules = calloc(s->tensor_count, sizeof *rules);
+    if (!rules)
+        cli_die("out of memory for %zu tensors", s->tensor_count);
+    for (size_t i = 0; i < s->tensor_count; i++)
+        if (s->tensors[i].matrix && infer_qtype_find(s->tensors[i].stored)->element_bytes)
+            rules[(*count)++] = (infer_convert_rule){s->tensors[i].name, INFER_QTYPE_Q8G32};
+    return rules;
+}
+
+static void convert(const char *model, const char *path, const cache_options *o)
+{
+    struct sigaction action = {.sa_handler = on_interrupt}, old_int, old_term;
+    const infer_qtype_info *type = o->type ? infer_qtype_find_name(o->type) : NULL;
+    infer_convert_options options = {.type = type ? type->type : INFER_QTYPE_NONE, .overwrite = true, .progress = on_progress};
+    infer_convert_rule *rules = NULL;
+    infer_source source;
+    infer_error err = {0};
+    watcher w = {0};
+    infer_status s;
+
+    options.user = &w;
+    if (infer_source_open(NULL, model, o->tokenizer, &source, &err) != INFER_OK)
+        cli_die("%s", err.message);
+    if (!type)
+        options.rules = rules = default_rules(&source, &options.rule_count);
+    sigaction(SIGINT, &action, &old_int);
+    sigaction(SIGTERM, &action, &old_term);
+    s = infer_convert(NULL, &source, path, &options, NULL, &err);
+    sigaction(SIGINT, &old_int, NULL);
+    sigaction(SIGTERM, &old_term, NULL);
+    cli_progress_end(&w.bar);
+    infer_source_close(&source);
+    free(rules);
+    if (s == INFER_ERROR_CANCELLED) {
+        cli_note("interrupted, nothing was written");
+        exit(130);
+    }
+    if (s != INFER_OK)
+        cli_die("%s", err.message);
+    if (!o->quiet)
+        cli_note("%s was converted to %s", model, path);
+}
+
+/* Whether header and directory are right. A tensor's hash is checked when it is first used, as in every file. */
+static bool is_sound(const char *path)
+{
+    infer_file *f;
+    if (access(path, F_OK) != 0 || infer_file_open(NULL, path, &f, NULL) != INFER_OK)
+        return false;
+    infer_file_close(f);
+    return true;
+}
+
+char *cache_model(const char *model, const cache_options *o)
+{
+    char *path;
+
+    if (is_infer_or_missing(model)) {
+        if (o->type || o->tokenizer)
+            cli_usage("--type and --tokenizer are for models of other formats, and %s is none", model);
+        if (!(path = strdup(model)))
+            cli_die("out of memory for a path");
+        return path;
+    }
+    if (o->type && !infer_qtype_find_name(o->type))
+        cli_usage("--type: found \"%s\", expected a number type such as f32, q8g32 or q4g32", o->type);
+    path = cached_path(model, o);
+    if (!is_sound(path))
+        convert(model, path, o);
+    return path;
+}
