@@ -42,9 +42,10 @@ uint32_t infer_case_layers(const infer_shape *s, infer_op_kind op, infer_qtype t
         {INFER_OP_MATMUL, "q", q_dim, s->dim},          {INFER_OP_MATMUL, "kv", kv_dim, s->dim},  {INFER_OP_MATMUL, "gate_up", s->ffn_dim, s->dim},
         {INFER_OP_MATMUL, "down", s->dim, s->ffn_dim},  {INFER_OP_MATMUL, "head", s->vocab, s->dim},
         {INFER_OP_EMBED, "embed", s->vocab, s->dim},    {INFER_OP_QUANTIZE, "dim", s->dim, 0},    {INFER_OP_QUANTIZE, "ffn", s->ffn_dim, 0},
-        {INFER_OP_RMSNORM, "dim", s->dim, 0},           {INFER_OP_LAYERNORM, "dim", s->dim, 0}, {INFER_OP_ROPE, "q", q_dim, 0},           {INFER_OP_STORE_K, "k", kv_dim, 0},
-        {INFER_OP_STORE_V, "v", kv_dim, 0},             {INFER_OP_ATTENTION, "heads", q_dim, 0},  {INFER_OP_ACTIVATION, "ffn", s->ffn_dim, 0},
-        {INFER_OP_ADD, "dim", s->dim, 0},
+        {INFER_OP_RMSNORM, "dim", s->dim, 0},           {INFER_OP_LAYERNORM, "dim", s->dim, 0},   {INFER_OP_ROPE, "q", q_dim, 0},
+        {INFER_OP_STORE_K, "k", kv_dim, 0},             {INFER_OP_STORE_V, "v", kv_dim, 0},       {INFER_OP_ATTENTION, "heads", q_dim, 0},
+        {INFER_OP_ATTENTION_CHUNKS, "heads", q_dim, 0}, {INFER_OP_ATTENTION_MERGE, "heads", q_dim, 0},
+        {INFER_OP_ACTIVATION, "ffn", s->ffn_dim, 0},    {INFER_OP_ADD, "dim", s->dim, 0},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         uint64_t bytes, most;
@@ -61,6 +62,14 @@ uint32_t infer_case_layers(const infer_shape *s, infer_op_kind op, infer_qtype t
     }
     return count;
 }
+
+uint32_t infer_case_most_tokens(infer_op_kind op)
+{
+    return op == INFER_OP_ATTENTION_CHUNKS || op == INFER_OP_ATTENTION_MERGE ? INFER_ATTENTION_SPLIT_ROWS : UINT32_MAX;
+}
+
+/* Whether the operation reads keys and values. */
+static bool attends(infer_op_kind op) { return op == INFER_OP_ATTENTION || op == INFER_OP_ATTENTION_CHUNKS; }
 
 /* ---- memory ---- */
 
@@ -98,7 +107,7 @@ static void point_at_copy(infer_case *c)
         c->args.matmul.w = copy;
     else if (c->op == INFER_OP_EMBED)
         c->args.embed.w = copy;
-    else if (c->op == INFER_OP_ATTENTION) {
+    else if (attends(c->op)) {
         c->args.attention.k = copy;
         c->args.attention.v = copy + c->v_offset;
     }
@@ -228,7 +237,7 @@ static void set_rows(infer_case *c, uint64_t *random)
     }
 }
 
-/* STORE: the first m positions. ATTENTION: the last m of `positions`. */
+/* STORE: the first m positions. ATTENTION and its parts: the last m of `positions`. */
 static void set_store(infer_case *c, infer_qtype type, uint64_t *random)
 {
     uint32_t m = c->m, n = c->layer.n;
@@ -243,11 +252,23 @@ static void set_attention(infer_case *c, uint64_t *random)
 {
     const infer_layer *l = &c->layer;
     uint32_t m = c->m, n = l->heads * l->head_dim;
-    float *q = get_floats(c, (size_t)m * n, random), *y = get_output(c, (size_t)m * n * sizeof *y);
+    uint32_t share = l->heads / l->kv_heads, chunks = (l->positions + INFER_ATTENTION_CHUNK - 1) / INFER_ATTENTION_CHUNK;
+    uint32_t stride = m * share * infer_attention_record_floats(l->head_dim);
+    size_t lines = (size_t)l->kv_heads * chunks * stride;
+    float *q = NULL, *y = NULL, *partial = NULL;
+    if (attends(c->op))
+        q = get_floats(c, (size_t)m * n, random);
+    if (c->op == INFER_OP_ATTENTION_CHUNKS)
+        partial = get_output(c, lines * sizeof *partial);
+    else
+        y = get_output(c, (size_t)m * n * sizeof *y);
+    if (c->op == INFER_OP_ATTENTION_MERGE)
+        partial = get_floats(c, lines, random);
     c->args.attention = (infer_attention_args){.q = q, .y = y, .m = m, .heads = l->heads, .kv_heads = l->kv_heads, .head_dim = l->head_dim,
-                                               .positions = l->positions, .pos0 = l->positions - m, .q_stride = n, .y_stride = n, .scale = 0.125f};
-    c->bytes = 8.0 * m * n;
-    for (uint32_t t = 0; t < m; t++)
+                                               .positions = l->positions, .pos0 = l->positions - m, .q_stride = n, .y_stride = n, .scale = 0.125f,
+                                               .partial = partial, .chunks = chunks, .partial_stride = stride};
+    c->bytes = (q ? 4.0 * m * n : 0) + (y ? 4.0 * m * n : 0) + (partial ? 4.0 * lines : 0);
+    for (uint32_t t = 0; q && t < m; t++)
         c->ops += 4.0 * n * (l->positions - m + t + 1);
 }
 
@@ -275,14 +296,16 @@ infer_status infer_case_create(infer_op_kind op, infer_qtype type, const infer_l
     case INFER_OP_EMBED: set_embed(c, type, &random); break;
     case INFER_OP_STORE_K:
     case INFER_OP_STORE_V: set_store(c, type, &random); break;
-    case INFER_OP_ATTENTION: set_attention(c, &random); break;
+    case INFER_OP_ATTENTION:
+    case INFER_OP_ATTENTION_CHUNKS:
+    case INFER_OP_ATTENTION_MERGE: set_attention(c, &random); break;
     default: set_rows(c, &random); break;
     }
     if (weights)
         s = make_weights(c, type, cold_bytes, &random, err);
-    else if (op == INFER_OP_ATTENTION)
+    else if (attends(op))
         s = make_cache(c, type, cold_bytes, &random, err);
-    if (op == INFER_OP_MATMUL || op == INFER_OP_ATTENTION)
+    if (op == INFER_OP_MATMUL || attends(op))
         c->bytes += c->cold_bytes;
     if (s == INFER_OK && c->short_of_bytes)
         s = infer_fail_memory(err, c->short_of_bytes, "a benchmark's buffers");
@@ -306,11 +329,18 @@ void infer_case_destroy(infer_case *c)
 
 /* ---- runs ---- */
 
-static uint32_t columns(const infer_case *c) { return c->op == INFER_OP_EMBED ? c->layer.k : c->layer.n; }
+/* The whole output. */
+static infer_region all_of(const infer_case *c)
+{
+    const infer_attention_args *a = &c->args.attention;
+    if (c->op == INFER_OP_ATTENTION_CHUNKS)
+        return (infer_region){0, a->kv_heads * a->chunks, 0, a->partial_stride};
+    return (infer_region){0, c->m, 0, c->op == INFER_OP_EMBED ? c->layer.k : c->layer.n};
+}
 
 void infer_case_run(infer_case *c, infer_kernel_fn *kernel)
 {
-    kernel(&c->args, (infer_region){0, c->m, 0, columns(c)});
+    kernel(&c->args, all_of(c));
     if (c->copies > 1) {
         c->current = c->current + 1 == c->copies ? 0 : c->current + 1;
         point_at_copy(c);
@@ -322,8 +352,8 @@ double infer_case_ops(const infer_case *c) { return c->ops; }
 
 double infer_case_reference_ns(infer_case *c)
 {
-    infer_region part = {0, c->m, 0, columns(c)};
-    double scale = 1;
+    infer_region all = all_of(c), part = all;
+    double scale;
     double samples[REFERENCE_SAMPLES];
     if (c->op == INFER_OP_MATMUL) {
         uint64_t want = REFERENCE_MACS / ((uint64_t)c->m * c->layer.k) / 16 * 16;
@@ -331,8 +361,10 @@ double infer_case_reference_ns(infer_case *c)
         part.col1 = want < part.col1 ? (uint32_t)want : part.col1;
     } else if (c->op == INFER_OP_ATTENTION) { /* the heads of one KV head */
         part.col1 = c->layer.n / c->layer.kv_heads;
+    } else if (c->op == INFER_OP_ATTENTION_CHUNKS) {
+        part.row1 = all.row1 / c->layer.kv_heads;
     }
-    scale = (double)columns(c) / part.col1;
+    scale = (double)all.col1 / part.col1 * all.row1 / part.row1;
     c->reference(&c->args, part);
     for (uint32_t i = 0; i < REFERENCE_SAMPLES; i++) {
         uint64_t start = infer_now_ns(), ns, runs = 0;
@@ -348,7 +380,7 @@ double infer_case_reference_ns(infer_case *c)
 
 bool infer_case_agrees(infer_case *c, infer_kernel_fn *kernel)
 {
-    infer_region all = {0, c->m, 0, columns(c)};
+    infer_region all = all_of(c);
     uint8_t *before = infer_alloc(NULL, c->output_bytes), *want = infer_alloc(NULL, c->output_bytes);
     bool same = before && want;
     if (same) {

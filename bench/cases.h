@@ -16,6 +16,8 @@ typedef struct infer_layer {
 /* The layers of a model that use the operation, largest vocabularies cut (INFER_CASE_MAX_WEIGHTS); returns their number. */
 uint32_t infer_case_layers(const infer_shape *shape, infer_op_kind op, infer_qtype type, infer_layer layers[INFER_MAX_LAYERS_OF_OP]);
 #define INFER_CASE_MAX_WEIGHTS ((uint64_t)256 << 20)
+/* Most tokens that the operation takes at once. */
+uint32_t infer_case_most_tokens(infer_op_kind op);
 
 typedef struct infer_case infer_case;
 

@@ -16,7 +16,8 @@
 
 static const char usage[] =
     "usage: bench-kernels [options]\n"
-    "Times every kernel this CPU can run, on one thread, on the layers of real models, for one token and for 128.\n"
+    "Times every kernel this CPU can run, on one thread, on the layers of real models, for one token and for 128\n"
+    "(parts of attention that threads share: for one and for 8).\n"
     "\n"
     "      --shape NAME   only this model's layers; may be given again\n"
     "      --cpu LEVEL    only kernels of this level; may be given again\n"
@@ -67,12 +68,14 @@ static bool fail(infer_gbench_state *state, const char *message)
 static bool probe(const infer_kernel *k)
 {
     static const uint32_t rows[] = {1, 7};
-    infer_layer layer = {"probe", 0, 0, 4, 2, 16, 48};
+    infer_layer layer = {"probe", 0, 0, 4, 2, 16, 0};
     bool agrees = true;
-    bool heads = k->op == INFER_OP_ROPE || k->op == INFER_OP_ATTENTION;
+    bool split = k->op == INFER_OP_ATTENTION_CHUNKS || k->op == INFER_OP_ATTENTION_MERGE;
+    bool heads = k->op == INFER_OP_ROPE || k->op == INFER_OP_ATTENTION || split;
     bool kv = k->op == INFER_OP_STORE_K || k->op == INFER_OP_STORE_V;
     layer.n = heads ? 64 : kv ? 32 : 100;
     layer.k = 72;
+    layer.positions = split ? 2 * INFER_ATTENTION_CHUNK + 16 : 48;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && agrees; i++) {
         infer_case *c;
         if (infer_case_create(k->op, k->type, &layer, rows[i], 0, &c, NULL) != INFER_OK)
@@ -84,7 +87,11 @@ static bool probe(const infer_kernel *k)
 }
 
 /* Operations that memory or arithmetic bounds; the others work on what is in the caches. */
-static bool is_heavy(const entry *e) { return e->kernel->op == INFER_OP_MATMUL || e->kernel->op == INFER_OP_ATTENTION; }
+static bool is_heavy(const entry *e)
+{
+    infer_op_kind op = e->kernel->op;
+    return op == INFER_OP_MATMUL || op == INFER_OP_ATTENTION || op == INFER_OP_ATTENTION_CHUNKS;
+}
 
 static bool set_up(infer_gbench_state *state, const entry *e)
 {
@@ -177,8 +184,9 @@ static entry *list_benchmarks(const options *o)
                 continue;
             count = infer_case_layers(&shapes[s], kernels[k].op, kernels[k].type, layers);
             for (uint32_t l = 0; l < count; l++) {
+                uint32_t most = infer_case_most_tokens(kernels[k].op);
                 list = add(list, &kernels[k], &shapes[s], &layers[l], 1);
-                list = add(list, &kernels[k], &shapes[s], &layers[l], BATCH);
+                list = add(list, &kernels[k], &shapes[s], &layers[l], BATCH < most ? BATCH : most);
             }
         }
     return list;

@@ -53,17 +53,18 @@ static bool take_tensor(infer_qtype type, const char *name, uint32_t rows, uint3
 {
     bool matrix = rows > 1;
     size_t floats = (size_t)rows * cols, panel = matrix ? (size_t)infer_panel_bytes(type, cols) : 0, i = model_file.count;
+    size_t bytes = matrix ? infer_ceil_div(rows, 16) * panel : cols * sizeof *file;
     const float *from = file + file_at;
     uint8_t *data;
 
-    if (i == MAX_TENSORS || floats > file_floats - file_at || !(data = infer_alloc_zero(NULL, matrix ? (rows + 15) / 16 * panel : cols * sizeof *from)))
+    if (i == MAX_TENSORS || floats > file_floats - file_at || !(data = infer_alloc_zero(NULL, bytes)))
         return false;
     if (!matrix)
-        memcpy(data, from, cols * sizeof *from);
+        memcpy(data, from, bytes);
     snprintf(model_file.names[i], sizeof model_file.names[i], "%s", name);
     model_file.infos[i] = (infer_tensor_info){.name = model_file.names[i], .type = matrix ? type : INFER_QTYPE_F32,
                                               .layout = matrix ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS, .rows = rows, .cols = cols,
-                                              .bytes = matrix ? (rows + 15) / 16 * panel : cols * sizeof *from};
+                                              .bytes = bytes};
     model_file.data[model_file.count++] = data;
     file_at += floats;
     for (uint32_t r = 0; matrix && r < rows; r += 16)
