@@ -6,6 +6,7 @@
  * How the same bits come about (checked by tests/conformance for every line of kernels.def):
  *  - matmul, integer types: per group of 32 inputs the exact int32 sum s of weight code x activation code; then, in k order,
  *        y = fmaf((float)s, w_scale * x_scale, y)       with w_scale * x_scale rounded to float, y starting at +0.
+ *    t2r, whose scale belongs to the row: t = fmaf((float)s, x_scale, t), t starting at +0; y = t * w_scale.
  *  - matmul, float types: four partial sums p[j], j = k mod 4, each p[j] = fmaf(w, x, p[j]) in k order;
  *        y = (p[0] + p[1]) + (p[2] + p[3]).
  *  - sums over a row (rmsnorm, layernorm): sixteen partial sums p[j], j = i mod 16, in i order, squares by fused multiply-adds; then

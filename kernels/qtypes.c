@@ -3,7 +3,8 @@
 #include <string.h>
 
 static const infer_qtype_info types[] = {
-#define QTYPE(NAME, id, name, group, panel_bytes, element_bytes) {INFER_QTYPE_##NAME, name, group, panel_bytes, element_bytes},
+#define QTYPE(NAME, id, name, group, head_bytes, panel_bytes, element_bytes)                                                                       \
+    {INFER_QTYPE_##NAME, name, group, head_bytes, panel_bytes, element_bytes},
 #include "qtypes.def"
 #undef QTYPE
 };
@@ -41,7 +42,7 @@ const char *infer_layout_name(uint32_t layout)
 bool infer_tensor_bytes(uint32_t type, uint32_t layout, uint64_t rows, uint64_t cols, uint64_t *bytes)
 {
     const infer_qtype_info *info = infer_qtype_find(type);
-    uint64_t row_units, col_units, unit_bytes, total;
+    uint64_t row_units, col_units, unit_bytes, head_bytes = 0, total;
 
     if (!info)
         return false;
@@ -53,10 +54,12 @@ bool infer_tensor_bytes(uint32_t type, uint32_t layout, uint64_t rows, uint64_t 
         row_units = rows / 16 + (rows % 16 != 0);
         col_units = cols / info->group + (cols % info->group != 0);
         unit_bytes = info->panel_bytes;
+        head_bytes = info->head_bytes;
     } else {
         return false;
     }
-    if (__builtin_mul_overflow(row_units, col_units, &total) || __builtin_mul_overflow(total, unit_bytes, &total) || total > INT64_MAX)
+    if (__builtin_mul_overflow(col_units, unit_bytes, &total) || __builtin_add_overflow(total, head_bytes, &total) ||
+        __builtin_mul_overflow(row_units, total, &total) || total > INT64_MAX)
         return false;
     *bytes = total;
     return true;

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 typedef enum infer_qtype {
-#define QTYPE(NAME, id, name, group, panel_bytes, element_bytes) INFER_QTYPE_##NAME = id,
+#define QTYPE(NAME, id, name, group, head_bytes, panel_bytes, element_bytes) INFER_QTYPE_##NAME = id,
 #include "qtypes.def"
 #undef QTYPE
     INFER_QTYPE_NONE = 255 /* kernels that have no weights */
@@ -23,6 +23,7 @@ typedef struct infer_qtype_info {
     infer_qtype type;
     const char *name;
     uint32_t group;         /* inputs that share a scale; 4 for the float types */
+    uint32_t head_bytes;    /* tile16x4: before the groups of each panel */
     uint32_t panel_bytes;   /* tile16x4: 16 rows x one group */
     uint32_t element_bytes; /* rows: 0 when the type has no such layout */
 } infer_qtype_info;

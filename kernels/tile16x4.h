@@ -7,6 +7,8 @@
  *   q8g32  16 fp16 scales (32 bytes), 8 tiles of 64 bytes. Tile c, byte 4r + j: the int8 code of row r, input 4c + j of the group.
  *   q4g32  16 fp16 scales (32 bytes), 4 tiles of 64 bytes. Tile c, byte 4r + j: low nibble input 8c + j, high nibble input 8c + 4 + j;
  *          nibbles are 0..15 and mean nibble - 8.
+ *   t2r    2 tiles of 64 bytes. Tile c, byte 4r + j, bits 2b and 2b + 1: input 16c + 4b + j; 0, 1, 2 mean -1, 0, +1. No writer leaves a 3, which
+ *          kernels read as +2. Before its groups a panel has 16 float scales (64 bytes), one a row.
  *   f32, f16, bf16  one tile of 16 rows x 4 inputs, no scales: element 4r + j is row r, input j.
  */
 #ifndef INFER_KERNELS_TILE16X4_H
@@ -21,7 +23,9 @@ enum {
     INFER_TILE_SCALE_BYTES = 32,
     INFER_TILE_BYTES = 64,
     INFER_TILE_Q8_GROUP_BYTES = 32 + 8 * 64,
-    INFER_TILE_Q4_GROUP_BYTES = 32 + 4 * 64
+    INFER_TILE_Q4_GROUP_BYTES = 32 + 4 * 64,
+    INFER_TILE_T2_HEAD_BYTES = 64,
+    INFER_TILE_T2_GROUP_BYTES = 2 * 64
 };
 
 /* fp16 bits of the scale of row r in a q8g32 or q4g32 panel group. */
@@ -54,6 +58,24 @@ static inline uint32_t infer_tile_q4_shift(uint32_t i) { return i % 8 / 4 * 4; }
 static inline int32_t infer_tile_q4_code(const uint8_t *group, uint32_t r, uint32_t i)
 {
     return (int32_t)(group[infer_tile_q4_offset(r, i)] >> infer_tile_q4_shift(i) & 15) - 8;
+}
+
+/* Scale of row r of a t2r panel. */
+static inline float infer_tile_t2_scale(const uint8_t *panel, uint32_t r)
+{
+    float scale;
+    memcpy(&scale, panel + 4 * r, sizeof scale);
+    return scale;
+}
+
+/* Byte offset in a t2r panel group; the shift says which two bits. */
+static inline size_t infer_tile_t2_offset(uint32_t r, uint32_t i) { return i / 16 * INFER_TILE_BYTES + 4 * r + i % 4; }
+
+static inline uint32_t infer_tile_t2_shift(uint32_t i) { return i % 16 / 4 * 2; }
+
+static inline int32_t infer_tile_t2_code(const uint8_t *group, uint32_t r, uint32_t i)
+{
+    return (int32_t)(group[infer_tile_t2_offset(r, i)] >> infer_tile_t2_shift(i) & 3) - 1;
 }
 
 #endif

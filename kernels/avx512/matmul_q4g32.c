@@ -83,5 +83,5 @@ void matmul_q4g32_tile16x4__avx512(const void *args, infer_region at)
     if (at.row1 - at.row0 == 1)
         row(args, at.row0, at.col0, at.col1);
     else
-        block_matmul(args, at, GROUP_BYTES, BLOCK_INT8_OFFSET8_PAIRS, panel);
+        block_matmul(args, at, 0, GROUP_BYTES, BLOCK_INT8_OFFSET8_PAIRS, panel);
 }

@@ -12,5 +12,5 @@ void matmul_q8g32_tile16x4__avx512vnni(const void *args, infer_region at)
     if (at.row1 - at.row0 == 1)
         vnni_row(args, at.row0, at.col0, at.col1, WEIGHT_Q8);
     else
-        block_matmul(args, at, INFER_TILE_Q8_GROUP_BYTES, BLOCK_INT8_OFFSET128, panel);
+        block_matmul(args, at, 0, INFER_TILE_Q8_GROUP_BYTES, BLOCK_INT8_OFFSET128, panel);
 }

@@ -33,6 +33,7 @@ typedef struct token_block {
 /* How activations are stored in a block, and what its offsets are. */
 typedef enum block_kind {
     BLOCK_INT8_OFFSET8,       /* int8; offset8[0] + offset8[1]: weight codes are 8 too large */
+    BLOCK_INT8_OFFSET1,       /* int8; an eighth of that: weight codes are 1 too large */
     BLOCK_INT8_OFFSET128,     /* int8; 16 times that: weight codes are 128 too large */
     BLOCK_INT8_OFFSET8_PAIRS, /* int8; the int16 numbers offset8[0] and offset8[1] as they are */
     BLOCK_INT16               /* int16, in the order 0 2 1 3 of every four inputs; offsets unused */
@@ -87,6 +88,8 @@ ALWAYS_INLINE void block_load(token_block *block, const infer_q8_rows *x, uint32
             __m512i pairs = _mm512_maskz_loadu_epi32(lanes_below(groups - g), x->offset8 + 2 * (from + g));
             if (kind != BLOCK_INT8_OFFSET8_PAIRS)
                 pairs = _mm512_madd_epi16(pairs, _mm512_set1_epi16(kind == BLOCK_INT8_OFFSET128 ? 16 : 1));
+            if (kind == BLOCK_INT8_OFFSET1)
+                pairs = _mm512_srai_epi32(pairs, 3);
             _mm512_storeu_si512(block->offsets[t] + g, pairs);
         }
     }
@@ -114,17 +117,19 @@ ALWAYS_INLINE void block_finish(const __m512 *sums, uint32_t shape, uint32_t cou
 
 /* The block's part of columns [col0, col1). */
 ALWAYS_INLINE void block_columns(const infer_matmul_args *a, const token_block *block, uint32_t shape, uint32_t t0, uint32_t count,
-                                 size_t g0, size_t groups, uint32_t col0, uint32_t col1, size_t group_bytes, panel_fn *panel)
+                                 size_t g0, size_t groups, uint32_t col0, uint32_t col1, size_t head_bytes, size_t group_bytes,
+                                 panel_fn *panel)
 {
-    size_t panel_bytes = infer_q8_groups(a->k) * group_bytes;
-    const uint8_t *w = (const uint8_t *)a->w + col0 / 16 * panel_bytes + g0 * group_bytes;
+    size_t panel_bytes = head_bytes + infer_q8_groups(a->k) * group_bytes;
+    const uint8_t *w = (const uint8_t *)a->w + col0 / 16 * panel_bytes + head_bytes + g0 * group_bytes;
     float *y = a->y + (size_t)t0 * a->y_stride;
 
     for (uint32_t col = col0; col < col1; col += 16, w += panel_bytes)
         panel(block, shape, count, groups, w, y + col, a->y_stride, lanes_below(col1 - col), g0 == 0);
 }
 
-ALWAYS_INLINE void block_matmul(const infer_matmul_args *a, infer_region at, size_t group_bytes, block_kind kind, panel_fn *panel)
+ALWAYS_INLINE void block_matmul(const infer_matmul_args *a, infer_region at, size_t head_bytes, size_t group_bytes, block_kind kind,
+                                panel_fn *panel)
 {
     size_t all_groups = infer_q8_groups(a->k);
     uint32_t cols_each = (uint32_t)(BLOCK_WEIGHT_BYTES / (BLOCK_GROUPS * group_bytes) * 16), tokens_each = block_most_tokens(kind);
@@ -138,13 +143,13 @@ ALWAYS_INLINE void block_matmul(const infer_matmul_args *a, infer_region at, siz
                 uint32_t count = at.row1 - t0 < tokens_each ? at.row1 - t0 : tokens_each, shape = (count + 3) / 4 * 4;
                 block_load(&block, &a->xq, t0, count, shape, g0, groups, kind);
                 if (shape == 4)
-                    block_columns(a, &block, 4, t0, count, g0, groups, col0, col1, group_bytes, panel);
+                    block_columns(a, &block, 4, t0, count, g0, groups, col0, col1, head_bytes, group_bytes, panel);
                 else if (shape == 8)
-                    block_columns(a, &block, 8, t0, count, g0, groups, col0, col1, group_bytes, panel);
+                    block_columns(a, &block, 8, t0, count, g0, groups, col0, col1, head_bytes, group_bytes, panel);
                 else if (tokens_each > 8 && shape == 12)
-                    block_columns(a, &block, 12, t0, count, g0, groups, col0, col1, group_bytes, panel);
+                    block_columns(a, &block, 12, t0, count, g0, groups, col0, col1, head_bytes, group_bytes, panel);
                 else if (tokens_each > 8)
-                    block_columns(a, &block, 16, t0, count, g0, groups, col0, col1, group_bytes, panel);
+                    block_columns(a, &block, 16, t0, count, g0, groups, col0, col1, head_bytes, group_bytes, panel);
             }
         }
     }

@@ -75,12 +75,47 @@ static inline void group_q4g32(infer_int_sums sum, const uint8_t *w, const int8_
     }
 }
 
+/* Codes 0..2 as they are, and 1 off by starting at -1 x the sum of the activations. */
+static inline void group_t2r(infer_int_sums sum, const uint8_t *w, const int8_t *const *codes, const int16_t *const *offset8,
+                             uint32_t tokens, uint32_t vectors)
+{
+#pragma GCC unroll 4
+    for (uint32_t t = 0; t < tokens; t++)
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < vectors; v++)
+            sum[t][v] = vdupq_n_s32((offset8[t][0] + offset8[t][1]) / 8);
+#pragma GCC unroll 2
+    for (uint32_t half = 0; half < 2; half++, w += INFER_TILE_BYTES) {
+        int8x16_t x[INFER_INT_MAX_TOKENS];
+#pragma GCC unroll 4
+        for (uint32_t t = 0; t < tokens; t++)
+            x[t] = vld1q_s8(codes[t] + 16 * half);
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < vectors; v++) {
+            const uint8x16_t low = vdupq_n_u8(3);
+            uint8x16_t bytes = vld1q_u8(w + 16 * v);
+            int8x16_t rows[4] = {vreinterpretq_s8_u8(vandq_u8(bytes, low)), vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8(bytes, 2), low)),
+                                 vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8(bytes, 4), low)), vreinterpretq_s8_u8(vshrq_n_u8(bytes, 6))};
+#pragma GCC unroll 4
+            for (uint32_t b = 0; b < 4; b++)
+#pragma GCC unroll 4
+                for (uint32_t t = 0; t < tokens; t++)
+                    sum[t][v] = dot_lane(sum[t][v], rows[b], x[t], b);
+        }
+    }
+}
+
 void matmul_q8g32_tile16x4__neon_dotprod(const void *args, infer_region at)
 {
-    infer_int_matmul(args, at, INFER_TILE_Q8_GROUP_BYTES, group_q8g32, 4, 2);
+    infer_int_matmul(args, at, INFER_INT_Q8G32, group_q8g32, 4, 2);
 }
 
 void matmul_q4g32_tile16x4__neon_dotprod(const void *args, infer_region at)
 {
-    infer_int_matmul(args, at, INFER_TILE_Q4_GROUP_BYTES, group_q4g32, 4, 2);
+    infer_int_matmul(args, at, INFER_INT_Q4G32, group_q4g32, 4, 2);
+}
+
+void matmul_t2r_tile16x4__neon_dotprod(const void *args, infer_region at)
+{
+    infer_int_matmul(args, at, INFER_INT_T2R, group_t2r, 4, 2);
 }

@@ -49,5 +49,5 @@ static inline void group_q4g32(infer_int_sums sum, const uint8_t *w, const int8_
 
 void matmul_q4g32_tile16x4__neon(const void *args, infer_region at)
 {
-    infer_int_matmul(args, at, INFER_TILE_Q4_GROUP_BYTES, group_q4g32, 2, 4);
+    infer_int_matmul(args, at, INFER_INT_Q4G32, group_q4g32, 2, 4);
 }

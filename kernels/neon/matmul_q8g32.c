@@ -44,5 +44,5 @@ static inline void group_q8g32(infer_int_sums sum, const uint8_t *w, const int8_
 
 void matmul_q8g32_tile16x4__neon(const void *args, infer_region at)
 {
-    infer_int_matmul(args, at, INFER_TILE_Q8_GROUP_BYTES, group_q8g32, 1, 4);
+    infer_int_matmul(args, at, INFER_INT_Q8G32, group_q8g32, 1, 4);
 }

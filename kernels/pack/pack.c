@@ -91,10 +91,55 @@ static bool pack_group_row(infer_qtype type, const float *x, uint32_t count, uin
     return true;
 }
 
+/* ---- rows with a scale ---- */
+
+static void set_ternary(uint8_t *panel, uint32_t r, uint64_t i, int32_t code)
+{
+    uint8_t *byte = panel + INFER_TILE_T2_HEAD_BYTES + i / 32 * INFER_TILE_T2_GROUP_BYTES + infer_tile_t2_offset(r, i % 32);
+    uint32_t shift = infer_tile_t2_shift(i % 32);
+    *byte = (uint8_t)((*byte & ~(3u << shift)) | (uint32_t)(code + 1) << shift);
+}
+
+static bool pack_ternary_row(const float *x, uint64_t k, uint8_t *panel, uint32_t r)
+{
+    float scale = 0;
+    double sum = 0;
+    bool ternary = true;
+
+    for (uint64_t i = 0; i < k; i++) {
+        if (!isfinite(x[i]))
+            return false;
+        if (scale == 0)
+            scale = fabsf(x[i]);
+        ternary = ternary && (x[i] == 0 || fabsf(x[i]) == scale);
+        sum += fabs((double)x[i]);
+    }
+    if (!ternary)
+        scale = (float)(sum / (double)k);
+    if (scale == 0)
+        return true; /* the panel was cleared */
+    memcpy(panel + 4 * r, &scale, sizeof scale);
+    for (uint64_t i = 0; i < k; i++)
+        set_ternary(panel, r, i, clamp_code(rintf(x[i] / scale), -1, 1));
+    return true;
+}
+
+static bool pack_ternary(const float *rows, uint32_t n, uint64_t k, uint8_t *panel)
+{
+    memset(panel, 0, INFER_TILE_T2_HEAD_BYTES);
+    memset(panel + INFER_TILE_T2_HEAD_BYTES, 0x55, (size_t)infer_panel_bytes(INFER_QTYPE_T2R, k) - INFER_TILE_T2_HEAD_BYTES);
+    for (uint32_t r = 0; r < n; r++)
+        if (!pack_ternary_row(rows + r * k, k, panel, r))
+            return false;
+    return true;
+}
+
 bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel)
 {
     uint8_t *group = panel;
 
+    if (type == INFER_QTYPE_T2R)
+        return pack_ternary(rows, n, k, panel);
     if (type != INFER_QTYPE_Q8G32 && type != INFER_QTYPE_Q4G32) {
         memset(panel, 0, (size_t)infer_panel_bytes(type, k));
         return pack_float(type, rows, n, k, panel);
@@ -160,6 +205,10 @@ void infer_unpack_panel(infer_qtype type, const void *panel, uint32_t n, uint64_
             case INFER_QTYPE_Q4G32:
                 group = bytes + i / 32 * INFER_TILE_Q4_GROUP_BYTES;
                 x = (float)infer_tile_q4_code(group, r, i % 32) * infer_ref_f16_to_f32(infer_tile_scale(group, r));
+                break;
+            case INFER_QTYPE_T2R:
+                group = bytes + INFER_TILE_T2_HEAD_BYTES + i / 32 * INFER_TILE_T2_GROUP_BYTES;
+                x = (float)infer_tile_t2_code(group, r, i % 32) * infer_tile_t2_scale(bytes, r);
                 break;
             case INFER_QTYPE_NONE:
                 break;

@@ -35,10 +35,16 @@ static float value_q4g32(const uint8_t *panel, uint32_t r, uint32_t k)
     return (float)infer_tile_q4_code(group, r, k % 32) * infer_ref_f16_to_f32(infer_tile_scale(group, r));
 }
 
-/* group: inputs that share a panel group of group_bytes. */
-static inline void embed(const infer_embed_args *a, infer_region at, uint32_t group, size_t group_bytes, value_fn *value)
+static float value_t2r(const uint8_t *panel, uint32_t r, uint32_t k)
 {
-    size_t panel_bytes = (a->k + group - 1) / group * group_bytes;
+    const uint8_t *group = panel + INFER_TILE_T2_HEAD_BYTES + (size_t)(k / 32) * INFER_TILE_T2_GROUP_BYTES;
+    return (float)infer_tile_t2_code(group, r, k % 32) * infer_tile_t2_scale(panel, r);
+}
+
+/* Panels of head_bytes and a panel group of group_bytes for every `group` inputs. */
+static inline void embed(const infer_embed_args *a, infer_region at, size_t head_bytes, uint32_t group, size_t group_bytes, value_fn *value)
+{
+    size_t panel_bytes = head_bytes + (a->k + group - 1) / group * group_bytes;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
         uint32_t id = a->ids ? (uint32_t)a->ids[t] : a->pos0 + t;
@@ -48,8 +54,13 @@ static inline void embed(const infer_embed_args *a, infer_region at, uint32_t gr
     }
 }
 
-void embed_f32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 4, 64 * sizeof(float), value_f32); }
-void embed_f16_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 4, 64 * sizeof(uint16_t), value_f16); }
-void embed_bf16_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 4, 64 * sizeof(uint16_t), value_bf16); }
-void embed_q8g32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 32, INFER_TILE_Q8_GROUP_BYTES, value_q8g32); }
-void embed_q4g32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 32, INFER_TILE_Q4_GROUP_BYTES, value_q4g32); }
+void embed_f32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 4, 64 * sizeof(float), value_f32); }
+void embed_f16_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 4, 64 * sizeof(uint16_t), value_f16); }
+void embed_bf16_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 4, 64 * sizeof(uint16_t), value_bf16); }
+void embed_q8g32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 32, INFER_TILE_Q8_GROUP_BYTES, value_q8g32); }
+void embed_q4g32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 32, INFER_TILE_Q4_GROUP_BYTES, value_q4g32); }
+
+void embed_t2r_tile16x4__ref(const void *args, infer_region at)
+{
+    embed(args, at, INFER_TILE_T2_HEAD_BYTES, 32, INFER_TILE_T2_GROUP_BYTES, value_t2r);
+}

@@ -18,7 +18,7 @@ static float *float_buffer(slot s, size_t count) { return buffer(s, count * size
 
 static bool is_float(infer_qtype type) { return infer_qtype_find(type)->group == 4; }
 
-/* ---- weights: random codes and scales (integer types), or floats that the type holds exactly; packed, and as doubles [n][k] ---- */
+/* ---- weights: random codes and scales (groups of 32), or floats that the type holds exactly; packed, and as doubles [n][k] ---- */
 
 static double value_of[MAX_N * MAX_K];
 
@@ -35,6 +35,12 @@ static void *make_weights(test *t, infer_qtype type, uint32_t n, uint32_t k)
             values[i] = (float)((int)random_below(t, 255) - 127) / 64.0f; /* 8 bits: exact in bf16 */
             value_of[i] = values[i];
         }
+    } else if (type == INFER_QTYPE_T2R) {
+        for (uint32_t r = 0; r < n; r++) {
+            float scale = (1024.0f + (float)random_below(t, 1024)) / 2048.0f; /* 11 bits: the sums of doubles below are exact */
+            for (uint32_t i = 0; i < k; i++)
+                value_of[(size_t)r * k + i] = values[(size_t)r * k + i] = scale * (float)((int)random_below(t, 3) - 1);
+        }
     } else {
         fill_ints(t, codes, (size_t)n * k, type == INFER_QTYPE_Q8G32 ? -127 : -8, type == INFER_QTYPE_Q8G32 ? 127 : 7, FILL_RANDOM);
         for (uint32_t r = 0; r < n; r++) {
@@ -49,8 +55,8 @@ static void *make_weights(test *t, infer_qtype type, uint32_t n, uint32_t k)
     for (uint32_t r = 0; r < n; r += 16) {
         uint32_t rows = n - r < 16 ? n - r : 16;
         uint8_t *panel = w + r / 16 * panel_bytes;
-        CHECK(t, is_float(type) ? infer_pack_panel(type, values + (size_t)r * k, rows, k, panel)
-                                : infer_pack_panel_codes(type, codes + (size_t)r * k, scales + r * groups, rows, k, panel));
+        CHECK(t, is_float(type) || type == INFER_QTYPE_T2R ? infer_pack_panel(type, values + (size_t)r * k, rows, k, panel)
+                                                           : infer_pack_panel_codes(type, codes + (size_t)r * k, scales + r * groups, rows, k, panel));
     }
     return w;
 }
@@ -96,7 +102,7 @@ static void formula_matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k)
                     want += sum;
                     magnitude += fabs(sum);
                 }
-                roundings = groups + 1; /* one a group, and that of the product of the scales */
+                roundings = groups + 1; /* one a group, and that of the product of the scales or with the row's */
             }
             check_near(t, a.y[(size_t)r * n + o], want, magnitude * roundings * EPS * (1 + roundings * EPS) + roundings * DENORMAL, "y");
         }

@@ -37,6 +37,7 @@ static const struct {
     {"unit: registry", unit_registry},
     {"unit: types and layouts", unit_qtypes},
     {"unit: pack and unpack", unit_pack},
+    {"unit: pack ternary rows", unit_pack_ternary},
     {"unit: pack codes", unit_pack_codes},
 };
 

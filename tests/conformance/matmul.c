@@ -31,13 +31,31 @@ static uint16_t random_scale(test *t, fill f)
     }
 }
 
+/* A panel: 16 float scales, then codes of any two bits. */
+static void fill_ternary(test *t, uint8_t *panel, size_t bytes, fill f)
+{
+    float scales[16];
+
+    fill_floats(t, scales, 16, f);
+    memcpy(panel, scales, sizeof scales);
+    for (size_t i = sizeof scales; i < bytes; i++) {
+        int8_t codes[4];
+        fill_ints(t, codes, 4, 0, 3, f == FILL_ZERO ? FILL_RANDOM : f);
+        panel[i] = (uint8_t)(codes[0] | codes[1] << 2 | codes[2] << 4 | codes[3] << 6);
+    }
+}
+
 static void fill_weights(test *t, infer_qtype type, uint8_t *w, size_t bytes, uint32_t k, fill f)
 {
     const infer_qtype_info *info = infer_qtype_find(type);
+    size_t step = type == INFER_QTYPE_T2R ? (size_t)infer_panel_bytes(type, k) : info->panel_bytes;
 
-    for (uint8_t *group = w; group < w + bytes; group += info->panel_bytes) {
+    for (uint8_t *group = w; group < w + bytes; group += step) {
         float x[64];
         switch (type) {
+        case INFER_QTYPE_T2R:
+            fill_ternary(t, group, step, f);
+            break;
         case INFER_QTYPE_Q8G32:
         case INFER_QTYPE_Q4G32:
             for (uint32_t r = 0; r < 16; r++) {

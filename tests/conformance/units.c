@@ -4,6 +4,7 @@
 #include "cpu.h"
 #include "pack/pack.h"
 #include "ref/mathf.h"
+#include "tile16x4.h"
 
 #include <string.h>
 
@@ -220,15 +221,17 @@ void unit_qtypes(test *t)
     CHECK(t, infer_tensor_bytes(INFER_QTYPE_F16, INFER_LAYOUT_ROWS, 3, 5, &bytes) && bytes == 30);
     CHECK(t, infer_tensor_bytes(INFER_QTYPE_Q8G32, INFER_LAYOUT_TILE16X4, 17, 33, &bytes) && bytes == 4 * 544);
     CHECK(t, infer_tensor_bytes(INFER_QTYPE_Q4G32, INFER_LAYOUT_TILE16X4, 16, 32, &bytes) && bytes == 288);
+    CHECK(t, infer_tensor_bytes(INFER_QTYPE_T2R, INFER_LAYOUT_TILE16X4, 17, 33, &bytes) && bytes == 2 * (64 + 2 * 128));
+    CHECK(t, !infer_tensor_bytes(INFER_QTYPE_T2R, INFER_LAYOUT_TILE16X4, 16, UINT64_MAX / 4, &bytes));
     CHECK(t, infer_tensor_bytes(INFER_QTYPE_BF16, INFER_LAYOUT_TILE16X4, 1, 5, &bytes) && bytes == 256);
     CHECK(t, infer_tensor_bytes(INFER_QTYPE_F32, INFER_LAYOUT_TILE16X4, 0, 5, &bytes) && bytes == 0);
 }
 
 /* ---- pack.c ---- */
 
-static const infer_qtype types[] = {INFER_QTYPE_F32, INFER_QTYPE_F16, INFER_QTYPE_BF16, INFER_QTYPE_Q8G32, INFER_QTYPE_Q4G32};
+static const infer_qtype types[] = {INFER_QTYPE_F32, INFER_QTYPE_F16, INFER_QTYPE_BF16, INFER_QTYPE_Q8G32, INFER_QTYPE_Q4G32, INFER_QTYPE_T2R};
 
-/* Largest error of packing a group whose largest magnitude is amax, x one of its values. */
+/* Largest error of packing a group (t2r: a row) whose largest magnitude is amax, x one of its values. */
 static double pack_bound(infer_qtype type, double x, double amax)
 {
     switch (type) {
@@ -240,6 +243,8 @@ static double pack_bound(infer_qtype type, double x, double amax)
         return fabs(x) * 0x1p-8 + 0x1p-133;
     case INFER_QTYPE_Q8G32: /* half a step, and what the rounded scale cuts off at the end */
         return amax / 127 * 0.5 * (1 + 0x1p-10) + amax * 0x1p-11 + 127 * 0x1p-25;
+    case INFER_QTYPE_T2R: /* unit_pack_ternary says more */
+        return amax;
     default: /* a whole step at the end without the extreme value (code 7 of 8) */
         return amax / 8 * (1 + 0x1p-10) + amax * 0x1p-11 + 8 * 0x1p-25;
     }
@@ -247,7 +252,7 @@ static double pack_bound(infer_qtype type, double x, double amax)
 
 static void pack_case(test *t, infer_qtype type, uint32_t n, uint32_t k, fill f)
 {
-    uint32_t group = infer_qtype_find(type)->group;
+    uint32_t group = infer_qtype_find(type)->group, shared = type == INFER_QTYPE_T2R ? k : group; /* inputs that share a scale */
     float *rows = buffer(SLOT_X, (size_t)n * k * sizeof *rows, sizeof *rows), *back = buffer(SLOT_Y, (size_t)n * k * sizeof *back, sizeof *back);
     float *whole = buffer(SLOT_WANT, (size_t)16 * ((k + group - 1) / group * group) * sizeof *whole, sizeof *whole);
     void *panel = buffer(SLOT_W, (size_t)infer_panel_bytes(type, k), 32);
@@ -262,7 +267,7 @@ static void pack_case(test *t, infer_qtype type, uint32_t n, uint32_t k, fill f)
     for (uint32_t r = 0; r < n; r++) {
         for (uint32_t i = 0; i < k; i++) {
             double amax = 0;
-            for (uint32_t j = i / group * group; j < k && j < i / group * group + group; j++)
+            for (uint32_t j = i / shared * shared; j < k && j < i / shared * shared + shared; j++)
                 amax = fmax(amax, fabs((double)rows[(size_t)r * k + j]));
             check_near(t, back[(size_t)r * k + i], rows[(size_t)r * k + i], pack_bound(type, rows[(size_t)r * k + i], amax), "unpacked value");
         }
@@ -288,8 +293,45 @@ void unit_pack(test *t)
         CHECK(t, !infer_pack_panel(types[i], bad, 1, 3, panel));
         bad[1] = -INFINITY;
         CHECK(t, !infer_pack_panel(types[i], bad, 1, 3, panel));
-        CHECK(t, infer_pack_panel(types[i], large, 1, 2, panel) == (types[i] == INFER_QTYPE_F32));
+        CHECK(t, infer_pack_panel(types[i], large, 1, 2, panel) == (types[i] == INFER_QTYPE_F32 || types[i] == INFER_QTYPE_T2R));
     }
+}
+
+/* Rows of -s, 0 and s come back to the bit; others as codes of their mean magnitude; where each code lies. */
+void unit_pack_ternary(test *t)
+{
+    static float rows[16 * 97], back[16 * 97];
+    static const float uneven[] = {3, -1, 0.5f, -0.25f, 0.25f}; /* mean magnitude 1 */
+    static const float expected[] = {1, -1, 0, 0, 0};
+    static uint8_t panel[64 + 4 * 128];
+
+    for (uint32_t k = 1; k <= 97; k++) {
+        uint32_t n = 1 + random_below(t, 16);
+        begin_case(t, "n %u k %u", n, k);
+        for (uint32_t r = 0; r < n; r++) {
+            float scale = ldexpf(1 + fabsf(random_unit(t)), (int)random_below(t, 240) - 120);
+            for (uint32_t i = 0; i < k; i++)
+                rows[r * k + i] = scale * (float)((int)random_below(t, 3) - 1);
+        }
+        CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, rows, n, k, panel));
+        infer_unpack_panel(INFER_QTYPE_T2R, panel, n, k, back);
+        for (uint32_t i = 0; i < n * k; i++)
+            CHECK(t, back[i] == rows[i]);
+        for (uint32_t i = 0; i < (k + 31) / 32 * 128; i++) /* codes of 3 are never written */
+            CHECK(t, (panel[64 + i] & panel[64 + i] >> 1 & 0x55) == 0);
+    }
+    begin_case(t, "mean of the magnitudes");
+    CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, uneven, 1, 5, panel));
+    infer_unpack_panel(INFER_QTYPE_T2R, panel, 1, 5, back);
+    for (size_t i = 0; i < 5; i++)
+        CHECK(t, back[i] == expected[i]);
+    begin_case(t, "places");
+    memset(rows, 0, sizeof rows);
+    rows[2 * 64 + 32 + 16 + 4 * 3 + 1] = -0.5f; /* row 2, group 1, tile 1, b 3, j 1 */
+    CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, rows, 3, 64, panel));
+    CHECK(t, infer_tile_t2_scale(panel, 2) == 0.5f && infer_tile_t2_scale(panel, 1) == 0);
+    for (size_t i = 0; i < 2 * 128; i++)
+        CHECK(t, panel[64 + i] == (i == 128 + 64 + 4 * 2 + 1 ? 0x15 : 0x55));
 }
 
 void unit_pack_codes(test *t)

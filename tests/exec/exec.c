@@ -289,7 +289,7 @@ static void pools(void)
 
 int main(void)
 {
-    static const infer_qtype types[] = {INFER_QTYPE_F32, INFER_QTYPE_F16, INFER_QTYPE_Q8G32, INFER_QTYPE_Q4G32};
+    static const infer_qtype types[] = {INFER_QTYPE_F32, INFER_QTYPE_F16, INFER_QTYPE_Q8G32, INFER_QTYPE_Q4G32, INFER_QTYPE_T2R};
     pools();
     plan_is_sound();
     cancelling();

@@ -139,7 +139,9 @@ def xxh3(data):
 
 # ---- the file ----
 
-TYPES = {0: ("f32", 4, 256, 4), 1: ("f16", 4, 128, 2), 2: ("bf16", 4, 128, 2), 3: ("q8g32", 32, 544, 0), 4: ("q4g32", 32, 288, 0)}
+# name, inputs a group, bytes a panel's head, bytes a group, bytes a number in rows
+TYPES = {0: ("f32", 4, 0, 256, 4), 1: ("f16", 4, 0, 128, 2), 2: ("bf16", 4, 0, 128, 2), 3: ("q8g32", 32, 0, 544, 0), 4: ("q4g32", 32, 0, 288, 0),
+         6: ("t2r", 32, 64, 128, 0)}
 LAYOUTS = {0: "rows", 1: "tile16x4"}
 
 
@@ -150,7 +152,7 @@ def align(x):
 class Tensor:
     def __init__(self, file, name, type_, layout, rows, cols, offset, size, hash_):
         self.file, self.name, self.rows, self.cols, self.offset, self.bytes, self.hash = file, name, rows, cols, offset, size, hash_
-        self.type, self.group, self.group_bytes, self.number_bytes = TYPES[type_]
+        self.type, self.group, self.head_bytes, self.group_bytes, self.number_bytes = TYPES[type_]
         self.layout = LAYOUTS[layout]
 
     def data(self):
@@ -169,10 +171,14 @@ class Tensor:
         raw = raw or self.data()
         if self.layout == "rows":
             return self.number(raw, row * self.cols + col), None, None
-        groups = -(-self.cols // self.group)
-        start = (row // 16 * groups + col // self.group) * self.group_bytes
-        raw = raw[start:start + self.group_bytes]
+        panel = row // 16 * (self.head_bytes + -(-self.cols // self.group) * self.group_bytes)
+        start = panel + self.head_bytes + col // self.group * self.group_bytes
         r, i = row % 16, col % self.group
+        row_scale = struct.unpack_from("<f", raw, panel + 4 * r)[0] if self.head_bytes else None
+        raw = raw[start:start + self.group_bytes]
+        if self.type == "t2r":
+            code = (raw[64 * (i // 16) + 4 * r + i % 4] >> 2 * (i % 16 // 4) & 3) - 1
+            return row_scale * code, row_scale, code
         if self.group == 4:
             return self.number(raw, 4 * r + i), None, None
         scale = struct.unpack_from("<e", raw, 2 * r)[0]
@@ -276,9 +282,9 @@ class File:
             need(name not in tensors, "directory: two of one name")
             need(type_ in TYPES and layout in LAYOUTS, "directory: type or layout")
             need(1 <= rows <= 1 << 30 and 1 <= cols <= 1 << 30, "directory: shape")
-            _, group, group_bytes, number_bytes = TYPES[type_]
+            _, group, head_bytes, group_bytes, number_bytes = TYPES[type_]
             need(layout == 1 or number_bytes, "directory: type and layout")
-            expected = rows * cols * number_bytes if layout == 0 else -(-rows // 16) * -(-cols // group) * group_bytes
+            expected = rows * cols * number_bytes if layout == 0 else -(-rows // 16) * (head_bytes + -(-cols // group) * group_bytes)
             need(size == expected, "directory: bytes")
             need(offset == at and align(offset + size) <= len(self.raw), "directory: offset")
             at = align(offset + size)

@@ -66,7 +66,7 @@ Test(convert, every_type)
             const infer_source_tensor *t = &s.tensors[i];
             const infer_tensor_info *info = infer_file_find(f, t->name);
             float expected[16 * 16], found[16 * 16];
-            double bound = id == INFER_QTYPE_Q4G32 ? 1.0 / 8 : id == INFER_QTYPE_F32 ? 0 : 1.0 / 127;
+            double bound = id == INFER_QTYPE_T2R ? 1 : id == INFER_QTYPE_Q4G32 ? 1.0 / 8 : id == INFER_QTYPE_F32 ? 0 : 1.0 / 127;
             cr_assert(info && info->type == (t->matrix ? type->type : INFER_QTYPE_F32));
             cr_assert_eq(s.importer->read_f32(&s, i, 0, t->rows, expected, &err), INFER_OK);
             if (t->matrix)
@@ -114,6 +114,27 @@ Test(convert, codes_are_carried_over)
         infer_source_close(&again);
         infer_source_close(&s);
     }
+}
+
+/* Ternary rows stay what they are, also by way of f32. */
+Test(convert, ternary_rows_are_carried_over)
+{
+    infer_source s = sample_source(0), again;
+    infer_file *t2r = convert(&s, "t2r.infer", INFER_QTYPE_T2R), *copy, *f32, *back;
+    again = open_source(infer_file_path(t2r), NULL);
+    copy = convert(&again, "copy.infer", INFER_QTYPE_NONE);
+    f32 = convert(&again, "f32.infer", INFER_QTYPE_F32);
+    infer_source_close(&again);
+    again = open_source(infer_file_path(f32), NULL);
+    back = convert(&again, "back.infer", INFER_QTYPE_T2R);
+    expect_same_tensors(t2r, copy);
+    expect_same_tensors(t2r, back);
+    infer_file_close(t2r);
+    infer_file_close(copy);
+    infer_file_close(f32);
+    infer_file_close(back);
+    infer_source_close(&again);
+    infer_source_close(&s);
 }
 
 /* f32 as an intermediate file changes nothing. */

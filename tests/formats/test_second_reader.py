@@ -72,7 +72,11 @@ def same_weights(file, tensors, kind):
         for r, c in places:
             value, scale, code = t.at(r, c)
             wanted = rows[r][c]
-            if scale is not None:  # half a step; for q4g32, a step where the largest value of the other sign is clamped
+            if kind == "t2r" and scale is not None:  # the mean magnitude of the row; half a step, or what lies beyond one
+                mean = sum(map(abs, rows[r])) / t.cols
+                assert abs(scale - mean) <= 1e-6 * mean and code in (-1, 0, 1)
+                bound = max(0.51 * scale, abs(wanted) - 0.99 * scale)
+            elif scale is not None:  # half a step; for q4g32, a step where the largest value of the other sign is clamped
                 bound = abs(scale) * (0.51 if kind == "q8g32" else 1.01)
                 assert -127 <= code <= 127
             else:
@@ -177,7 +181,7 @@ def main():
         folder = pathlib.Path(name)
         tensors = make_model(folder, 1)
         check("examples of SPEC.md", examples_of_the_specification)
-        for kind in ("f32", "f16", "bf16", "q8g32", "q4g32"):
+        for kind in ("f32", "f16", "bf16", "q8g32", "q4g32", "t2r"):
             path = folder / f"{kind}.infer"
             subprocess.run([tools / "infer-convert", folder / "model.bin", "-o", path, "--type", kind, "-q"], check=True)
             file = read_infer.File(path.read_bytes())
