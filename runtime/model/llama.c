@@ -7,6 +7,7 @@
  *   sliding windows, in all layers or all but every n-th          Mistral (arXiv:2310.06825), Phi-3; Gemma 2 (arXiv:2408.00118), Gemma 3
  *   embeddings times sqrt(dim), gelu_tanh as the gate's function  Gemma (arXiv:2403.08295)
  *   norms behind attention and feed-forward block, soft caps      Gemma 2
+ *   norms before o and down                                       BitNet b1.58 (arXiv:2402.17764)
  *   a rotary base of its own in the layers with a window          Gemma 3
  *
  * Shapes: x [tokens][dim]; q [tokens][heads * head_dim]; k, v [tokens][kv_heads * head_dim]; gate, up [tokens][ffn]; weights [outputs][inputs].
@@ -37,6 +38,8 @@ infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_e
         q = infer_build_rope(g, l, "rope_q", q, c->head_dim, table);
         k = infer_build_rope(g, l, "rope_k", k, c->head_dim, table);
         h = infer_build_attention(g, l, q, k, v, &shape);
+        if (c->sub_norms)
+            h = infer_model_rmsnorm(&b, "attn_sub_norm", h, c->heads * c->head_dim);
         h = infer_model_linear(&b, "o", h, c->dim, false);
         if (c->post_norms)
             h = infer_model_rmsnorm(&b, "attn_post_norm", h, c->dim);
@@ -47,6 +50,8 @@ infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_e
         gate = infer_model_linear(&b, "gate", h, c->ffn_dim, false);
         up = infer_model_linear(&b, "up", h, c->ffn_dim, false);
         h = infer_build_activation(g, l, c->activation, gate, up);
+        if (c->sub_norms)
+            h = infer_model_rmsnorm(&b, "ffn_sub_norm", h, c->ffn_dim);
         h = infer_model_linear(&b, "down", h, c->dim, false);
         if (c->post_norms)
             h = infer_model_rmsnorm(&b, "ffn_post_norm", h, c->dim);

@@ -6,6 +6,7 @@
 static const infer_architecture architectures[] = {
     {"llama", infer_llama_build, false},
     {"gemma", infer_llama_build, false},
+    {"bitnet", infer_llama_build, false},
     {"gpt2", infer_gpt2_build, true},
 };
 

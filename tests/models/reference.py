@@ -13,6 +13,12 @@ def weights(file):
         panels, groups = -(-t.rows // 16), -(-t.cols // t.group)
         if t.type == "f32":
             values = np.frombuffer(t.data(), "<f4").reshape(panels, groups, 16, 4).transpose(0, 2, 1, 3)
+        elif t.type == "t2r":
+            raw = np.frombuffer(t.data(), np.uint8).reshape(panels, 64 + groups * 128)
+            scales = np.ascontiguousarray(raw[:, :64]).view("<f4").astype(np.float64)
+            bits = raw[:, 64:].reshape(panels, groups, 2, 16, 4)
+            codes = np.stack([(bits >> 2 * b & 3) - 1.0 for b in range(4)], axis=4)  # [panels][groups][2][16][4 b][4 j]
+            values = codes.transpose(0, 3, 1, 2, 4, 5).reshape(panels, 16, groups, 32) * scales[..., None, None]
         else:
             raw = np.frombuffer(t.data(), np.uint8).reshape(panels, groups, 544)
             scales = np.ascontiguousarray(raw[:, :, :32]).view("<f2").astype(np.float64)
@@ -136,11 +142,15 @@ def forward(meta, tensors, ids, dtype=np.float64):
             own_table = local and "local_theta" in meta["rope"]
             q, k = rotate(q, meta["rope"], head_dim, own_table), rotate(k, meta["rope"], head_dim, own_table)
         h = attention(q, k, v, scale, meta.get("attention_softcap"), window.get("size") if local else 0)
+        if meta.get("sub_norms"):  # before the products, not behind them as in Gemma: transformers, modeling_bitnet.py
+            h = norm(h, of("attn_sub_norm"))
         h = linear(h, of("o"), gpt2)
         x = x + (norm(h, of("attn_post_norm")) if meta.get("post_norms") else h)
 
         h = norm(x, of("ffn_norm"))
         h = activation(linear(h, of("up"), True)) if gpt2 else activation(linear(h, of("gate"), False)) * linear(h, of("up"), False)
+        if meta.get("sub_norms"):
+            h = norm(h, of("ffn_sub_norm"))
         h = linear(h, of("down"), gpt2)
         x = x + (norm(h, of("ffn_post_norm")) if meta.get("post_norms") else h)
     logits = norm(x, "out_norm") @ (w["tok_embed"] if meta.get("tied_head") else w["head"]).T

@@ -43,6 +43,7 @@ MODELS = {
                "window": {"size": 60, "global_every": 2}},
     "gemma3": {**GEMMA, **rope(theta=1000000, local_theta=100, scaling={"type": "linear", "factor": 8}), "layers": 6, "kv_heads": 1, "post_norms": True,
                "qk_norm": True, "attention_scale": 0.4, "window": {"size": 40, "global_every": 3}},
+    "bitnet": {"architecture": "bitnet", "sub_norms": True, "activation": "relu2", "norm_eps": 1e-5},
     "gpt2": {"architecture": "gpt2", "rope": None, "kv_heads": 4, "head_dim": 12, "activation": "gelu_tanh", "tied_head": True},
     "gelu": {"activation": "gelu", "window": {"size": 256}},
     "relu2": {"activation": "relu2", "head_dim": 40, "window": {"size": 1, "global_every": 2}},
@@ -85,6 +86,8 @@ def shapes(meta):
             layer |= {"q_bias": (q,), "k_bias": (kv,), "v_bias": (kv,)}
         if meta.get("qk_norm"):
             layer |= {"q_norm": (head_dim,), "k_norm": (head_dim,)}
+        if meta.get("sub_norms"):
+            layer |= {"attn_sub_norm": (q,), "ffn_sub_norm": (ffn,)}
         if meta.get("post_norms"):
             layer |= {"attn_post_norm": (dim,), "ffn_post_norm": (dim,)}
         out |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
@@ -119,7 +122,7 @@ def without(meta):
     def metadata_of(keys):
         return {k: v for k, v in {**copy.deepcopy(meta), **keys}.items() if v is not None}
 
-    optional = ("qkv_bias", "qk_norm", "post_norms", "attention_softcap", "logit_softcap", "attention_scale", "embed_scale", "window")
+    optional = ("qkv_bias", "qk_norm", "post_norms", "sub_norms", "attention_softcap", "logit_softcap", "attention_scale", "embed_scale", "window")
     yield from (change(f"without {key}", **{key: None}) for key in optional if meta.get(key))
     other = {"silu": "gelu_tanh", "gelu_tanh": "gelu", "gelu": "gelu_tanh", "relu2": "silu"}[meta.get("activation", "silu")]
     yield change(f"with {other}", activation=other)
@@ -178,11 +181,12 @@ def check_model(runner, name, keys, seed):
         n = POSITIONS if "window" in what else 128  # the logits of the first positions do not depend on later ones
         difference = np.abs(reference.forward(other, tensors, ids[:n]) - exact[:n]).max()
         result(f"{name}: the logits {what} are others", None if difference > 30 * bound else f"they differ by {difference:.3e} only")
-    raw = infer_file(meta, tensors, "q8g32")
-    exact = reference.forward(meta, reference.weights(read_infer.File(raw)), ids)
-    got = runner.logits(raw, ids, meta["vocab"])
-    relative = np.sqrt(((got - exact) ** 2).mean() / (exact ** 2).mean())
-    result(f"{name}: q8g32 logits within 5 % of float64 on the same codes", None if relative < 0.05 else f"they are off by {relative:.3f}")
+    for kind in ("q8g32", "t2r") if meta.get("sub_norms") else ("q8g32",):
+        raw = infer_file(meta, tensors, kind)
+        exact = reference.forward(meta, reference.weights(read_infer.File(raw)), ids)
+        got = runner.logits(raw, ids, meta["vocab"])
+        relative = np.sqrt(((got - exact) ** 2).mean() / (exact ** 2).mean())
+        result(f"{name}: {kind} logits within 5 % of float64 on the same codes", None if relative < 0.05 else f"they are off by {relative:.3f}")
 
 
 def refuse(runner, what, expected, keys, drop=(), other=None, **how):
@@ -226,6 +230,7 @@ def check_refusals(runner):
     refuse(runner, "qk_norm without a tensor", "tensor layers.0.q_norm is missing", MODELS["qwen3"], drop=("layers.0.q_norm",))
     refuse(runner, "a q_norm for other heads", "tensor layers.0.q_norm: found shape 1 x 16, expected 1 x 32", MODELS["qwen3"],
            other={"layers.0.q_norm": np.ones(16, np.float32)})
+    refuse(runner, "sub_norms without a tensor", "tensor layers.0.ffn_sub_norm is missing", MODELS["bitnet"], drop=("layers.0.ffn_sub_norm",))
     refuse(runner, "a position table that is too short", "tensor pos_embed: found shape 500 x 48, expected 600 x 48", MODELS["gpt2"],
            other={"pos_embed": np.ones((500, 48), np.float32)})
     refuse(runner, "more positions than were learned", "found context 601; the model has learned positions for 600", MODELS["gpt2"], context=601)

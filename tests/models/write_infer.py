@@ -1,4 +1,4 @@
-"""Writes .infer files as formats/SPEC.md says: matrices in tile16x4 as f32 or q8g32, vectors in rows. Nothing of libinfer."""
+"""Writes .infer files as formats/SPEC.md says: matrices in tile16x4 as f32, q8g32 or t2r, vectors in rows. Nothing of libinfer."""
 import json
 import struct
 
@@ -30,7 +30,19 @@ def pack_q8g32(matrix):
     return out.tobytes()
 
 
-PACK = {"f32": (0, pack_f32), "q8g32": (3, pack_q8g32)}
+def pack_t2r(matrix):
+    """Rows as -s, 0, s with s the mean magnitude."""
+    t = tiles(matrix, 32)
+    panels, _, groups, _ = t.shape
+    scales = (np.abs(t).sum(axis=(2, 3)) / matrix.shape[1]).astype("<f4")
+    divisor = np.where(scales == 0, 1, scales)[..., None, None]
+    codes = (np.clip(np.rint(t / divisor), -1, 1) + 1).astype(np.uint8).reshape(panels, 16, groups, 2, 4, 4)
+    packed = (codes << np.array([0, 2, 4, 6], np.uint8)[:, None]).sum(axis=4, dtype=np.uint8)  # [panels][16][groups][2][4 j]
+    body = packed.transpose(0, 2, 3, 1, 4).reshape(panels, groups * 128)
+    return np.concatenate([scales.view(np.uint8).reshape(panels, 64), body], axis=1).tobytes()
+
+
+PACK = {"f32": (0, pack_f32), "q8g32": (3, pack_q8g32), "t2r": (6, pack_t2r)}
 
 
 def infer_file(metadata, tensors, kind="f32"):
