@@ -8,13 +8,14 @@
 
 #define HEAD_BYTES 64u
 
-extern const infer_importer infer_importer_infer, infer_importer_gguf, infer_importer_hf, infer_importer_llama2c;
+extern const infer_importer infer_importer_infer, infer_importer_gguf, infer_importer_hf, infer_importer_bitllama, infer_importer_llama2c;
 
 /* Those that a magic number tells come first. */
 const infer_importer *const infer_importers[] = {
     &infer_importer_infer,
     &infer_importer_gguf,
     &infer_importer_hf,
+    &infer_importer_bitllama,
     &infer_importer_llama2c,
     NULL,
 };

@@ -32,7 +32,7 @@ const char *model_converted(const char *name, const char *tokenizer, const char 
 {
     char source_path[512], tokenizer_path[512];
     const char *found = check_data(name), *out;
-    infer_convert_options options = {.type = infer_qtype_find_name(type)->type, .overwrite = true};
+    infer_convert_options options = {.type = type ? infer_qtype_find_name(type)->type : INFER_QTYPE_NONE, .overwrite = true};
     infer_source source;
     infer_error err = {0};
     if (!found)

@@ -5,7 +5,7 @@
 #include "check.h"
 
 /* Converts test data `name` ("models/stories260K/stories260K.bin") with the tokenizer file `tokenizer` (may be NULL) to a temporary .infer file of
- * type `type` ("q8g32"). NULL when the data is absent. The result is valid until models_clean. */
+ * type `type` ("q8g32"; NULL: as stored). NULL when the data is absent. The result is valid until models_clean. */
 const char *model_converted(const char *name, const char *tokenizer, const char *type);
 /* A random Llama without a tokenizer, about `bytes` large, q8g32. */
 const char *model_random(size_t bytes);

@@ -14,6 +14,7 @@
 #define STORIES "models/stories260K/stories260K.bin"
 #define STORIES_GGUF "models/stories260K/stories260Ktok512.gguf"
 #define STORIES_TOKENIZER "models/stories260K/tok512.bin"
+#define BITLLAMA "models/bitllama-ternary/bit_model_3M.bin"
 #define TINY_GGUF "models/tinystories-656K/TinyStories-656K-Q8_0.gguf"
 
 TestSuite(story, .fini = models_clean);
@@ -153,6 +154,60 @@ Test(story, q8_0_gguf_follows_the_golden_text)
     free(json);
 }
 
+/* The text that another program wrote with the ternary checkpoint, without its own messages: the first three and the last lines. To be freed. */
+static char *bitllama_text(void)
+{
+    char *all = check_read(need(check_data("reference/bitllama-3M.greedy.empty.n256.txt")), &(size_t){0}), *start = all ? strstr(all, "Once upon") : NULL;
+    char *end = start ? strstr(start, "\nTotal Time") : NULL;
+    cr_assert_not_null(end);
+    *end = '\0';
+    memmove(all, start, strlen(start) + 1);
+    return all;
+}
+
+/* That program has one scale for all activations of a token, we have one for every 32: finer, but other roundings. So, given its text, our most likely
+ * token is its own, or as good as equally likely. That it is so for nearly every token says that the forward pass is the same one. */
+Test(story, ternary_checkpoint_agrees_with_the_reference_text)
+{
+    const char *path = need(model_converted(BITLLAMA, NULL, NULL));
+    static const infer_kv_type kvs[] = {INFER_KV_AUTO, INFER_KV_F32};
+    char *text = bitllama_text();
+    for (size_t k = 0; k < sizeof kvs / sizeof *kvs; k++) {
+        model_open m = model_start(path, &(model_settings){.logit_rows = 300, .kv = kvs[k]});
+        int32_t ids[300];
+        size_t n = 0;
+        uint32_t vocab = infer_model_vocab_size(m.model), parted = 0;
+        infer_error err = {0};
+        cr_assert_eq(infer_model_tokenize(m.model, text, strlen(text), INFER_TOKENIZE_BOS, ids, 300, &n, &err), INFER_OK, "%s", err.message);
+        cr_assert_eq(n, 257, "the begin token and the 256 that were written");
+        cr_assert_eq(infer_session_eval(m.session, ids, n, INFER_LOGITS_ALL, &err), INFER_OK, "%s", err.message);
+        for (uint32_t i = 0; i + 1 < n; i++) {
+            const float *logits = infer_session_logits(m.session, i);
+            int32_t best = infer_argmax(logits, vocab);
+            if (best == ids[i + 1])
+                continue;
+            parted++;
+            cr_log_info("token %u: %d beats the reference's %d by %.4f", i, best, ids[i + 1], logits[best] - logits[ids[i + 1]]);
+            cr_expect_leq(logits[best] - logits[ids[i + 1]], 0.05f);
+        }
+        cr_expect_leq(parted, 3);
+        model_stop(&m);
+    }
+    free(text);
+}
+
+/* Left to itself it writes the same text until two tokens are equally likely. */
+Test(story, ternary_checkpoint_tells_the_reference_story)
+{
+    const char *path = need(model_converted(BITLLAMA, NULL, NULL));
+    char *expected = bitllama_text(), *parting = strstr(expected, ", mommy.\"\nHer mommy smiled"), *text;
+    cr_assert_not_null(parting);
+    text = model_greedy(path, &(model_settings){.kv = INFER_KV_F32}, "", 255);
+    cr_expect(strncmp(text, expected, (size_t)(parting - expected)) == 0, "found \"%s\"", text);
+    free(text);
+    free(expected);
+}
+
 /* All logits of a fixed text, hashed bit by bit. */
 static uint64_t logits_bits(const char *path, const model_settings *settings, size_t step)
 {
@@ -212,24 +267,24 @@ Test(story, logits_are_those_of_every_architecture)
 
 Test(story, same_bits_at_every_level_thread_count_and_batch)
 {
-    static const char *const types[] = {"f32", "q8g32", "q4g32"};
+    static const struct { const char *name, *tokenizer, *type; } models[] = {
+        {STORIES, STORIES_TOKENIZER, "f32"}, {STORIES, STORIES_TOKENIZER, "q8g32"}, {STORIES, STORIES_TOKENIZER, "q4g32"},
+        {TINY_GGUF, NULL, "f32"}, {TINY_GGUF, NULL, "q8g32"}, {TINY_GGUF, NULL, "q4g32"}, {BITLLAMA, NULL, NULL}};
     static const infer_kv_type kvs[] = {INFER_KV_AUTO, INFER_KV_Q8};
     static const struct { uint32_t threads, batch; size_t step; } cases[] = {{1, 64, 64}, {2, 64, 64}, {4, 64, 64}, {1, 64, 1}, {2, 7, 64}, {4, 3, 5}};
-    static const char *const models[][2] = {{STORIES, STORIES_TOKENIZER}, {TINY_GGUF, NULL}};
     uint32_t levels = infer_cpu_levels_here();
-    for (int model = 0; model < 2; model++)
-        for (int t = 0; t < 3; t++) {
-            const char *path = need(model_converted(models[model][0], models[model][1], types[t]));
-            for (int kv = 0; kv < 2; kv++) {
-                uint64_t expected = logits_bits(path, &(model_settings){.level = "ref", .threads = 1, .batch = 64, .kv = kvs[kv]}, 64);
-                for (infer_cpu_level level = 0; level < INFER_CPU_LEVEL_COUNT; level++)
-                    for (size_t c = 0; levels >> level & 1 && c < sizeof cases / sizeof *cases; c++) {
-                        model_settings s = {.level = infer_cpu_level_name(level), .threads = cases[c].threads, .batch = cases[c].batch, .kv = kvs[kv]};
-                        cr_expect_eq(logits_bits(path, &s, cases[c].step), expected, "%s %s at %s, kv %d, %u threads, batch %u, %zu at a time",
-                                     models[model][0], types[t], s.level, kvs[kv], s.threads, s.batch, cases[c].step);
-                    }
-            }
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        const char *path = need(model_converted(models[i].name, models[i].tokenizer, models[i].type));
+        for (int kv = 0; kv < 2; kv++) {
+            uint64_t expected = logits_bits(path, &(model_settings){.level = "ref", .threads = 1, .batch = 64, .kv = kvs[kv]}, 64);
+            for (infer_cpu_level level = 0; level < INFER_CPU_LEVEL_COUNT; level++)
+                for (size_t c = 0; levels >> level & 1 && c < sizeof cases / sizeof *cases; c++) {
+                    model_settings s = {.level = infer_cpu_level_name(level), .threads = cases[c].threads, .batch = cases[c].batch, .kv = kvs[kv]};
+                    cr_expect_eq(logits_bits(path, &s, cases[c].step), expected, "%s %s at %s, kv %d, %u threads, batch %u, %zu at a time",
+                                 models[i].name, models[i].type ? models[i].type : "as stored", s.level, kvs[kv], s.threads, s.batch, cases[c].step);
+                }
         }
+    }
 }
 
 Test(story, gguf_and_bin_are_the_same_model)

@@ -192,6 +192,28 @@ sample sample_llama2c(bool shared_head)
     return s;
 }
 
+sample sample_bitllama(void)
+{
+    static const uint32_t header[] = {0x616b3432, 1, 8, 12, 2, 2, 1, 7, 4};
+    static const uint32_t bytes[] = {64 / 4, 32 / 4, 32 / 4, 64 / 4, 96 / 4, 96 / 4, 96 / 4}; /* q k v o gate down up */
+    sample s = {0};
+    uint32_t next = 0;
+    for (size_t i = 0; i < sizeof header / sizeof header[0]; i++)
+        sample_u32(&s, header[i]);
+    sample_u8(&s, 1);
+    while (s.size < 256)
+        sample_u8(&s, 0);
+    for (size_t i = 0; i < 8 + 7 * 8; i++)
+        sample_f32(&s, sample_weight(i));
+    for (size_t kind = 0; kind < sizeof bytes / sizeof bytes[0]; kind++)
+        for (uint32_t layer = 0; layer < 2; layer++) {
+            sample_f32(&s, 0.5f + (float)kind + 0.25f * (float)layer);
+            for (uint32_t i = 0; i < bytes[kind]; i++)
+                sample_u8(&s, (uint8_t)(157 * next++));
+        }
+    return s;
+}
+
 sample sample_tokenizer_bin(void)
 {
     sample s = {0};

@@ -41,6 +41,8 @@ void sample_infer_seal(sample *s);
 /* A llama2.c checkpoint: dim 8, ffn 12, 2 layers, 2 heads, 1 KV head, 7 tokens, context 4; and its tokenizer. */
 sample sample_llama2c(bool shared_head);
 sample sample_tokenizer_bin(void);
+/* A bitllama checkpoint of the same shape. Byte i of all matrices, counted through the file, is 157 i mod 256. */
+sample sample_bitllama(void);
 /* Float number `i` of all those in the sample models. */
 float sample_weight(size_t i);
 

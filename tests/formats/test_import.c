@@ -159,6 +159,133 @@ Test(llama2c, failing_allocations)
     sample_free(&tokenizer);
 }
 
+/* ---- bitllama ---- */
+
+/* Number i of the sample's matrices, all of them one after the other, without its scale. */
+static int ternary(size_t i)
+{
+    int bits = 157 * (int)(i / 4) >> 2 * (i % 4) & 3;
+    return bits == 1 ? 1 : bits == 3 ? -1 : 0;
+}
+
+Test(bitllama, names_shapes_and_numbers)
+{
+    sample tokenizer = sample_tokenizer_bin(), file = sample_bitllama();
+    /* First numbers, counted by hand through the matrices: q 2 x 64, k 2 x 32, v 2 x 32, o 2 x 64, gate 2 x 96, down 2 x 96, up. */
+    static const struct {
+        const char *name;
+        uint64_t rows, cols;
+        size_t first;
+        float scale;
+    } expected[] = {{"layers.0.q", 8, 8, 0, 0.5f},      {"layers.1.q", 8, 8, 64, 0.75f},    {"layers.1.k", 4, 8, 160, 1.75f},
+                    {"layers.0.v", 4, 8, 192, 2.5f},    {"layers.1.o", 8, 8, 320, 3.75f},   {"layers.0.gate", 12, 8, 384, 4.5f},
+                    {"layers.1.down", 8, 12, 672, 5.75f}, {"layers.1.up", 12, 8, 864, 6.75f}};
+    static const struct {
+        const char *name;
+        uint64_t cols;
+    } norms[] = {{"layers.0.attn_norm", 8}, {"layers.1.attn_sub_norm", 8}, {"layers.1.ffn_norm", 8}, {"layers.0.ffn_sub_norm", 12}};
+    infer_error err = {0};
+    infer_source s;
+    float x[96];
+    sample_write("tokenizer.bin", tokenizer.data, tokenizer.size);
+    cr_assert_eq(infer_source_open(NULL, sample_write("bit.bin", file.data, file.size), NULL, &s, &err), INFER_OK, "%s", err.message);
+    cr_assert_str_eq(s.importer->name, "bitllama");
+    cr_assert_eq(s.tensor_count, 2 + 2 * 11);
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        size_t t = find(&s, expected[i].name), cols = expected[i].cols;
+        cr_assert(s.tensors[t].rows == expected[i].rows && s.tensors[t].cols == cols && s.tensors[t].stored == INFER_QTYPE_T2R, "%s", expected[i].name);
+        for (uint64_t r = 0; r < expected[i].rows; r++) {
+            cr_assert_eq(s.importer->read_f32(&s, t, r, 1, x, &err), INFER_OK);
+            for (size_t c = 0; c < cols; c++)
+                expect_that(x[c] == expected[i].scale * (float)ternary(expected[i].first + r * cols + c), "%s", expected[i].name);
+        }
+    }
+    for (size_t i = 0; i < sizeof norms / sizeof norms[0]; i++) {
+        size_t t = find(&s, norms[i].name);
+        cr_assert(s.tensors[t].rows == 1 && s.tensors[t].cols == norms[i].cols && !s.tensors[t].matrix);
+        cr_assert_eq(s.importer->read_f32(&s, t, 0, 1, x, &err), INFER_OK);
+        for (size_t c = 0; c < norms[i].cols; c++)
+            expect_that(x[c] == 1.0f / (float)norms[i].cols, "%s", norms[i].name);
+    }
+    cr_assert_eq(s.importer->read_f32(&s, find(&s, "out_norm"), 0, 1, x, &err), INFER_OK);
+    cr_assert(x[0] == sample_weight(0) && x[7] == sample_weight(7));
+    cr_assert_eq(s.tensors[find(&s, "tok_embed")].stored, INFER_QTYPE_F32);
+    cr_assert_eq(s.importer->read_f32(&s, find(&s, "tok_embed"), 6, 1, x, &err), INFER_OK);
+    cr_assert(x[0] == sample_weight(8 + 48) && x[7] == sample_weight(8 + 55));
+    cr_assert_eq(s.importer->read_f32(&s, 0, 7, 1, x, &err), INFER_ERROR_ARGUMENT);
+    infer_source_close(&s);
+    sample_free(&file);
+    sample_free(&tokenizer);
+}
+
+Test(bitllama, truncated_at_every_byte)
+{
+    sample tokenizer = sample_tokenizer_bin(), file = sample_bitllama();
+    sample_write("tokenizer.bin", tokenizer.data, tokenizer.size);
+    for (size_t n = 0; n < file.size; n++) {
+        infer_error err = {0};
+        infer_source s;
+        infer_status status = infer_source_open(NULL, sample_write("cut.bin", file.data, n), NULL, &s, &err);
+        expect_that(status != INFER_OK && strstr(err.message, n < 41 ? "cut.bin" : "expected 808 of a bitllama checkpoint"), "cut to %zu bytes: %s", n,
+                    err.message);
+    }
+    sample_u8(&file, 0); /* now it is taken for a llama2.c checkpoint, which is larger with such a header */
+    infer_error err = {0};
+    infer_source s;
+    cr_assert_neq(infer_source_open(NULL, sample_write("long.bin", file.data, file.size), NULL, &s, &err), INFER_OK);
+    cr_assert(strstr(err.message, "long.bin"), "%s", err.message);
+    sample_free(&file);
+    sample_free(&tokenizer);
+}
+
+/* The file itself, not what finds it: a header that cannot be is not taken for this format. */
+Test(bitllama, header_out_of_range)
+{
+    extern const infer_importer infer_importer_bitllama;
+    static const uint32_t bad[] = {0, (uint32_t)-1, 0x80000000, 0x7fffffff};
+    for (int field = 0; field < 7; field++)
+        for (int i = 0; i < 4; i++) {
+            sample file = sample_bitllama();
+            infer_error err = {0};
+            infer_source s = {0};
+            put_u32(file.data + 8 + field * 4, bad[i]);
+            const char *path = sample_write("bad.bin", file.data, file.size);
+            cr_assert_eq(infer_importer_bitllama.open(path, NULL, &s, &err), field == 6 && i == 3 ? INFER_ERROR_IO : INFER_ERROR_FORMAT, "%s", err.message);
+            cr_assert(strstr(err.message, "bad.bin"), "%s", err.message);
+            cr_assert_neq(infer_source_open(NULL, path, NULL, &s, &err), INFER_OK);
+            sample_free(&file);
+        }
+    sample file = sample_bitllama();
+    infer_error err = {0};
+    infer_source s = {0};
+    file.data[36] = 0;
+    cr_assert_eq(infer_importer_bitllama.open(sample_write("head.bin", file.data, file.size), NULL, &s, &err), INFER_ERROR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "a head of its own"), "%s", err.message);
+    sample_free(&file);
+}
+
+Test(bitllama, failing_allocations)
+{
+    sample tokenizer = sample_tokenizer_bin(), file = sample_bitllama();
+    bool done = false;
+    sample_write("tokenizer.bin", tokenizer.data, tokenizer.size);
+    const char *path = sample_write("bit.bin", file.data, file.size);
+    for (size_t n = 1; !done; n++) {
+        check_allocator c;
+        infer_error err = {0};
+        infer_source s = {0};
+        check_allocator_init(&c, n);
+        infer_status status = infer_source_open(&c.allocator, path, NULL, &s, &err);
+        done = status == INFER_OK;
+        cr_assert(done || status == INFER_ERROR_MEMORY, "%s", err.message);
+        infer_source_close(&s);
+        cr_assert_eq(c.live, 0, "allocation %zu", n);
+        cr_assert_lt(n, 100);
+    }
+    sample_free(&file);
+    sample_free(&tokenizer);
+}
+
 /* ---- GGUF ---- */
 
 static sample model(uint32_t type)
@@ -546,6 +673,6 @@ Test(importers, what_is_no_model)
     cr_assert_eq(infer_source_open(NULL, sample_write("empty.gguf", "", 0), NULL, &s, &err), INFER_ERROR_FORMAT);
     cr_assert(strstr(err.message, "empty"));
     cr_assert_eq(infer_source_open(NULL, sample_write("x.txt", "hello", 5), NULL, &s, &err), INFER_ERROR_FORMAT);
-    cr_assert(strstr(err.message, "infer, gguf, hf, llama2c"), "%s", err.message);
+    cr_assert(strstr(err.message, "infer, gguf, hf, bitllama, llama2c"), "%s", err.message);
     infer_source_close(NULL);
 }

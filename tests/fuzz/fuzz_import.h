@@ -4,6 +4,7 @@
 
 #include "fuzz.h"
 
+#include "bytes.h"
 #include "import/import.h"
 
 static inline void fuzz_import_path(const char *path, const char *tokenizer)
@@ -30,6 +31,20 @@ static inline void fuzz_import_path(const char *path, const char *tokenizer)
 static inline void fuzz_import(const uint8_t *data, size_t size, const char *suffix, const char *tokenizer)
 {
     fuzz_import_path(fuzz_file(data, size, suffix), tokenizer);
+}
+
+/* A checkpoint with its tokenizer: the first two bytes say how much of the input is the tokenizer, the rest is the checkpoint. */
+static inline void fuzz_checkpoint(const uint8_t *data, size_t size)
+{
+    static char path[64];
+    size_t tokenizer_bytes;
+
+    if (size < 2)
+        return;
+    tokenizer_bytes = get_u16(data) < size - 2 ? get_u16(data) : size - 2;
+    snprintf(path, sizeof path, "/tmp/infer-fuzz-%ld.tokenizer", (long)getpid());
+    fuzz_write(path, data + 2, tokenizer_bytes);
+    fuzz_import(data + 2 + tokenizer_bytes, size - 2 - tokenizer_bytes, ".bin", path);
 }
 
 #endif

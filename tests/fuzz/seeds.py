@@ -123,11 +123,21 @@ def llama2cs():
         yield struct.pack("<H", len(tokenizer)) + tokenizer + raw
 
 
+def bitllamas():
+    dim, ffn, layers, kv, vocab = 4, 8, 2, 2, 5
+    tokenizer = tokenizer_bin(vocab)
+    header = struct.pack("<2I7iB", 0x616B3432, 1, dim, ffn, layers, 2, 1, vocab, 8, 1).ljust(256, b"\0")
+    floats = bytes(4 * (dim + vocab * dim))
+    matrices = b"".join((struct.pack("<f", 0.5) + bytes([0x1D] * (rows * cols // 4))) * layers for rows, cols in (
+        (dim, dim), (kv, dim), (kv, dim), (dim, dim), (ffn, dim), (dim, ffn), (ffn, dim)))
+    yield struct.pack("<H", len(tokenizer)) + tokenizer + header + floats + matrices
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     for name, seeds in (("tokenizer", tokenizers()), ("tokenizer_json", (json.dumps(j).encode() for j in tokenizer_jsons())),
                         ("sentencepiece", sentencepieces()), ("gguf", [*ggufs(), *gguf_models()]), ("gguf_split", gguf_splits()),
-                        ("llama2c", llama2cs())):
+                        ("llama2c", llama2cs()), ("bitllama", bitllamas())):
         target = folder / f"fuzz_{name}"
         target.mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(seeds):
