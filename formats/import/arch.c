@@ -29,9 +29,37 @@ static infer_status check_rope(const infer_arch *m, infer_error *err)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: rotary base: found %g, expected 1 to 1e12", m->path, m->rope.theta);
     if (m->rope.scaling != INFER_IMPORT_ROPE_NONE && m->rope.scaling != INFER_IMPORT_ROPE_FACTORS && !(m->rope.factor >= 1e-3 && m->rope.factor <= 1e6))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: rotary scaling factor: found %g, expected 0.001 to 1e6", m->path, m->rope.factor);
-    if (m->rope.scaling == INFER_IMPORT_ROPE_FACTORS && m->rope.factor_count != m->rope.dim / 2)
+    if (m->rope.scaling == INFER_IMPORT_ROPE_LLAMA3 && !(m->rope.high_freq_factor > m->rope.low_freq_factor && m->rope.original_context))
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: rotary scaling: found factors of %g for low and %g for high frequencies and a context of %" PRIu64
+                          ", expected the second factor above the first, and a context", m->path, m->rope.low_freq_factor, m->rope.high_freq_factor,
+                          m->rope.original_context);
+    if (m->rope.scaling != INFER_IMPORT_ROPE_FACTORS)
+        return INFER_OK;
+    if (m->rope.factor_count != m->rope.dim / 2)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: rotary scaling: %" PRIu64 " factors, expected %" PRIu64, m->path, m->rope.factor_count,
                           m->rope.dim / 2);
+    for (uint64_t i = 0; i < m->rope.factor_count; i++)
+        if (!(m->rope.factors[i] >= 1e-3 && m->rope.factors[i] <= 1e6))
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: rotary scaling: factor %" PRIu64 ": found %g, expected 0.001 to 1e6", m->path, i,
+                              m->rope.factors[i]);
+    return INFER_OK;
+}
+
+/* Numbers that a model may lack. */
+static infer_status check_features(const infer_arch *m, infer_error *err)
+{
+    const struct {
+        const char *what;
+        double value, least, most;
+    } ranges[] = {
+        {"attention scale", m->attention_scale, 1e-6, 1e6},    {"soft cap of attention", m->attention_softcap, 1e-3, 1e6},
+        {"soft cap of the logits", m->logit_softcap, 1e-3, 1e6}, {"scale of the embedding", m->embed_scale, 1e-6, 1e6},
+        {"rotary base of windowed layers", m->rope.local_theta, 1, 1e12}, {"rotary magnitude", m->rope.magnitude, 1e-3, 1e3},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
+        if (ranges[i].value != 0 && !(ranges[i].value >= ranges[i].least && ranges[i].value <= ranges[i].most))
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: %s: found %g, expected %g to %g", m->path, ranges[i].what, ranges[i].value,
+                              ranges[i].least, ranges[i].most);
     return INFER_OK;
 }
 
@@ -60,7 +88,7 @@ infer_status infer_arch_check(const infer_arch *m, infer_error *err)
                           m->heads, m->kv_heads);
     if (!(m->norm_eps >= 0 && m->norm_eps <= 1))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: norm epsilon: found %g, expected 0 to 1", m->path, m->norm_eps);
-    return check_rope(m, err);
+    return (s = check_features(m, err)) == INFER_OK ? check_rope(m, err) : s;
 }
 
 /* Rows and columns of a role, whether it is a matrix, and whether the model has it. */
@@ -150,6 +178,14 @@ infer_status infer_arch_tensors(const infer_allocator *a, const infer_arch *m, i
     *slots = found;
     *count = n;
     return INFER_OK;
+}
+
+void infer_arch_trim_window(infer_arch *m)
+{
+    if (m->window < m->context)
+        return;
+    m->window = m->rope.local_theta != 0 ? m->context : 0;
+    m->global_every = m->window ? m->global_every : 0;
 }
 
 void infer_arch_add_eos(infer_arch *m, uint64_t id)

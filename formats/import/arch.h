@@ -91,6 +91,8 @@ infer_status infer_arch_check(const infer_arch *m, infer_error *err);
  * for) are allocated with `a`. */
 infer_status infer_arch_tensors(const infer_allocator *a, const infer_arch *m, infer_source_tensor **out, infer_slot **slots, size_t *count,
                                 infer_error *err);
+/* A window as long as the context hides nothing: without it every layer is alike. With a rotary base of its own for windowed layers it has to stay. */
+void infer_arch_trim_window(infer_arch *m);
 /* Adds an end token, unless it is there already or there is no more room. */
 void infer_arch_add_eos(infer_arch *m, uint64_t id);
 /* The metadata as JSON, allocated with `a`. */

@@ -90,7 +90,11 @@ static void read_rope(keys *k, infer_arch *m)
         k->status = infer_gguf_string(k->g, full_key(k, "rope.scaling.type", full), false, &type, &bytes, k->err);
     if (k->status != INFER_OK)
         return;
-    if (type && bytes == 6 && memcmp(type, "linear", 6) == 0) {
+    if (!type)
+        get_float(k, "rope.scale_linear", false, &m->rope.factor); /* of files before there was a type */
+    if (!type && m->rope.factor != 0 && m->rope.factor != 1) {
+        m->rope.scaling = INFER_IMPORT_ROPE_LINEAR;
+    } else if (type && bytes == 6 && memcmp(type, "linear", 6) == 0) {
         m->rope.scaling = INFER_IMPORT_ROPE_LINEAR;
         get_float(k, "rope.scaling.factor", true, &m->rope.factor);
         if (m->rope.factor == 1)
@@ -221,7 +225,7 @@ static infer_status read_model(const infer_gguf *g, const family *f, infer_arch 
 {
     const infer_gguf_tensor *embed = infer_gguf_find_tensor(g, "token_embd.weight");
     keys k = {g, f->name, err, INFER_OK};
-    uint64_t name_bytes, template_bytes, value_dim;
+    uint64_t name_bytes, template_bytes, value_dim, experts = 0;
 
     if (!embed)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor token_embd.weight is missing", g->path);
@@ -243,6 +247,7 @@ static infer_status read_model(const infer_gguf *g, const family *f, infer_arch 
     get_uint(&k, "attention.value_length", false, 65536, &value_dim);
     get_uint(&k, "feed_forward_length", true, INFER_FILE_MAX_DIM, &m->ffn_dim);
     get_uint(&k, "context_length", true, INT32_MAX, &m->context);
+    get_uint(&k, "expert_count", false, UINT32_MAX, &experts);
     get_float(&k, f->rope ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", true, &m->norm_eps);
     if (f->rope)
         read_rope(&k, m);
@@ -250,8 +255,10 @@ static infer_status read_model(const infer_gguf *g, const family *f, infer_arch 
         f->read(&k, m);
     if (k.status == INFER_OK && value_dim != m->head_dim)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: values of %" PRIu64 " numbers a head beside keys of %" PRIu64, g->path, value_dim, m->head_dim);
-    if (m->window >= m->context)
-        m->window = m->global_every = 0; /* never felt */
+    if (k.status == INFER_OK && experts)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: mixtures of experts are not supported (%s.expert_count is %" PRIu64 ")", g->path, f->name,
+                          experts);
+    infer_arch_trim_window(m);
     return k.status == INFER_OK ? infer_arch_check(m, err) : k.status;
 }
 

@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -18,6 +19,7 @@ typedef struct part {
     infer_safetensor *tensor;
     uint64_t first_row;
     bool transposed;
+    float scale; /* of ternary numbers; 0: others */
 } part;
 
 typedef struct hf_state {
@@ -57,7 +59,7 @@ static bool folder_of(const char *path, char out[PATH_MAX])
 /* The tensor of this name, or of the name that other versions of the family's files give it. */
 static infer_safetensor *find_tensor(const infer_safetensors *s, const char *name)
 {
-    static const char transformer[] = "transformer.";
+    static const char transformer[] = "transformer.", model[] = "model.";
     char longer[160];
     infer_safetensor *t = infer_safetensors_find(s, name);
 
@@ -67,7 +69,56 @@ static infer_safetensor *find_tensor(const infer_safetensors *s, const char *nam
         snprintf(longer, sizeof longer, "language_model.%s", name);
         t = infer_safetensors_find(s, longer);
     }
+    if (!t && strncmp(name, model, sizeof model - 1) == 0) {
+        snprintf(longer, sizeof longer, "model.language_model.%s", name + sizeof model - 1);
+        t = infer_safetensors_find(s, longer);
+    }
     return t;
+}
+
+/* The matrices of the layers; embeddings and heads are never ternary. */
+static bool is_ternary(const infer_hf_model *model, infer_slot slot, const infer_source_tensor *t)
+{
+    return model->ternary != INFER_HF_TERNARY_NONE && t->matrix && infer_role_in_layer(slot.role);
+}
+
+/* The mean magnitude of a tensor: what training multiplies its ternary numbers by (arXiv:2402.17764, and the 1e-5 of its published code). */
+static float mean_magnitude(const infer_safetensors *s, const infer_safetensor *t)
+{
+    double sum = 0;
+    float row[256];
+
+    for (uint64_t r = 0; r < t->rows; r++)
+        for (uint64_t c = 0; c < t->cols; c += sizeof row / sizeof row[0]) {
+            uint64_t n = t->cols - c < sizeof row / sizeof row[0] ? t->cols - c : sizeof row / sizeof row[0];
+            infer_safetensors_read(s, t, r, c, n, row, 1);
+            for (uint64_t i = 0; i < n; i++)
+                sum += fabsf(row[i]);
+        }
+    return (float)fmax(sum / (double)(t->rows * t->cols), 1e-5);
+}
+
+/* out->scale from the tensor beside the codes, or from the numbers that are to be rounded. */
+static infer_status find_scale(const infer_hf_model *model, const char *path, const char *name, hf_state *state, part *out, infer_error *err)
+{
+    char scale_name[sizeof(infer_place)];
+    infer_safetensor *found;
+
+    if (model->ternary == INFER_HF_TERNARY_MASTER) {
+        out->scale = mean_magnitude(&state->tensors, out->tensor);
+    } else {
+        snprintf(scale_name, sizeof scale_name, "%s_scale", name); /* shorter than all of a place */
+        found = find_tensor(&state->tensors, scale_name);
+        if (!found || found->rows * found->cols != 1 || found->type >= INFER_SAFETENSORS_U8)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: expected one number of type F32, F16 or BF16", path, scale_name);
+        found->used = true;
+        infer_safetensors_read(&state->tensors, found, 0, 0, 1, &out->scale, 1);
+        if (model->ternary == INFER_HF_TERNARY_OVER)
+            out->scale = 1 / out->scale;
+    }
+    if (!(fabsf(out->scale) >= 1e-30f && fabsf(out->scale) <= 1e30f))
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: scale %g of ternary weights, expected 1e-30 to 1e30", path, name, (double)out->scale);
+    return INFER_OK;
 }
 
 static infer_qtype stored_type(infer_safetensors_type type)
@@ -81,6 +132,7 @@ static infer_status match_tensor(const infer_hf_model *model, const char *path, 
     infer_place place;
     infer_safetensor *found;
     uint64_t rows, cols;
+    bool ternary = is_ternary(model, slot, t), packed = ternary && model->ternary != INFER_HF_TERNARY_MASTER;
 
     if (!infer_name_place(model->names, &model->arch, slot, t, &place))
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: models of this class have no tensor for %s", path, t->name);
@@ -92,17 +144,21 @@ static infer_status match_tensor(const infer_hf_model *model, const char *path, 
     }
     if (!found)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s is missing", path, place.name);
-    if (found->type == INFER_SAFETENSORS_OTHER)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, supported are F32, F16 and BF16", path, place.name, found->type_name);
-    rows = !t->matrix ? 1 : place.transposed ? t->cols : place.rows;
+    if (packed ? found->type != INFER_SAFETENSORS_U8 : found->type >= INFER_SAFETENSORS_U8)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s has type %s, %s", path, place.name, found->type_name,
+                          packed ? "expected U8 in a ternary model" : "supported are F32, F16 and BF16");
+    if (ternary && (place.transposed || place.rows % 4))
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: ternary matrices that are transposed, or whose rows are no multiple of 4", path,
+                          place.name);
+    rows = !t->matrix ? 1 : place.transposed ? t->cols : packed ? place.rows / 4 : place.rows;
     cols = !t->matrix ? place.rows : place.transposed ? place.rows : t->cols;
     if (found->rows != rows || found->cols != cols)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: %" PRIu64 " rows of %" PRIu64 ", expected %" PRIu64 " of %" PRIu64, path, place.name,
                           found->rows, found->cols, rows, cols);
     found->used = true;
-    t->stored = t->matrix ? stored_type(found->type) : INFER_QTYPE_F32;
-    *out = (part){found, place.first_row, place.transposed};
-    return INFER_OK;
+    t->stored = ternary ? INFER_QTYPE_T2R : t->matrix ? stored_type(found->type) : INFER_QTYPE_F32;
+    *out = (part){found, place.first_row, place.transposed, 0};
+    return ternary ? find_scale(model, path, place.name, state, out, err) : INFER_OK;
 }
 
 /* Tensors that files have and models do not need: tables that follow from the configuration, a copy of a tied head, and what sees in a model that sees. */
@@ -240,6 +296,31 @@ static bool is_norm(infer_role role)
            role == INFER_ROLE_FFN_NORM || role == INFER_ROLE_FFN_POST_NORM || role == INFER_ROLE_OUT_NORM;
 }
 
+/* Numbers of training, rounded as its forward pass rounds them. */
+static void round_ternary(float scale, float *x, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        x[i] = fmaxf(-1, fminf(1, rintf(x[i] / scale))) * scale;
+}
+
+/* Row r of [4 n][cols] is in bits 2 (r / n) and up of row r % n of the bytes [n][cols]; codes 0, 1 and 2 are -1, 0 and 1. */
+static infer_status read_packed(const hf_state *state, const part *p, uint64_t row, uint64_t n, float *out, infer_error *err)
+{
+    const infer_safetensor *t = p->tensor;
+
+    for (uint64_t r = row; r < row + n; r++, out += t->cols) {
+        unsigned shift = 2 * (unsigned)(r / t->rows);
+        infer_safetensors_read(&state->tensors, t, r % t->rows, 0, t->cols, out, 1);
+        for (uint64_t i = 0; i < t->cols; i++) {
+            int code = (int)out[i] >> shift & 3;
+            if (code == 3)
+                return infer_fail(err, INFER_ERROR_FORMAT, "tensor %.200s: row %" PRIu64 ", column %" PRIu64 ": code 3, expected 0 to 2", t->name, r, i);
+            out[i] = (float)(code - 1) * p->scale;
+        }
+    }
+    return INFER_OK;
+}
+
 static infer_status read_f32(const infer_source *s, size_t index, uint64_t row, uint64_t n, float *out, infer_error *err)
 {
     const hf_state *state = s->state;
@@ -260,15 +341,19 @@ static infer_status read_f32(const infer_source *s, size_t index, uint64_t row, 
     } else if (p->transposed) {
         for (uint64_t i = 0; i < t->cols; i++)
             infer_safetensors_read(&state->tensors, p->tensor, i, p->first_row + row, n, out + i, (size_t)t->cols);
+    } else if (p->tensor->type == INFER_SAFETENSORS_U8) {
+        return read_packed(state, p, p->first_row + row, n, out, err);
     } else {
         infer_safetensors_read(&state->tensors, p->tensor, p->first_row + row, 0, n * t->cols, out, 1);
+        if (p->scale != 0)
+            round_ternary(p->scale, out, n * t->cols);
     }
     return INFER_OK;
 }
 
 const infer_importer infer_importer_hf = {
     .name = "hf",
-    .description = "Hugging Face folder, or its .safetensors file (F32, F16, BF16)",
+    .description = "Hugging Face folder, or its .safetensors file (F32, F16, BF16, ternary)",
     .probe = probe,
     .open = open_source,
     .read_f32 = read_f32,

@@ -8,13 +8,33 @@
 #include <string.h>
 #include <unistd.h>
 
-infer_status infer_json_parse(const char *text, size_t bytes, size_t most, const char *what, cJSON **out, infer_error *err)
+/* How many values an array or object of the text begins or goes on with: all of them but the outermost, or more. */
+static size_t count_values(const char *text, size_t bytes)
+{
+    size_t count = 0;
+    bool quoted = false;
+
+    for (size_t i = 0; i < bytes; i++)
+        if (text[i] == '"')
+            quoted = !quoted;
+        else if (quoted)
+            i += text[i] == '\\';
+        else
+            count += text[i] == ',' || text[i] == '[' || text[i] == '{';
+    return count;
+}
+
+infer_status infer_json_parse(const char *text, size_t bytes, const infer_json_limits *most, const char *what, cJSON **out, infer_error *err)
 {
     const char *end = NULL;
+    size_t values;
     cJSON *json;
 
-    if (bytes > most)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: %zu bytes of JSON, expected at most %zu", what, bytes, most);
+    if (bytes > most->bytes)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: %zu bytes of JSON, expected at most %zu", what, bytes, most->bytes);
+    values = count_values(text, bytes);
+    if (values > most->values)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: %zu values of JSON, expected at most %zu", what, values, most->values);
     json = cJSON_ParseWithLengthOpts(text, bytes, &end, 0);
     for (const char *p = end; json && p < text + bytes; p++)
         if (!strchr(" \t\r\n", *p) || *p == '\0') {
@@ -29,7 +49,7 @@ infer_status infer_json_parse(const char *text, size_t bytes, size_t most, const
     return infer_fail(err, INFER_ERROR_FORMAT, "%s: not one JSON object (the error is near byte %zu)", what, end ? (size_t)(end - text) : 0);
 }
 
-infer_status infer_json_read(const char *folder, const char *name, size_t most, bool optional, cJSON **out, infer_error *err)
+infer_status infer_json_read(const char *folder, const char *name, const infer_json_limits *most, bool optional, cJSON **out, infer_error *err)
 {
     char path[PATH_MAX];
     infer_mapping map;

@@ -6,10 +6,15 @@
 
 #include <cjson/cJSON.h>
 
-/* An object, to be released with cJSON_Delete. `what` is for messages; `most`: bytes. FORMAT: no JSON object, or too long; MEMORY. */
-infer_status infer_json_parse(const char *text, size_t bytes, size_t most, const char *what, cJSON **out, infer_error *err);
+/* What a text may have. A value, or the key of one, takes cJSON some 80 bytes. */
+typedef struct infer_json_limits {
+    size_t bytes, values;
+} infer_json_limits;
+
+/* An object, to be released with cJSON_Delete. `what` is for messages. FORMAT: no JSON object, or beyond the limits; MEMORY. */
+infer_status infer_json_parse(const char *text, size_t bytes, const infer_json_limits *most, const char *what, cJSON **out, infer_error *err);
 /* The object in the file FOLDER/NAME. A file that is not there gives IO, or *out NULL when it is optional. */
-infer_status infer_json_read(const char *folder, const char *name, size_t most, bool optional, cJSON **out, infer_error *err);
+infer_status infer_json_read(const char *folder, const char *name, const infer_json_limits *most, bool optional, cJSON **out, infer_error *err);
 
 /* Members of an object, which `what` names in messages. A missing or null one leaves *out as it is, or is an error when it is required; one of another
  * kind or out of range is an error: FORMAT names it, what was found and what was expected. */

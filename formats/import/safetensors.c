@@ -14,11 +14,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_HEADER (16u << 20) /* bytes; cJSON takes some ten times as many */
-#define MAX_INDEX (16u << 20)
 #define MAX_FILES 1024u
 #define MAX_TENSORS (1u << 18)
 #define MAX_NAME 512u
+
+static const infer_json_limits header_limits = {16u << 20, 2u << 20}, index_limits = {16u << 20, 1u << 20};
 
 /* ---- one file ---- */
 
@@ -32,7 +32,7 @@ static char *copy_text(const infer_allocator *a, const char *text)
 static infer_safetensors_type find_type(const char *name)
 {
     return strcmp(name, "F32") == 0 ? INFER_SAFETENSORS_F32 : strcmp(name, "F16") == 0 ? INFER_SAFETENSORS_F16
-         : strcmp(name, "BF16") == 0 ? INFER_SAFETENSORS_BF16 : INFER_SAFETENSORS_OTHER;
+         : strcmp(name, "BF16") == 0 ? INFER_SAFETENSORS_BF16 : strcmp(name, "U8") == 0 ? INFER_SAFETENSORS_U8 : INFER_SAFETENSORS_OTHER;
 }
 
 /* A whole number of a JSON list. */
@@ -168,7 +168,7 @@ static infer_status open_file(infer_safetensors *s, const char *path, infer_erro
     if (f->map.size < 8 || header_bytes > f->map.size - 8)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: a header of %" PRIu64 " bytes, but the file has %zu: not a safetensors file, or its end is missing",
                           path, header_bytes, f->map.size);
-    if ((status = infer_json_parse((const char *)f->map.data + 8, (size_t)header_bytes, MAX_HEADER, path, &header, err)) != INFER_OK)
+    if ((status = infer_json_parse((const char *)f->map.data + 8, (size_t)header_bytes, &header_limits, path, &header, err)) != INFER_OK)
         return status;
     ranges = infer_alloc_array(&s->allocator, (size_t)cJSON_GetArraySize(header) + 1, sizeof *ranges);
     status = ranges ? read_entries(s, file, header, 8 + header_bytes, ranges, err)
@@ -187,7 +187,7 @@ static bool plain_name(const char *name)
     return n > 0 && n <= 255 && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-static infer_status open_once(infer_safetensors *s, const char *folder, const char *name, infer_error *err)
+static infer_status open_in(infer_safetensors *s, const char *folder, const char *name, infer_error *err)
 {
     char path[PATH_MAX];
 
@@ -196,31 +196,29 @@ static infer_status open_once(infer_safetensors *s, const char *folder, const ch
                           name);
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return infer_fail(err, INFER_ERROR_IO, "%s: the path is too long", folder);
-    for (size_t i = 0; i < s->file_count; i++)
-        if (strcmp(s->files[i].path, path) == 0)
-            return INFER_OK;
-    if (s->file_count == MAX_FILES)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: more than %u files", folder, MAX_FILES);
     return open_file(s, path, err);
 }
 
 static infer_status open_index(infer_safetensors *s, const char *folder, const cJSON *index, infer_error *err)
 {
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map"), *entry;
-    const char *last = NULL;
-    infer_status status = INFER_OK;
+    infer_status status;
 
     if (!cJSON_IsObject(map) || !map->child)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s/model.safetensors.index.json: \"weight_map\": expected an object that names files", folder);
+    if (!infer_strmap_init(&s->file_names, &s->allocator, MAX_FILES, MAX_FILES))
+        return infer_fail_memory(err, 2 * MAX_FILES * sizeof(infer_strmap_slot), "file names");
     cJSON_ArrayForEach(entry, map)
     {
         if (!cJSON_IsString(entry))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s/model.safetensors.index.json: \"weight_map\": %.200s: expected a file name", folder,
                               entry->string);
-        if (last && strcmp(last, entry->valuestring) == 0)
-            continue; /* tensors of a file mostly follow one another */
-        last = entry->valuestring;
-        if ((status = open_once(s, folder, last, err)) != INFER_OK)
+        if (infer_strmap_get(&s->file_names, entry->valuestring, strlen(entry->valuestring)) != INFER_STRMAP_NONE)
+            continue;
+        if (s->file_count == MAX_FILES)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: more than %u files", folder, MAX_FILES);
+        infer_strmap_put(&s->file_names, entry->valuestring, (uint32_t)strlen(entry->valuestring), 0);
+        if ((status = open_in(s, folder, entry->valuestring, err)) != INFER_OK)
             return status;
     }
     return INFER_OK;
@@ -229,11 +227,12 @@ static infer_status open_index(infer_safetensors *s, const char *folder, const c
 static infer_status open_folder(infer_safetensors *s, const char *folder, infer_error *err)
 {
     cJSON *index;
-    infer_status status = infer_json_read(folder, "model.safetensors.index.json", MAX_INDEX, true, &index, err);
+    infer_status status = infer_json_read(folder, "model.safetensors.index.json", &index_limits, true, &index, err);
 
     if (status != INFER_OK)
         return status;
-    status = index ? open_index(s, folder, index, err) : open_once(s, folder, "model.safetensors", err);
+    status = index ? open_index(s, folder, index, err) : open_in(s, folder, "model.safetensors", err);
+    infer_strmap_free(&s->file_names, &s->allocator); /* its keys are the index's */
     cJSON_Delete(index);
     return status;
 }
@@ -291,6 +290,7 @@ void infer_safetensors_read(const infer_safetensors *s, const infer_safetensor *
     for (uint64_t i = 0; i < n; i++)
         out[i * stride] = t->type == INFER_SAFETENSORS_F32   ? get_f32(p + 4 * i)
                           : t->type == INFER_SAFETENSORS_F16 ? half_to_float(get_u16(p + 2 * i))
+                          : t->type == INFER_SAFETENSORS_U8  ? (float)p[i]
                                                              : bf16_to_float(get_u16(p + 2 * i));
 }
 

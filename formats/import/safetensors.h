@@ -5,7 +5,13 @@
 #include "core/core.h"
 #include "strmap.h"
 
-typedef enum infer_safetensors_type { INFER_SAFETENSORS_F32, INFER_SAFETENSORS_F16, INFER_SAFETENSORS_BF16, INFER_SAFETENSORS_OTHER } infer_safetensors_type;
+typedef enum infer_safetensors_type {
+    INFER_SAFETENSORS_F32,
+    INFER_SAFETENSORS_F16,
+    INFER_SAFETENSORS_BF16,
+    INFER_SAFETENSORS_U8,
+    INFER_SAFETENSORS_OTHER
+} infer_safetensors_type;
 
 typedef struct infer_safetensor {
     char *name;
@@ -28,7 +34,8 @@ typedef struct infer_safetensors {
     size_t file_count, file_cap;
     infer_safetensor *tensors;
     size_t tensor_count, tensor_cap;
-    infer_strmap names; /* to tensors, made when all files are open */
+    infer_strmap names;      /* to tensors, made when all files are open */
+    infer_strmap file_names; /* of an index, while its files are opened */
 } infer_safetensors;
 
 /* Opens FOLDER/model.safetensors.index.json and every file it names, else FOLDER/model.safetensors; or one file, when `path` is one. Fills *s; on
@@ -37,7 +44,10 @@ infer_status infer_safetensors_open(const infer_allocator *a, const char *path, 
 void infer_safetensors_close(infer_safetensors *s);
 /* NULL when there is none. */
 infer_safetensor *infer_safetensors_find(const infer_safetensors *s, const char *name);
-static inline uint64_t infer_safetensors_element_bytes(infer_safetensors_type type) { return type == INFER_SAFETENSORS_F32 ? 4 : 2; }
+static inline uint64_t infer_safetensors_element_bytes(infer_safetensors_type type)
+{
+    return type == INFER_SAFETENSORS_F32 ? 4 : type == INFER_SAFETENSORS_U8 ? 1 : 2;
+}
 
 /* Numbers [row][col..col + n) of a tensor of a known type as floats; out[i * stride]. They were checked to be there. */
 void infer_safetensors_read(const infer_safetensors *s, const infer_safetensor *t, uint64_t row, uint64_t col, uint64_t n, float *out, size_t stride);

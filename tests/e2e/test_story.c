@@ -104,6 +104,16 @@ Test(story, f32_logits_match_float64)
     cr_expect_leq(q8, 1.5f);   /* 8-bit keys, values and queries: the worst of all logits, which differ by tens; the NLL moves by 0.002 */
 }
 
+/* The GGUF has the same numbers rounded to 8 bits, which formats import compares one by one: its logits move by as much as that rounding moves them. */
+Test(story, folder_and_gguf_are_the_same_model)
+{
+    const char *folder = need(model_converted("models/tinystories-656K", NULL, "f32")), *gguf = need(model_converted(TINY_GGUF, NULL, "f32"));
+    float exact = logits_error(folder, "tinystories-656K", INFER_KV_F32), rounded = logits_error(gguf, "tinystories-656K", INFER_KV_F32);
+    cr_log_info("largest difference of a logit: folder %.2e, GGUF %.2e", exact, rounded);
+    cr_expect_leq(exact, 1e-4f);
+    cr_expect_leq(rounded, 0.5f);
+}
+
 /* The golden texts come from another runtime, which rounds activations to int8 in its own way. With float activations (the same file dequantized to f32)
  * we write the golden text to the letter. With int8 activations our most likely token is the same one, or the two are closer than what int8 rounding moves
  * the logits at that place: the f32 run tells how far. */

@@ -13,11 +13,11 @@ done = 0
 failed = 0
 
 
-def check(name, function, *args):
+def check(name, function, *args, **options):
     global done, failed
     done += 1
     try:
-        function(*args)
+        function(*args, **options)
         print(f"ok {done} - {name}")
     except (AssertionError, read_infer.Malformed, subprocess.CalledProcessError, subprocess.TimeoutExpired, KeyError, ValueError) as e:
         failed += 1

@@ -52,6 +52,8 @@ class Matrix:
         flat = [v for r in self.rows for v in r]
         if dtype == "BF16":
             return b"".join(struct.pack("<f", v)[2:] for v in flat)
+        if dtype == "U8":
+            return bytes(flat)
         return struct.pack(f"<{len(flat)}{'f' if dtype == 'F32' else 'e'}", *flat)
 
 
@@ -377,6 +379,122 @@ def special_cases(run):
         path.write_bytes(gguf_file(llama.gguf_values(), tensors))
         assert run.good(path).metadata["rope"]["scaling"]["factors"] == [1, 2, 4, 8]
 
+    def family_folder(name, change=None, rename=None, tensors=None):
+        family = next(f for f in FAMILIES if f.name == name)
+        folder = run.folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_folder(folder, family)
+        config = family.hf_config()
+        config = (change(config) or config) if change else config
+        (folder / "config.json").write_text(json.dumps(config))
+        stored = tensors or family.hf_tensors("F32")
+        (folder / "model.safetensors").write_bytes(safetensors({(rename(n) if rename else n): t for n, t in stored.items()}))
+        return folder, family
+
+    def window(name, expected, **values):
+        folder, _ = family_folder(name, lambda c: c.update(values))
+        assert run.good(folder).metadata.get("window") == expected
+
+    def sees(rename):
+        def change(c):
+            return {"architectures": ["Gemma3ForConditionalGeneration"], "vision_config": {}, "text_config": c}
+        folder, family = family_folder("gemma3", change, rename)
+        file = run.good(folder)
+        same(file, family, "folder")
+        metadata(file, family, "hf")
+
+    def defaults():
+        def change(c):
+            for key in ("rope_theta", "rope_local_base_freq", "sliding_window", "query_pre_attn_scalar", "max_position_embeddings", "rms_norm_eps"):
+                del c[key]
+        m = run.good(family_folder("gemma3", change)[0]).metadata
+        assert m["rope"]["theta"] == 1e6 and m["rope"]["local_theta"] == 1e4 and m["context"] == 131072 and m["norm_eps"] == 1e-6, m
+        assert m["window"] == {"size": 4096, "global_every": 6} and m["attention_scale"] == 1 / 16
+
+    def wide_window():
+        folder, _ = family_folder("gemma3", lambda c: c.update(sliding_window=4 * CONTEXT, rope_local_base_freq=5e3))
+        m = run.good(folder).metadata
+        assert m["window"] == {"size": CONTEXT, "global_every": 6} and m["rope"]["local_theta"] == 5e3, m  # the base of five layers in six
+
+    def version_5(name, parameters, expected):
+        def change(c):
+            for key in ("rope_theta", "rope_local_base_freq", "rope_scaling"):
+                c.pop(key, None)
+            c["rope_parameters"] = parameters
+        rope = run.good(family_folder(name, change)[0]).metadata["rope"]
+        assert {k: rope.get(k) for k in expected} == expected, rope
+
+    def activation(name, key, found, expected):
+        assert run.good(family_folder(name, lambda c: c.update({key: found}))[0]).metadata.get("activation") == expected
+
+    def ternary(linear_class, scale, stored_scale, master):
+        rng = random.Random(linear_class)
+        family = next(f for f in FAMILIES if f.name == "bitnet")
+        codes = {}
+        stored = {}
+        for name, (m, dtype, vector) in family.hf_tensors("F32").items():
+            if vector or ".layers." not in name:
+                stored[name] = (m, dtype, vector)
+                continue
+            rows, cols = len(m.rows), len(m.rows[0])
+            codes[name] = [[rng.choice((-1, 0, 1)) for _ in range(cols)] for _ in range(rows)]
+            if master:
+                continue
+            quarter = rows // 4
+            packed = Matrix.__new__(Matrix)
+            packed.rows = [[sum(codes[name][k * quarter + r][c] + 1 << 2 * k for k in range(4)) for c in range(cols)] for r in range(quarter)]
+            stored[name] = (packed, "U8", False)
+            one = Matrix.__new__(Matrix)
+            one.rows = [[stored_scale]]
+            stored[name + "_scale"] = (one, "BF16", True)
+        config = {"quant_method": "bitnet", "linear_class": linear_class, "quantization_mode": "online" if master else "offline"}
+        folder, _ = family_folder("bitnet", lambda c: c.update(quantization_config=config), tensors=family.hf_tensors("F32") if master else stored)
+        file = run.good(folder)
+        for name in ("layers.0.q", "layers.1.down"):
+            t, theirs = file.tensors[name], {"q": "self_attn.q_proj", "down": "mlp.down_proj"}[name.split(".")[2]]
+            assert t.type == "t2r", t.type
+            if master:
+                rows = family.tensors[name].rows
+                mean = sum(abs(v) for r in rows for v in r) / (len(rows) * len(rows[0]))
+                want = [[max(-1, min(1, round(v / mean))) * mean for v in r] for r in rows]
+            else:
+                want = [[v * scale for v in r] for r in codes[f"model.layers.{name.split('.')[1]}.{theirs}.weight"]]
+            for r, row in enumerate(want):
+                for c, v in enumerate(row):
+                    assert abs(t.at(r, c)[0] - v) <= 1e-6 * abs(v), f"{name}[{r}][{c}]: {t.at(r, c)[0]}, {v}"
+        return folder, stored
+
+    def bad_code():
+        folder, stored = ternary("autobitlinear", 0.5, 0.5, False)
+        stored["model.layers.1.mlp.up_proj.weight"][0].rows[1][3] |= 0b11000000
+        (folder / "model.safetensors").write_bytes(safetensors(stored))
+        run.bad(folder, "code 3")
+        del stored["model.layers.1.mlp.up_proj.weight_scale"]
+        (folder / "model.safetensors").write_bytes(safetensors(stored))
+        run.bad(folder, "up_proj.weight_scale")
+
+    for name, rename in (("before", lambda n: "language_model." + n), ("in", lambda n: n.replace("model.", "model.language_model.", 1))):
+        check(f"gemma3 that sees: language_model {name} the names", sees, rename)
+    check("gemma3: what missing keys mean", defaults)
+    check("gemma3: a window beyond the context keeps its rotary base", wide_window)
+    check("mistral: sliding_window null", window, "mistral", None, sliding_window=None)
+    check("layer_types: all of them full", window, "mistral", None, layer_types=["full_attention"] * LAYERS)
+    check("layer_types: every second one full", window, "gemma3", {"size": 5, "global_every": 2}, layer_types=["sliding_attention", "full_attention"])
+    check("layer_types: none full", window, "gemma3", {"size": 5}, layer_types=["sliding_attention"] * LAYERS)
+    check("qwen2: a window in every layer", window, "qwen2", {"size": 5}, use_sliding_window=True, sliding_window=5, max_window_layers=0)
+    check("qwen2: a window that is off", window, "qwen2", None, use_sliding_window=False, sliding_window=5, max_window_layers=0)
+    check("rope_parameters", version_5, "llama", {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5},
+          {"theta": 5e5, "scaling": {"type": "linear", "factor": 2}})
+    check("rope_parameters of each kind of layer", version_5, "gemma3",
+          {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 2e6}, "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}},
+          {"theta": 2e6, "local_theta": 2e4, "scaling": {"type": "linear", "factor": 8}})
+    check("bitnet: no hidden_act", activation, "bitnet", "hidden_act", None, "relu2")
+    check("gpt2: activation_function", activation, "gpt2", "activation_function", "gelu", "gelu")
+    check("ternary: four codes a byte, times the scale", ternary, "autobitlinear", 0.75, 0.75, False)
+    check("ternary: four codes a byte, over the scale", ternary, "bitlinear", 0.25, 4.0, False)
+    check("ternary: the numbers of training", ternary, "autobitlinear", None, None, True)
+    check("ternary: a code that does not exist, no scale", bad_code)
+    check("an end token that no vocabulary has", lambda: ends({"generation_config.json": '{"eos_token_id":[1e300,-5,3.0]}'}, [2, 3]))
     check("chat template of tokenizer_config.json", template, {"tokenizer_config.json": json.dumps({"chat_template": "{{ a }}"})}, "{{ a }}")
     check("the default one of several chat templates", template, {"tokenizer_config.json": json.dumps(
         {"chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]})}, "yes")
@@ -431,6 +549,19 @@ def bad_cases(run):
     case("config: unknown rotary scaling", "yarn", setting(rope_scaling={"rope_type": "yarn", "factor": 4.0}))
     case("config: rotary factors of another length", "factors", setting(rope_scaling={"type": "longrope", "short_factor": [1.0] * 7, "long_factor": []},
                                                                        original_max_position_embeddings=16))
+    case("config: a rotary factor of 0", "factor 2", setting(rope_scaling={"type": "longrope", "short_factor": [1.0, 1.0, 0.0, 1.0], "long_factor": []},
+                                                            original_max_position_embeddings=16))
+    case("config: rotary frequencies the wrong way round", "frequencies", setting(rope_scaling={
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0, "original_max_position_embeddings": 16}))
+    case("config: quantized in another way", "gptq", setting(quantization_config={"quant_method": "gptq", "bits": 4}))
+    case("config: a kind of layer that is unknown", "chunked_attention", setting(layer_types=["chunked_attention"] * LAYERS))
+    case("config: layers that have no window size", "without a window", setting(layer_types=["sliding_attention"] * LAYERS))
+    case("config: kinds of fewer layers", "layer_types", setting(layer_types=["full_attention"]))
+    case("config: windows in the upper layers only", "every n-th", setting(architectures=["MistralForCausalLM"], sliding_window=7,
+                                                                           layer_types=["full_attention", "sliding_attention"]))
+    case("config: a hundred thousand values", "values", text=b'{"a":[' + b"1," * 100000 + b"1]}")
+    case("header: millions of values", "values", prepare=lambda f: (f / "model.safetensors").write_bytes(
+        struct.pack("<Q", 8 << 20) + b'{"a":[' + b"1," * ((8 << 20) // 2 - 8) + b"1         ]}"))
     case("config: unknown activation", "mish", setting(hidden_act="mish"))
     case("config: a bias this library lacks", "attention_bias", setting(attention_bias=True))
     case("config: more layers than the file has", "missing", setting(num_hidden_layers=3))
@@ -470,6 +601,27 @@ def bad_cases(run):
         assert p.returncode == 1
 
     check("folder: no tokenizer", no_tokenizer)
+
+    def many_names():
+        folder = run.folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_folder(folder, llama)
+        empty = struct.pack("<Q", 2) + b"{}"
+        names = [f"{'a' * 20}{i:04}" for i in range(1000)]
+        for name in names:
+            (folder / name).write_bytes(empty)
+        (folder / "model.safetensors.index.json").write_text(
+            '{"weight_map":{' + ",".join(f'"{i}":"{names[i % 1000]}"' for i in range(350000)) + "}}")
+        run.bad(folder, "is missing")
+
+    check("index: many tensors in turn from many files", many_names)
+
+    def experts():
+        path = run.folder / "model.gguf"
+        path.write_bytes(gguf_file({**llama.gguf_values(), "llama.expert_count": 8}, llama.gguf_tensors(), "F32"))
+        run.bad(path, "experts")
+
+    check("gguf: a mixture of experts", experts)
 
     def unknown_gguf():
         path = run.folder / "model.gguf"

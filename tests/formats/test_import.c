@@ -663,6 +663,60 @@ Test(importers, every_one_describes_itself)
         cr_assert((*i)->name && (*i)->description && (*i)->probe && (*i)->open && (*i)->read_f32 && (*i)->close);
 }
 
+/* Row of a Hugging Face q or k that is row r of llama.cpp's, where the two numbers of a rotary pair are neighbours. */
+static uint64_t row_of_halves(uint64_t r, uint64_t head)
+{
+    uint64_t i = r % head;
+    return r - i + i / 2 + i % 2 * (head / 2);
+}
+
+/* ggml's Q8_0: scale = largest magnitude / 127 as fp16, code = number / that scale before it became fp16, halves away from 0. */
+static void expect_q8_0(const char *name, const float *x, const int8_t *codes, uint16_t scale)
+{
+    float most = 0, step;
+    for (int i = 0; i < 32; i++)
+        most = fmaxf(most, fabsf(x[i]));
+    step = most / 127;
+    expect_that(fabsf(half_to_float(scale) - step) <= step * 0x1p-11f, "%s: scale %g, expected %g", name, (double)half_to_float(scale), (double)step);
+    for (int i = 0; i < 32; i++)
+        expect_that(codes[i] == (int8_t)roundf(x[i] * (step != 0 ? 1 / step : 0)), "%s: code %d of %g", name, codes[i], (double)(x[i] / step));
+}
+
+Test(importers, folder_and_gguf_hold_the_same_numbers)
+{
+    const char *folder = check_data("models/tinystories-656K/config.json") ? check_data("models/tinystories-656K") : NULL,
+               *gguf = check_data("models/tinystories-656K/TinyStories-656K-Q8_0.gguf");
+    infer_error err = {0};
+    infer_source a, b;
+    float x[384], y[384];
+    int8_t codes[384];
+    uint16_t scales[12];
+    if (!folder || !gguf)
+        cr_skip_test("test data is absent");
+    cr_assert_eq(infer_source_open(NULL, folder, NULL, &a, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_source_open(NULL, gguf, NULL, &b, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(a.tensor_count, b.tensor_count);
+    for (size_t t = 0; t < a.tensor_count; t++) {
+        const infer_source_tensor *ours = &a.tensors[t], *theirs = &b.tensors[t];
+        bool rotary = strstr(ours->name, ".q") || strstr(ours->name, ".k");
+        cr_assert_str_eq(ours->name, theirs->name);
+        cr_assert(ours->rows == theirs->rows && ours->cols == theirs->cols && ours->cols <= 384, "%s", ours->name);
+        for (uint64_t r = 0; r < ours->rows; r++) {
+            cr_assert_eq(a.importer->read_f32(&a, t, rotary ? row_of_halves(r, 16) : r, 1, x, &err), INFER_OK);
+            cr_assert_eq(b.importer->read_f32(&b, t, r, 1, y, &err), INFER_OK);
+            if (theirs->stored != INFER_QTYPE_Q8G32) {
+                expect_that(memcmp(x, y, ours->cols * sizeof *x) == 0, "%s", ours->name);
+                continue;
+            }
+            cr_assert_eq(b.importer->read_codes(&b, t, r, 1, codes, scales, &err), INFER_OK);
+            for (uint64_t c = 0; c < ours->cols; c += 32)
+                expect_q8_0(ours->name, x + c, codes + c, scales[c / 32]);
+        }
+    }
+    infer_source_close(&a);
+    infer_source_close(&b);
+}
+
 Test(importers, what_is_no_model)
 {
     infer_error err = {0};

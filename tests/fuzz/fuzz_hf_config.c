@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t count;
     char *metadata;
 
-    if (infer_json_parse((const char *)data, size, 1 << 20, "config.json", &files.config, &err) != INFER_OK)
+    if (infer_json_parse((const char *)data, size, &(infer_json_limits){1 << 20, 1 << 16}, "config.json", &files.config, &err) != INFER_OK)
         return 0;
     files.tokenizer = cJSON_Duplicate(files.config, 1);
     files.generation = cJSON_Duplicate(files.config, 1);

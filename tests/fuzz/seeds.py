@@ -133,11 +133,39 @@ def bitllamas():
     yield struct.pack("<H", len(tokenizer)) + tokenizer + header + floats + matrices
 
 
+def safetensors():
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for kind, size in ("F32", 4), ("F16", 2), ("BF16", 2), ("U8", 1), ("I64", 8):
+        header["t." + kind] = {"dtype": kind, "shape": [2, 3], "data_offsets": [len(data), len(data) + 6 * size]}
+        data += bytes(range(6 * size))
+    text = json.dumps(header).encode()
+    yield struct.pack("<Q", len(text)) + text + data
+    yield struct.pack("<Q", 2) + b"{}"
+
+
+def hf_configs():
+    sizes = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
+             "intermediate_size": 12, "max_position_embeddings": 32, "bos_token_id": 1, "eos_token_id": [2, 3]}
+    kinds = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4}
+    local = {"full_attention": {"rope_type": "linear", "factor": 8, "rope_theta": 1e6}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+    llama3 = {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 16}
+    longrope = {"type": "longrope", "short_factor": [1, 2], "long_factor": [1, 2]}
+    for name, more in (("Llama", {"rope_scaling": llama3, "quantization_config": {"quant_method": "bitnet"}}), ("Mistral", {"sliding_window": 4}),
+                       ("Qwen2", {"use_sliding_window": True, "max_window_layers": 0}), ("Qwen3", {"layer_types": ["full_attention"] * 2}),
+                       ("Phi3", {"rope_scaling": longrope, "original_max_position_embeddings": 16}), ("Gemma", {}), ("Gemma2", kinds),
+                       ("Gemma3", {**kinds, "rope_parameters": local, "chat_template": [{"name": "default", "template": "x"}]}),
+                       ("BitNet", {"hidden_act": "relu2", "quantization_config": {"quant_method": "bitnet", "quantization_mode": "online"}})):
+        yield {"architectures": [name + "ForCausalLM"], **sizes, **more}
+    yield {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": sizes}
+    yield {"architectures": ["GPT2LMHeadModel"], "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 9, "activation_function": "gelu_new"}
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     for name, seeds in (("tokenizer", tokenizers()), ("tokenizer_json", (json.dumps(j).encode() for j in tokenizer_jsons())),
                         ("sentencepiece", sentencepieces()), ("gguf", [*ggufs(), *gguf_models()]), ("gguf_split", gguf_splits()),
-                        ("llama2c", llama2cs()), ("bitllama", bitllamas())):
+                        ("llama2c", llama2cs()), ("bitllama", bitllamas()),
+                        ("safetensors", safetensors()), ("hf_config", (json.dumps(j).encode() for j in hf_configs()))):
         target = folder / f"fuzz_{name}"
         target.mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(seeds):

@@ -9,21 +9,14 @@
 #include <inttypes.h>
 #include <math.h>
 
-#define MAX_JSON_BYTES (128u << 20)
-#define MAX_JSON_ITEMS (6u << 20) /* 64 bytes of memory for each */
+static const infer_json_limits json_limits = {128u << 20, 6u << 20};
 
 infer_status infer_vocab_json_parse(const char *json, size_t bytes, const char *path, cJSON **out, infer_error *err)
 {
-    size_t items = 1;
-    for (size_t i = 0; i < bytes; i++)
-        items += json[i] == ',' || json[i] == '[' || json[i] == '{';
-    if (bytes > MAX_JSON_BYTES || items > MAX_JSON_ITEMS)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: JSON of %zu bytes and up to %zu items, expected at most %u and %u", path, bytes,
-                          items, MAX_JSON_BYTES, MAX_JSON_ITEMS);
     for (size_t i = 0, n; i < bytes; i += n)
         if ((n = utf8_character((const uint8_t *)json + i, bytes - i)) == 0)
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: byte %zu is not UTF-8", path, i);
-    return infer_json_parse(json, bytes, MAX_JSON_BYTES, path, out, err);
+    return infer_json_parse(json, bytes, &json_limits, path, out, err);
 }
 
 /* The files do not say how the text is cut. The tokens do: GPT-2's patterns never let a line end follow another sign in one token; those of
