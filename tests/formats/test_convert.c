@@ -66,7 +66,7 @@ Test(convert, every_type)
             const infer_source_tensor *t = &s.tensors[i];
             const infer_tensor_info *info = infer_file_find(f, t->name);
             float expected[16 * 16], found[16 * 16];
-            double bound = id == INFER_QTYPE_T2R ? 1 : id == INFER_QTYPE_Q4G32 ? 1.0 / 8 : id == INFER_QTYPE_F32 ? 0 : 1.0 / 127;
+            double bound = id == INFER_QTYPE_T2R ? 1 : id == INFER_QTYPE_Q4G32 ? 1.0 / 8 : id == INFER_QTYPE_N4G32 ? 11.0 / 63 : id == INFER_QTYPE_F32 ? 0 : 1.0 / 127;
             cr_assert(info && info->type == (t->matrix ? type->type : INFER_QTYPE_F32));
             cr_assert_eq(s.importer->read_f32(&s, i, 0, t->rows, expected, &err), INFER_OK);
             if (t->matrix)
