@@ -370,7 +370,8 @@ void unit_pack_n4(test *t)
     CHECK(t, infer_n4_values[8] == 0);
 }
 
-/* Importances: the weighted error is never more than without them, mostly less, and equal ones change nothing. */
+/* Importances: the weighted error is less than without them, with q4g32 in no group more (n4g32 ends with a descent, which may start elsewhere);
+ * types without a search do not look at them. */
 void unit_pack_importance(test *t)
 {
     static const infer_qtype searched[] = {INFER_QTYPE_Q4G32, INFER_QTYPE_N4G32};
@@ -378,7 +379,7 @@ void unit_pack_importance(test *t)
 
     for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
         bool searches = types[i] == searched[0] || types[i] == searched[1];
-        int better = 0;
+        double all_before = 0, all_after = 0;
         for (int round = 0; round < 20; round++) {
             static float x[ROWS * K], plain[ROWS * K], weighted[ROWS * K];
             float importance[K];
@@ -399,12 +400,12 @@ void unit_pack_importance(test *t)
                         before += importance[k] * pow((double)x[r * K + k] - plain[r * K + k], 2);
                         after += importance[k] * pow((double)x[r * K + k] - weighted[r * K + k], 2);
                     }
-                    better += after < before * 0.999;
-                    /* n4g32 ends with a descent, which may start elsewhere */
-                    CHECK(t, after <= before * (types[i] == INFER_QTYPE_N4G32 ? 1.1 : 1.0001));
+                    all_before += before;
+                    all_after += after;
+                    CHECK(t, types[i] == INFER_QTYPE_N4G32 || after <= before * 1.0001);
                 }
         }
-        CHECK(t, !searches || better > 20 * ROWS * 3 / 2);
+        CHECK(t, !searches || all_after < 0.8 * all_before);
     }
 }
 

@@ -116,6 +116,20 @@ Test(convert, codes_are_carried_over)
     }
 }
 
+/* No importer but .infer knows n4g32: a second search for scales might find others, so the copy must not search. */
+Test(convert, n4g32_codes_are_carried_over)
+{
+    infer_source s = sample_source(0), again;
+    infer_file *first = convert(&s, "first.infer", INFER_QTYPE_N4G32), *copy;
+    again = open_source(infer_file_path(first), NULL);
+    copy = convert(&again, "copy.infer", INFER_QTYPE_NONE);
+    expect_same_tensors(first, copy);
+    infer_file_close(first);
+    infer_file_close(copy);
+    infer_source_close(&again);
+    infer_source_close(&s);
+}
+
 /* Ternary rows stay what they are, also by way of f32. */
 Test(convert, ternary_rows_are_carried_over)
 {

@@ -109,6 +109,8 @@ def examples_of_the_specification():
     raw[110] = 0xB4
     holder.raw = bytes(raw)
     assert t.at(3, 14)[0] == 1.5 and t.at(3, 10)[0] == -2.0
+    t = read_infer.Tensor(holder, "x", 5, 1, 17, 33, 0, 1152, 0)
+    assert t.at(3, 14)[0] == 9.0 and t.at(3, 10)[0] == -11.5
     t = read_infer.Tensor(holder, "x", 3, 1, 17, 33, 0, 2176, 0)
     raw = bytearray(2176)
     raw[1632:1634] = b"\x00\x38"
