@@ -77,6 +77,20 @@ AVX2 void infer_peak_q4__avx2(uint64_t rounds)
     EACH8(SINK)
 }
 
+/* u8 of 7 bits x s8 -> s16 pairs, -> s32, add. */
+AVX2 void infer_peak_n4__avx2(uint64_t rounds)
+{
+    __m256i acc[8] = {0}, w = _mm256_set1_epi8(3), x = _mm256_set1_epi8(5), ones = _mm256_set1_epi16(1);
+    CHANGE(w);
+    CHANGE(ones);
+    for (; rounds; rounds--) {
+#define MAC(i) CHANGE(x); acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), ones));
+        EACH8(MAC)
+#undef MAC
+    }
+    EACH8(SINK)
+}
+
 AVX2 void infer_peak_fma__avx2(uint64_t rounds)
 {
     __m256 acc[12] = {0}, w = _mm256_set1_ps(0.5f), x = _mm256_set1_ps(0.25f);
@@ -163,6 +177,20 @@ AVX512 void infer_peak_q4__avx512(uint64_t rounds)
     CHANGE(w);
     for (; rounds; rounds--) {
 #define MAC(i) CHANGE(x); acc[i] = _mm512_add_epi16(acc[i], _mm512_maddubs_epi16(w, x));
+        EACH8(MAC)
+#undef MAC
+    }
+    EACH8(SINK)
+}
+
+/* u8 of 7 bits x s8 -> s16 pairs, -> s32, add. */
+AVX512 void infer_peak_n4__avx512(uint64_t rounds)
+{
+    __m512i acc[8] = {0}, w = _mm512_set1_epi8(3), x = _mm512_set1_epi8(5), ones = _mm512_set1_epi16(1);
+    CHANGE(w);
+    CHANGE(ones);
+    for (; rounds; rounds--) {
+#define MAC(i) CHANGE(x); acc[i] = _mm512_add_epi32(acc[i], _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), ones));
         EACH8(MAC)
 #undef MAC
     }

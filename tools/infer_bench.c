@@ -44,7 +44,7 @@ static const char usage[] =
     "Measures how fast a model reads a prompt and generates, and which part that is of the machine's memory bandwidth and arithmetic.\n"
     "\n"
     "      --shape NAME         a model of this shape with random weights instead of a file\n"
-    "      --type TYPE          its number type: f32, f16, bf16, q8g32, q4g32, t2r\n"
+    "      --type TYPE          its number type: f32, f16, bf16, q8g32, q4g32, n4g32, t2r\n"
     "      --dir FOLDER         where its temporary file goes (TMPDIR, else /tmp)\n"
     "      --keep FILE          write it to FILE and leave it there\n"
     "  -t, --threads N          threads (one per core)\n"
@@ -130,7 +130,7 @@ static infer_qtype type_of(const char *name)
 {
     const infer_qtype_info *info = infer_qtype_find_name(name);
     if (!info)
-        cli_usage("--type: found \"%s\", expected f32, f16, bf16, q8g32, q4g32 or t2r", name);
+        cli_usage("--type: found \"%s\", expected f32, f16, bf16, q8g32, q4g32, n4g32 or t2r", name);
     return info->type;
 }
 

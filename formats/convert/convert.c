@@ -106,7 +106,8 @@ static infer_status write_matrix(converter *c, size_t index)
     const infer_source *s = c->source;
     const infer_source_tensor *t = &s->tensors[index];
     infer_qtype type = c->types[index];
-    bool keep_codes = s->importer->read_codes && t->stored == type && (type == INFER_QTYPE_Q8G32 || type == INFER_QTYPE_Q4G32), fits;
+    int32_t low, high;
+    bool keep_codes = s->importer->read_codes && t->stored == type && infer_code_range(type, &low, &high), fits;
     infer_status status;
 
     for (uint64_t row = 0; row < t->rows; row += INFER_TILE_ROWS) {
@@ -116,7 +117,7 @@ static infer_status write_matrix(converter *c, size_t index)
         if (status != INFER_OK)
             return status;
         fits = keep_codes ? infer_pack_panel_codes(type, c->codes, c->scales, n, t->cols, c->panel)
-                          : infer_pack_panel(type, c->rows, n, t->cols, c->panel);
+                          : infer_pack_panel(type, c->rows, n, t->cols, NULL, c->panel);
         if (!fits)
             return fail_value(c, t, row, n, type);
         if ((status = advance(c, c->panel, infer_panel_bytes(type, t->cols))) != INFER_OK)

@@ -9,7 +9,7 @@ typedef struct infer_source_tensor {
     char name[INFER_FILE_MAX_NAME + 1];
     uint64_t rows, cols;
     bool matrix;        /* a matmul weight or embedding: goes to tile16x4. Else rows/f32 */
-    infer_qtype stored; /* what the source holds: F32, F16, BF16, Q8G32 / Q4G32 when its codes can be carried over bit for bit, or T2R: rows of -s, 0 and s */
+    infer_qtype stored; /* what the source holds: F32, F16, BF16, Q8G32, Q4G32 or N4G32 when its codes can be carried over bit for bit, or T2R: rows of -s, 0 and s */
 } infer_source_tensor;
 
 typedef struct infer_source {
@@ -32,7 +32,7 @@ typedef struct infer_importer {
     infer_status (*open)(const char *path, const char *tokenizer, infer_source *out, infer_error *err);
     /* Rows [row, row + n) of tensor `index` as floats [n][cols]. */
     infer_status (*read_f32)(const infer_source *s, size_t index, uint64_t row, uint64_t n, float *out, infer_error *err);
-    /* The same rows as stored codes, when tensors[index].stored is Q8G32 or Q4G32: int8 codes [n][cols] (q4: -8..7) and fp16 scales
+    /* The same rows as stored codes, when tensors[index].stored has codes: int8 codes [n][cols] of infer_code_range (pack/pack.h) and fp16 scales
      * [n][cols / 32]. NULL: never. */
     infer_status (*read_codes)(const infer_source *s, size_t index, uint64_t row, uint64_t n, int8_t *codes, uint16_t *scales,
                                infer_error *err);

@@ -121,10 +121,11 @@ static infer_status read_codes(const infer_source *s, size_t index, uint64_t row
     const infer_tensor_info *t;
     infer_status status = find_rows(s, index, row, n, &t, err);
     uint64_t groups;
+    int32_t low, high;
 
     if (status != INFER_OK)
         return status;
-    if (t->layout != INFER_LAYOUT_TILE16X4 || (t->type != INFER_QTYPE_Q8G32 && t->type != INFER_QTYPE_Q4G32))
+    if (t->layout != INFER_LAYOUT_TILE16X4 || !infer_code_range(t->type, &low, &high))
         return infer_fail(err, INFER_ERROR_ARGUMENT, "tensor %s is not stored as codes", t->name);
     groups = infer_ceil_div(t->cols, 32);
     for (uint64_t r = row; r < row + n; r++) {

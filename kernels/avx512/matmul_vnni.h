@@ -1,6 +1,6 @@
 /*
- * y = x w^T with vpdpbusd: sixteen output rows x four inputs an instruction. Weight codes are made unsigned (q4g32 codes are stored 8 too
- * large, q8g32 codes get 128 added), activations are broadcast from memory, and the sum of a group starts from -offset x the sum of its
+ * y = x w^T with vpdpbusd: sixteen output rows x four inputs an instruction. Weights are made unsigned (q4g32 codes are stored 8 too
+ * large, q8g32 codes get 128 added, vpshufb turns n4g32 codes into values + 64), activations are broadcast from memory, and the sum of a group starts from -offset x the sum of its
  * activation codes, so that it ends as the exact sum. Static functions only.
  *
  * For 16 outputs of a token a group of 32 inputs costs 8 vpdpbusd, a product of scales and a fused multiply-add, and on Zen 4 all of them
@@ -10,13 +10,12 @@
 #define INFER_KERNELS_AVX512_MATMUL_VNNI_H
 
 #include "avx512/token_block.h"
-#include "tile16x4.h"
 
-typedef enum weight_kind { WEIGHT_Q8, WEIGHT_Q4 } weight_kind;
+typedef enum weight_kind { WEIGHT_Q8, WEIGHT_Q4, WEIGHT_N4 } weight_kind;
 
 ALWAYS_INLINE size_t weight_group_bytes(weight_kind kind)
 {
-    return kind == WEIGHT_Q4 ? INFER_TILE_Q4_GROUP_BYTES : INFER_TILE_Q8_GROUP_BYTES;
+    return kind == WEIGHT_Q8 ? INFER_TILE_Q8_GROUP_BYTES : INFER_TILE_Q4_GROUP_BYTES;
 }
 
 /* sums += 16 rows x 4 inputs. The broadcast is part of the instruction; gcc 12 would make it one of its own: a tenth slower. */
@@ -26,24 +25,16 @@ ALWAYS_INLINE __m512i add_products(__m512i sums, __m512i w, const uint8_t *x)
     return sums;
 }
 
-/* The eight tiles of a panel group as unsigned codes: tile c holds inputs 4c..4c+3 of 16 rows. */
+/* The eight tiles of a panel group as unsigned weights: tile c holds inputs 4c..4c+3 of 16 rows. */
 ALWAYS_INLINE void load_tiles(const uint8_t *group, weight_kind kind, __m512i w[8])
 {
-    const uint8_t *tiles = group + INFER_TILE_SCALE_BYTES;
-
-    if (kind == WEIGHT_Q4) {
-        const __m512i low = _mm512_set1_epi8(15);
-#pragma GCC unroll 4
-        for (int c = 0; c < 4; c++) {
-            __m512i both = _mm512_loadu_si512(tiles + 64 * c);
-            w[2 * c] = _mm512_and_si512(both, low);
-            w[2 * c + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-        }
+    if (kind != WEIGHT_Q8) {
+        load_nibbles(group, kind == WEIGHT_N4, w);
     } else {
         const __m512i sign = _mm512_set1_epi8((char)0x80);
 #pragma GCC unroll 8
         for (int c = 0; c < 8; c++)
-            w[c] = _mm512_xor_si512(_mm512_loadu_si512(tiles + 64 * c), sign);
+            w[c] = _mm512_xor_si512(_mm512_loadu_si512(group + INFER_TILE_SCALE_BYTES + 64 * c), sign);
     }
 }
 
@@ -60,7 +51,7 @@ ALWAYS_INLINE void vnni_row(const infer_matmul_args *a, uint32_t t, uint32_t col
     const uint8_t *codes = (const uint8_t *)a->xq.codes + 32 * first;
     const float *x_scales = a->xq.scales + first;
     const int16_t *offset8 = a->xq.offset8 + 2 * first;
-    const __m512i times = _mm512_set1_epi16(kind == WEIGHT_Q4 ? 1 : 16);
+    const __m512i times = _mm512_set1_epi16(kind == WEIGHT_Q8 ? 128 / 8 : kind == WEIGHT_Q4 ? 8 / 8 : INFER_N4_OFFSET / 8);
     const uint8_t *w = (const uint8_t *)a->w + col0 / 16 * groups * group_bytes;
 
     for (uint32_t col = col0; col < col1; col += 16) {

@@ -10,6 +10,7 @@
 #define INFER_KERNELS_AVX512_TOKEN_BLOCK_H
 
 #include "kernels.h"
+#include "tile16x4.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -34,6 +35,7 @@ typedef struct token_block {
 typedef enum block_kind {
     BLOCK_INT8_OFFSET8,       /* int8; offset8[0] + offset8[1]: weight codes are 8 too large */
     BLOCK_INT8_OFFSET1,       /* int8; an eighth of that: weight codes are 1 too large */
+    BLOCK_INT8_OFFSET64,      /* int8; 8 times that: weights are 64 too large */
     BLOCK_INT8_OFFSET128,     /* int8; 16 times that: weight codes are 128 too large */
     BLOCK_INT8_OFFSET8_PAIRS, /* int8; the int16 numbers offset8[0] and offset8[1] as they are */
     BLOCK_INT16               /* int16, in the order 0 2 1 3 of every four inputs; offsets unused */
@@ -67,6 +69,30 @@ ALWAYS_INLINE void prefetch_group(const uint8_t *group, size_t group_bytes)
         _mm_prefetch((const char *)group + PREFETCH_BYTES + line, _MM_HINT_T0);
 }
 
+/* What codes of 4 bits stand for in n4g32, + INFER_N4_OFFSET, in every 128 bits: for vpshufb. */
+ALWAYS_INLINE __m512i n4_table(void)
+{
+    __m128i values = _mm_loadu_si128((const __m128i *)(const void *)infer_n4_values);
+    return _mm512_broadcast_i32x4(_mm_add_epi8(values, _mm_set1_epi8(INFER_N4_OFFSET)));
+}
+
+/* The eight tiles of a panel group of q4g32 or n4g32 as unsigned weights: tile c holds inputs 4c..4c+3 of 16 rows. */
+ALWAYS_INLINE void load_nibbles(const uint8_t *group, bool n4, __m512i w[8])
+{
+    const __m512i low = _mm512_set1_epi8(15), table = n4_table();
+
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        __m512i both = _mm512_loadu_si512(group + INFER_TILE_SCALE_BYTES + 64 * c);
+        w[2 * c] = _mm512_and_si512(both, low);
+        w[2 * c + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+        if (n4) {
+            w[2 * c] = _mm512_shuffle_epi8(table, w[2 * c]);
+            w[2 * c + 1] = _mm512_shuffle_epi8(table, w[2 * c + 1]);
+        }
+    }
+}
+
 /* Groups [g0, g0 + groups) of tokens [t0, t0 + count) of x as rows 0..shape; the rows from count on repeat the last token. */
 ALWAYS_INLINE void block_load(token_block *block, const infer_q8_rows *x, uint32_t t0, uint32_t count, uint32_t shape, size_t g0,
                               size_t groups, block_kind kind)
@@ -87,7 +113,7 @@ ALWAYS_INLINE void block_load(token_block *block, const infer_q8_rows *x, uint32
         for (size_t g = 0; g < groups; g += 16) {
             __m512i pairs = _mm512_maskz_loadu_epi32(lanes_below(groups - g), x->offset8 + 2 * (from + g));
             if (kind != BLOCK_INT8_OFFSET8_PAIRS)
-                pairs = _mm512_madd_epi16(pairs, _mm512_set1_epi16(kind == BLOCK_INT8_OFFSET128 ? 16 : 1));
+                pairs = _mm512_madd_epi16(pairs, _mm512_set1_epi16(kind == BLOCK_INT8_OFFSET128 ? 16 : kind == BLOCK_INT8_OFFSET64 ? 8 : 1));
             if (kind == BLOCK_INT8_OFFSET1)
                 pairs = _mm512_srai_epi32(pairs, 3);
             _mm512_storeu_si512(block->offsets[t] + g, pairs);

@@ -1,6 +1,6 @@
 /*
- * y = x w^T with the 256-bit vpdpbusd of AVX-VNNI: eight output rows x four inputs an instruction. Weight codes are made unsigned (q4g32
- * codes are stored 8 too large, q8g32 codes get 128 added) and the sum of a group starts from -offset x the sum of its activation codes,
+ * y = x w^T with the 256-bit vpdpbusd of AVX-VNNI: eight output rows x four inputs an instruction. Weights are made unsigned (q4g32
+ * codes are stored 8 too large, q8g32 codes get 128 added, vpshufb turns n4g32 codes into values + 64) and the sum of a group starts from -offset x the sum of its activation codes,
  * so that it ends as the exact sum. Static functions only.
  */
 #ifndef INFER_KERNELS_AVXVNNI_MATMUL_VNNI_H
@@ -17,27 +17,33 @@ enum {
     PREFETCH_BYTES = 2048
 };
 
-typedef enum weight_kind { WEIGHT_Q8, WEIGHT_Q4 } weight_kind;
+typedef enum weight_kind { WEIGHT_Q8, WEIGHT_Q4, WEIGHT_N4 } weight_kind;
 
 ALWAYS_INLINE size_t weight_group_bytes(weight_kind kind)
 {
-    return kind == WEIGHT_Q4 ? INFER_TILE_Q4_GROUP_BYTES : INFER_TILE_Q8_GROUP_BYTES;
+    return kind == WEIGHT_Q8 ? INFER_TILE_Q8_GROUP_BYTES : INFER_TILE_Q4_GROUP_BYTES;
 }
 
 /* Where the sums of a group start, in every lane. */
 ALWAYS_INLINE __m256i start(const int16_t offset8[2], weight_kind kind)
 {
-    return _mm256_madd_epi16(broadcast_32(offset8), _mm256_set1_epi16(kind == WEIGHT_Q4 ? 1 : 16));
+    const int16_t eighth = kind == WEIGHT_Q8 ? 128 / 8 : kind == WEIGHT_Q4 ? 8 / 8 : INFER_N4_OFFSET / 8;
+    return _mm256_madd_epi16(broadcast_32(offset8), _mm256_set1_epi16(eighth));
 }
 
-/* Unsigned codes of inputs 4c..4c+3: rows 0-7 (half 0) or 8-15 (half 1) of a panel group. */
+/* Unsigned weights of inputs 4c..4c+3: rows 0-7 (half 0) or 8-15 (half 1) of a panel group. */
 ALWAYS_INLINE __m256i load_codes(const uint8_t *group, int c, int half, weight_kind kind)
 {
     const uint8_t *tiles = group + INFER_TILE_SCALE_BYTES + 32 * half;
+    __m256i nibbles, values;
 
     if (kind == WEIGHT_Q8)
         return _mm256_xor_si256(load_256(tiles + 64 * c), _mm256_set1_epi8((char)0x80));
-    return _mm256_and_si256(_mm256_srli_epi16(load_256(tiles + c / 2 * 64), c % 2 * 4), _mm256_set1_epi8(15));
+    nibbles = _mm256_and_si256(_mm256_srli_epi16(load_256(tiles + c / 2 * 64), c % 2 * 4), _mm256_set1_epi8(15));
+    if (kind == WEIGHT_Q4)
+        return nibbles;
+    values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)infer_n4_values));
+    return _mm256_shuffle_epi8(_mm256_add_epi8(values, _mm256_set1_epi8(INFER_N4_OFFSET)), nibbles);
 }
 
 /* y += float(sums) * (weight scales * activation scale), 8 rows */

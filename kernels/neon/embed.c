@@ -70,15 +70,26 @@ static inline void codes_q8g32(const uint8_t *group, uint32_t r, int8x16_t codes
     codes[1] = gather(tile + 4 * INFER_TILE_BYTES);
 }
 
-/* The low nibbles of tile c are inputs 8c..8c+3, the high ones 8c+4..8c+7: both nibbles of all tiles, then zipped by fours. */
-static inline void codes_q4g32(const uint8_t *group, uint32_t r, int8x16_t codes[2])
+/* The low nibbles of tile c are inputs 8c..8c+3, the high ones 8c+4..8c+7: both nibbles of all tiles, as what `values` has for them, then zipped by
+ * fours. */
+static inline void codes_nibbles(const uint8_t *group, uint32_t r, int8x16_t values, int8x16_t codes[2])
 {
     uint8x16_t bytes = vreinterpretq_u8_s8(gather(group + INFER_TILE_SCALE_BYTES + 4 * r));
-    int8x16_t low = vsubq_s8(vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))), vdupq_n_s8(8));
-    int8x16_t high = vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4)), vdupq_n_s8(8));
+    int8x16_t low = vqtbl1q_s8(values, vandq_u8(bytes, vdupq_n_u8(15))), high = vqtbl1q_s8(values, vshrq_n_u8(bytes, 4));
 
     codes[0] = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(low), vreinterpretq_s32_s8(high)));
     codes[1] = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(low), vreinterpretq_s32_s8(high)));
+}
+
+static inline void codes_q4g32(const uint8_t *group, uint32_t r, int8x16_t codes[2])
+{
+    static const int8_t values[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+    codes_nibbles(group, r, vld1q_s8(values), codes);
+}
+
+static inline void codes_n4g32(const uint8_t *group, uint32_t r, int8x16_t codes[2])
+{
+    codes_nibbles(group, r, vld1q_s8(infer_n4_values), codes);
 }
 
 INFER_ALWAYS_INLINE void embed_codes(const infer_embed_args *a, infer_region at, size_t group_bytes, codes_fn *codes_of)
@@ -119,4 +130,8 @@ void embed_q8g32_tile16x4__neon(const void *args, infer_region at)
 void embed_q4g32_tile16x4__neon(const void *args, infer_region at)
 {
     embed_codes(args, at, INFER_TILE_Q4_GROUP_BYTES, codes_q4g32);
+}
+void embed_n4g32_tile16x4__neon(const void *args, infer_region at)
+{
+    embed_codes(args, at, INFER_TILE_Q4_GROUP_BYTES, codes_n4g32);
 }

@@ -4,6 +4,7 @@
 #include "tile16x4.h"
 
 #define F16_MAX 65504.0f
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 uint64_t infer_panel_bytes(infer_qtype type, uint64_t k)
 {
@@ -66,18 +67,48 @@ static int32_t clamp_code(float code, int32_t low, int32_t high)
     return code < (float)low ? low : code > (float)high ? high : (int32_t)code;
 }
 
-/* Squared error of x[32] with this scale, which is at least a sixteenth of all magnitudes, and codes -8..7; INFINITY where a value is off by more than
- * `most`. Eight sums, and no call in the loop: this is most of a conversion's time. */
-static float q4_error(const float x[32], float scale, float most)
+/* ---- the scale of least squared error ---- */
+
+/* How a scale is searched for: extreme / d for d = low, and then for +-d from `from` to `to`, where extreme is the value of largest magnitude. */
+typedef struct grid {
+    infer_qtype type;
+    float low, high; /* what the outermost codes stand for, in units of the scale */
+    float from, to, step;
+    float least_scale; /* below it fp16 is too coarse to choose */
+    int refits;      /* how often the best one is then replaced by the least squares solution for its codes, while that gains something */
+} grid;
+
+static const grid q4_grid = {INFER_QTYPE_Q4G32, -8, 7, 6.5f, 9, 0.25f, 0x1p-10f, 0};
+static const grid n4_grid = {INFER_QTYPE_N4G32, -63, 52, 44, 78, 2, 0x1p-14f, 2};
+
+/* 1 where x / scale is past the middle between what codes i and i + 1 stand for. */
+ALWAYS_INLINE int n4_above(float x, int i) { return x > (float)(infer_n4_values[i] + infer_n4_values[i + 1]) * 0.5f; }
+
+/* Nearest of the numbers that codes stand for, in units of the scale. No branch and no look-up: compiled for several x at once. */
+ALWAYS_INLINE float nearest(infer_qtype type, float x)
+{
+    float value = infer_n4_values[0];
+
+    if (type == INFER_QTYPE_Q4G32) {
+        value = x + 0x1.8p23f - 0x1.8p23f; /* rounded, half to even: magnitudes are far below 2^22 */
+        return value < -8 ? -8 : value > 7 ? 7 : value;
+    }
+#pragma GCC unroll 15
+    for (int i = 0; i < 15; i++)
+        value += n4_above(x, i) ? (float)(infer_n4_values[i + 1] - infer_n4_values[i]) : 0;
+    return value;
+}
+
+/* Weighted squared error of x[32] with this scale; INFINITY where a value is off by more than `most`. Eight sums, and no call in the loop: this is most
+ * of a conversion's time. */
+ALWAYS_INLINE float group_error(infer_qtype type, const float x[32], const float weights[32], float scale, float most)
 {
     float inverse = 1.0f / scale, sums[8] = {0}, worst[8] = {0};
 
     for (int i = 0; i < 32; i += 8)
         for (int j = 0; j < 8; j++) {
-            float code = x[i + j] * inverse + 0x1.8p23f - 0x1.8p23f, off; /* rounded, half to even */
-            code = code < -8 ? -8 : code > 7 ? 7 : code;
-            off = x[i + j] - scale * code;
-            sums[j] += off * off;
+            float off = x[i + j] - scale * nearest(type, x[i + j] * inverse);
+            sums[j] += off * off * weights[i + j];
             off = off < 0 ? -off : off;
             worst[j] = off > worst[j] ? off : worst[j];
         }
@@ -88,30 +119,71 @@ static float q4_error(const float x[32], float scale, float most)
     return worst[0] <= most ? sums[0] : INFINITY;
 }
 
-/* fp16 bits of the scale of least squared error among extreme / d, d in quarters from -9 to -6.5 and from 6.5 to 9. No value gets a larger error than d =
- * -8 may give it, an eighth of the extreme: what stands out stands out for a reason. */
-static uint16_t search_q4_scale(const float *x, uint32_t count, float extreme)
+/* The scale of least weighted squared error for the codes that this one leads to; 0 where there is none. */
+ALWAYS_INLINE float refit(infer_qtype type, const float x[32], const float weights[32], float scale)
 {
-    uint16_t best = infer_ref_f32_to_f16(extreme / -8.0f);
-    float first = infer_ref_f16_to_f32(best), most = fabsf(extreme) * 0.125f, padded[32] = {0}, least;
+    float xq = 0, qq = 0;
 
-    if (fabsf(first) < 0x1p-10f || fabsf(first) > 0x1p14f) /* where fp16 is coarse, or ends */
+    for (int i = 0; i < 32; i++) {
+        float q = nearest(type, x[i] / scale), wq = weights[i] * q;
+        xq += wq * x[i];
+        qq += wq * q;
+    }
+    return qq > 0 ? xq / qq : 0;
+}
+
+/* Takes the fp16 of a scale if it is better than *best, whose error is *least. */
+ALWAYS_INLINE bool try_scale(infer_qtype type, const float x[32], const float weights[32], float scale, float most, uint16_t *best, float *least)
+{
+    uint16_t bits = infer_ref_f32_to_f16(scale);
+    float error = group_error(type, x, weights, infer_ref_f16_to_f32(bits), most);
+
+    if (!(error < *least))
+        return false;
+    *least = error;
+    *best = bits;
+    return true;
+}
+
+/* fp16 bits. Without importances no value gets a larger error than d = low may give it, 1 - high / -low of the extreme: what stands out stands out for
+ * a reason. */
+ALWAYS_INLINE uint16_t search_scale(const grid *s, const float *x, const float *importance, uint32_t count, float extreme)
+{
+    uint16_t best = infer_ref_f32_to_f16(extreme / s->low);
+    float first = infer_ref_f16_to_f32(best), most = importance ? INFINITY : fabsf(extreme) * (1 + s->high / s->low);
+    float values[32] = {0}, weights[32], least;
+
+    if (fabsf(first) < s->least_scale || fabsf(first) > 0x1p14f) /* where fp16 is coarse, or ends */
         return best;
-    memcpy(padded, x, count * sizeof *x);
-    least = q4_error(padded, first, INFINITY);
-    for (int quarters = 26; quarters <= 36; quarters++)
-        for (int sign = -1; sign <= 1; sign += 2) {
-            uint16_t bits = infer_ref_f32_to_f16(extreme * 4.0f / (float)(sign * quarters));
-            float error = q4_error(padded, infer_ref_f16_to_f32(bits), most);
-            if (error < least) {
-                least = error;
-                best = bits;
-            }
-        }
+    memcpy(values, x, count * sizeof *x);
+    for (uint32_t i = 0; i < 32; i++)
+        weights[i] = importance && i < count ? importance[i] : 1;
+    least = group_error(s->type, values, weights, first, INFINITY);
+    for (float d = s->from; d <= s->to; d += s->step) {
+        try_scale(s->type, values, weights, extreme / -d, most, &best, &least);
+        try_scale(s->type, values, weights, extreme / d, most, &best, &least);
+    }
+    for (int i = 0; i < s->refits; i++) {
+        float scale = refit(s->type, values, weights, infer_ref_f16_to_f32(best));
+        if (fabsf(scale) < s->least_scale || !try_scale(s->type, values, weights, scale, most, &best, &least))
+            break;
+    }
     return best;
 }
 
-static bool pack_group_row(infer_qtype type, const float *x, uint32_t count, uint8_t *group, uint32_t r)
+/* x / scale as a code. */
+static int32_t code_of(infer_qtype type, float x)
+{
+    int32_t code = -8;
+
+    if (type != INFER_QTYPE_N4G32)
+        return type == INFER_QTYPE_Q8G32 ? clamp_code(rintf(x), -127, 127) : clamp_code(rintf(x), -8, 7);
+    for (int i = 0; i < 15; i++)
+        code += n4_above(x, i);
+    return code;
+}
+
+static bool pack_group_row(infer_qtype type, const float *x, const float *importance, uint32_t count, uint8_t *group, uint32_t r)
 {
     float extreme = 0, scale;
     uint16_t bits;
@@ -122,17 +194,18 @@ static bool pack_group_row(infer_qtype type, const float *x, uint32_t count, uin
         if (fabsf(x[i]) > fabsf(extreme))
             extreme = x[i];
     }
-    bits = type == INFER_QTYPE_Q8G32 ? infer_ref_f32_to_f16(fabsf(extreme) / 127.0f) : search_q4_scale(x, count, extreme);
+    if (type == INFER_QTYPE_Q8G32)
+        bits = infer_ref_f32_to_f16(fabsf(extreme) / 127.0f);
+    else
+        bits = type == INFER_QTYPE_Q4G32 ? search_scale(&q4_grid, x, importance, count, extreme) : search_scale(&n4_grid, x, importance, count, extreme);
     scale = infer_ref_f16_to_f32(bits);
     if (fabsf(scale) > F16_MAX)
         return false;
     if (scale == 0)
         return true; /* the group was cleared */
     set_scale(group, r, bits);
-    for (uint32_t i = 0; i < count; i++) {
-        float code = rintf(x[i] / scale);
-        set_code(type, group, r, i, type == INFER_QTYPE_Q8G32 ? clamp_code(code, -127, 127) : clamp_code(code, -8, 7));
-    }
+    for (uint32_t i = 0; i < count; i++)
+        set_code(type, group, r, i, code_of(type, x[i] / scale));
     return true;
 }
 
@@ -179,20 +252,38 @@ static bool pack_ternary(const float *rows, uint32_t n, uint64_t k, uint8_t *pan
     return true;
 }
 
-bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel)
+bool infer_code_range(infer_qtype type, int32_t *low, int32_t *high)
+{
+    switch (type) {
+    case INFER_QTYPE_Q8G32:
+        *low = -127;
+        *high = 127;
+        return true;
+    case INFER_QTYPE_Q4G32:
+    case INFER_QTYPE_N4G32:
+        *low = -8;
+        *high = 7;
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, const float *importance, void *panel)
 {
     uint8_t *group = panel;
+    int32_t low, high;
 
     if (type == INFER_QTYPE_T2R)
         return pack_ternary(rows, n, k, panel);
-    if (type != INFER_QTYPE_Q8G32 && type != INFER_QTYPE_Q4G32) {
+    if (!infer_code_range(type, &low, &high)) {
         memset(panel, 0, (size_t)infer_panel_bytes(type, k));
         return pack_float(type, rows, n, k, panel);
     }
     for (uint64_t k0 = 0; k0 < k; k0 += 32, group += group_bytes(type)) {
         clear_group(type, group);
         for (uint32_t r = 0; r < n; r++)
-            if (!pack_group_row(type, rows + r * k + k0, k - k0 < 32 ? (uint32_t)(k - k0) : 32, group, r))
+            if (!pack_group_row(type, rows + r * k + k0, importance ? importance + k0 : NULL, k - k0 < 32 ? (uint32_t)(k - k0) : 32, group, r))
                 return false;
     }
     return true;
@@ -202,9 +293,9 @@ bool infer_pack_panel_codes(infer_qtype type, const int8_t *codes, const uint16_
 {
     uint8_t *group = panel;
     uint64_t groups = (k + 31) / 32;
-    int32_t low = type == INFER_QTYPE_Q8G32 ? -127 : -8, high = type == INFER_QTYPE_Q8G32 ? 127 : 7;
+    int32_t low, high;
 
-    if (type != INFER_QTYPE_Q8G32 && type != INFER_QTYPE_Q4G32)
+    if (!infer_code_range(type, &low, &high))
         return false;
     for (uint64_t g = 0; g < groups; g++, group += group_bytes(type)) {
         uint32_t count = k - 32 * g < 32 ? (uint32_t)(k - 32 * g) : 32;
@@ -250,6 +341,10 @@ void infer_unpack_panel(infer_qtype type, const void *panel, uint32_t n, uint64_
             case INFER_QTYPE_Q4G32:
                 group = bytes + i / 32 * INFER_TILE_Q4_GROUP_BYTES;
                 x = (float)infer_tile_q4_code(group, r, i % 32) * infer_ref_f16_to_f32(infer_tile_scale(group, r));
+                break;
+            case INFER_QTYPE_N4G32:
+                group = bytes + i / 32 * INFER_TILE_Q4_GROUP_BYTES;
+                x = (float)infer_tile_n4_value(group, r, i % 32) * infer_ref_f16_to_f32(infer_tile_scale(group, r));
                 break;
             case INFER_QTYPE_T2R:
                 group = bytes + INFER_TILE_T2_HEAD_BYTES + i / 32 * INFER_TILE_T2_GROUP_BYTES;

@@ -7,11 +7,17 @@
 /* rows [n][k], n in 1..16; the panel gets infer_panel_bytes(type, k) bytes. Rows n..16 and inputs k..k_padded become zeros.
  * q8g32: scale = fp16(amax / 127), code = rint(x / scale) in -127..127. q4g32: with m the value of largest magnitude, scale = the
  * fp16(m / d) of least squared error among d = -8 and, in quarters, -9 to -6.5 and 6.5 to 9 that put no value off by more than |m| / 8; code =
- * clamp(rint(x / scale) + 8, 0, 15). t2r: a row that holds only -s, 0 and s is kept as it is; else scale = mean |x| of the row and code =
- * clamp(rint(x / scale), -1, 1) (Ma et al. 2024, arXiv:2402.17764, there for a whole matrix). Returns false when a value is not finite or does not fit the type's scale. */
-bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel);
-/* codes [n][k] (q8g32: -127..127; q4g32: -8..7), scales fp16 [n][ceil(k / 32)]: stored as they are. Types q8g32 and q4g32 only. Returns false
- * for another type, a code outside its range, or a scale that is not finite. */
+ * clamp(rint(x / scale) + 8, 0, 15). n4g32: the same with d = -63 and, in twos, -78 to -44 and 44 to 78, no value off by more than 11 |m| / 63, then
+ * twice the scale of least squared error for the codes found; code = the nearest entry of infer_n4_values. t2r: a row that holds only -s, 0 and s is kept as it is; else scale = mean |x| of the row and code =
+ * clamp(rint(x / scale), -1, 1) (Ma et al. 2024, arXiv:2402.17764, there for a whole matrix). Returns false when a value is not finite or does not fit the type's scale.
+ * importance [k], or NULL: what a squared error at each input counts in the searches of q4g32 and n4g32, finite and at least 0; where it is given, no
+ * bound holds for single values. q8g32, t2r and the float types have nothing to choose. */
+bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, const float *importance, void *panel);
+/* Types made of groups with a scale and codes: the range of their codes, q8g32 -127..127, q4g32 and n4g32 -8..7. False for other types, low and high
+ * untouched. */
+bool infer_code_range(infer_qtype type, int32_t *low, int32_t *high);
+/* codes [n][k] of infer_code_range, scales fp16 [n][ceil(k / 32)]: stored as they are (n4g32: code + 8 is the entry of infer_n4_values). Returns false
+ * for a type without codes, a code outside its range, or a scale that is not finite. */
 bool infer_pack_panel_codes(infer_qtype type, const int8_t *codes, const uint16_t *scales, uint32_t n, uint64_t k, void *panel);
 /* The panel's values as floats, rows [16][k] (only the first n rows, n <= 16, are written). */
 void infer_unpack_panel(infer_qtype type, const void *panel, uint32_t n, uint64_t k, float *rows);

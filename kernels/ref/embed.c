@@ -35,6 +35,12 @@ static float value_q4g32(const uint8_t *panel, uint32_t r, uint32_t k)
     return (float)infer_tile_q4_code(group, r, k % 32) * infer_ref_f16_to_f32(infer_tile_scale(group, r));
 }
 
+static float value_n4g32(const uint8_t *panel, uint32_t r, uint32_t k)
+{
+    const uint8_t *group = panel + (size_t)(k / 32) * INFER_TILE_Q4_GROUP_BYTES;
+    return (float)infer_tile_n4_value(group, r, k % 32) * infer_ref_f16_to_f32(infer_tile_scale(group, r));
+}
+
 static float value_t2r(const uint8_t *panel, uint32_t r, uint32_t k)
 {
     const uint8_t *group = panel + INFER_TILE_T2_HEAD_BYTES + (size_t)(k / 32) * INFER_TILE_T2_GROUP_BYTES;
@@ -59,6 +65,7 @@ void embed_f16_tile16x4__ref(const void *args, infer_region at) { embed(args, at
 void embed_bf16_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 4, 64 * sizeof(uint16_t), value_bf16); }
 void embed_q8g32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 32, INFER_TILE_Q8_GROUP_BYTES, value_q8g32); }
 void embed_q4g32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 32, INFER_TILE_Q4_GROUP_BYTES, value_q4g32); }
+void embed_n4g32_tile16x4__ref(const void *args, infer_region at) { embed(args, at, 0, 32, INFER_TILE_Q4_GROUP_BYTES, value_n4g32); }
 
 void embed_t2r_tile16x4__ref(const void *args, infer_region at)
 {

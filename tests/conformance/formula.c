@@ -22,6 +22,9 @@ static bool is_float(infer_qtype type) { return infer_qtype_find(type)->group ==
 
 static double value_of[MAX_N * MAX_K];
 
+/* The table of formats/SPEC.md, apart from the library's. */
+static const int n4_values[16] = {-63, -49, -39, -30, -23, -17, -11, -5, 0, 6, 12, 18, 25, 32, 41, 52};
+
 static void *make_weights(test *t, infer_qtype type, uint32_t n, uint32_t k)
 {
     static int8_t codes[MAX_N * MAX_K];
@@ -42,20 +45,23 @@ static void *make_weights(test *t, infer_qtype type, uint32_t n, uint32_t k)
                 value_of[(size_t)r * k + i] = values[(size_t)r * k + i] = scale * (float)((int)random_below(t, 3) - 1);
         }
     } else {
-        fill_ints(t, codes, (size_t)n * k, type == INFER_QTYPE_Q8G32 ? -127 : -8, type == INFER_QTYPE_Q8G32 ? 127 : 7, FILL_RANDOM);
+        int32_t low, high;
+        CHECK(t, infer_code_range(type, &low, &high));
+        fill_ints(t, codes, (size_t)n * k, low, high, FILL_RANDOM);
         for (uint32_t r = 0; r < n; r++) {
             for (uint32_t i = 0; i < k; i++) {
                 size_t g = r * groups + i / 32;
+                int8_t code = codes[(size_t)r * k + i];
                 if (i % 32 == 0)
                     scales[g] = (uint16_t)(0x3000 + random_below(t, 0x400)); /* 1/8 to 1/4: (1024 + mantissa) / 8192 */
-                value_of[(size_t)r * k + i] = codes[(size_t)r * k + i] * ((1024.0 + (scales[g] & 0x3ff)) / 8192.0);
+                value_of[(size_t)r * k + i] = (type == INFER_QTYPE_N4G32 ? n4_values[code + 8] : code) * ((1024.0 + (scales[g] & 0x3ff)) / 8192.0);
             }
         }
     }
     for (uint32_t r = 0; r < n; r += 16) {
         uint32_t rows = n - r < 16 ? n - r : 16;
         uint8_t *panel = w + r / 16 * panel_bytes;
-        CHECK(t, is_float(type) || type == INFER_QTYPE_T2R ? infer_pack_panel(type, values + (size_t)r * k, rows, k, panel)
+        CHECK(t, is_float(type) || type == INFER_QTYPE_T2R ? infer_pack_panel(type, values + (size_t)r * k, rows, k, NULL, panel)
                                                            : infer_pack_panel_codes(type, codes + (size_t)r * k, scales + r * groups, rows, k, panel));
     }
     return w;

@@ -38,6 +38,8 @@ static const struct {
     {"unit: types and layouts", unit_qtypes},
     {"unit: pack and unpack", unit_pack},
     {"unit: pack ternary rows", unit_pack_ternary},
+    {"unit: pack n4g32", unit_pack_n4},
+    {"unit: pack importance", unit_pack_importance},
     {"unit: pack codes", unit_pack_codes},
 };
 

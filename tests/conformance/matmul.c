@@ -58,6 +58,7 @@ static void fill_weights(test *t, infer_qtype type, uint8_t *w, size_t bytes, ui
             break;
         case INFER_QTYPE_Q8G32:
         case INFER_QTYPE_Q4G32:
+        case INFER_QTYPE_N4G32:
             for (uint32_t r = 0; r < 16; r++) {
                 uint16_t scale = random_scale(t, f);
                 memcpy(group + 2 * r, &scale, sizeof scale);

@@ -17,8 +17,10 @@ static const struct {
 } full_logits_expected[] = {
     {INFER_QTYPE_Q4G32, INFER_QTYPE_F16, 0x8dafa44c2f668f08},
     {INFER_QTYPE_Q8G32, INFER_QTYPE_F16, 0x026d4a404fb1e5d9},
+    {INFER_QTYPE_N4G32, INFER_QTYPE_F16, 0x0e140269e093751b},
     {INFER_QTYPE_Q4G32, INFER_QTYPE_F32, 0x4a8301a7bfab2723},
     {INFER_QTYPE_Q8G32, INFER_QTYPE_F32, 0xec309acee036a929},
+    {INFER_QTYPE_N4G32, INFER_QTYPE_F32, 0x4e3028735e63640a},
 };
 
 /* Token i of the input: the start token, then ids all over the vocabulary. */

@@ -24,6 +24,7 @@ static const struct {
     {INFER_OP_MATMUL, INFER_QTYPE_Q4G32, 0xd02fc81092b4d417},  {INFER_OP_EMBED, INFER_QTYPE_F32, 0xd5d0444d4ad249f0},
     {INFER_OP_EMBED, INFER_QTYPE_F16, 0x8725decc5485c307},     {INFER_OP_EMBED, INFER_QTYPE_BF16, 0xd2f1b4dbb39c3cb8},
     {INFER_OP_EMBED, INFER_QTYPE_Q8G32, 0x3d15a09cfc1a2ed9},   {INFER_OP_EMBED, INFER_QTYPE_Q4G32, 0xdae2e36d3739053a},
+    {INFER_OP_MATMUL, INFER_QTYPE_N4G32, 0xf85e989a8a415384},  {INFER_OP_EMBED, INFER_QTYPE_N4G32, 0xa7180f714c7751eb},
     {INFER_OP_MATMUL, INFER_QTYPE_T2R, 0x79cee5ceae7107ae},    {INFER_OP_EMBED, INFER_QTYPE_T2R, 0x894ef65e91efdb55},
     {INFER_OP_QUANTIZE, INFER_QTYPE_NONE, 0x02fb9d1287d6b18f}, {INFER_OP_RMSNORM, INFER_QTYPE_NONE, 0xf824fb84833ddcf3},
     {INFER_OP_LAYERNORM, INFER_QTYPE_NONE, 0x7a871b70fadb050b},
@@ -91,7 +92,7 @@ static bool make_weights(infer_qtype type)
 
     fill(rows, (size_t)N * K);
     for (uint32_t n = 0; n < N; n += 16)
-        if (!infer_pack_panel(type, rows + (size_t)n * K, N - n < 16 ? N - n : 16, K, weights + n / 16 * panel_bytes))
+        if (!infer_pack_panel(type, rows + (size_t)n * K, N - n < 16 ? N - n : 16, K, NULL, weights + n / 16 * panel_bytes))
             return false;
     return true;
 }

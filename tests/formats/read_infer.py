@@ -141,7 +141,8 @@ def xxh3(data):
 
 # name, inputs a group, bytes a panel's head, bytes a group, bytes a number in rows
 TYPES = {0: ("f32", 4, 0, 256, 4), 1: ("f16", 4, 0, 128, 2), 2: ("bf16", 4, 0, 128, 2), 3: ("q8g32", 32, 0, 544, 0), 4: ("q4g32", 32, 0, 288, 0),
-         6: ("t2r", 32, 64, 128, 0)}
+         5: ("n4g32", 32, 0, 288, 0), 6: ("t2r", 32, 64, 128, 0)}
+N4_VALUES = (-63, -49, -39, -30, -23, -17, -11, -5, 0, 6, 12, 18, 25, 32, 41, 52)
 LAYOUTS = {0: "rows", 1: "tile16x4"}
 
 
@@ -186,7 +187,8 @@ class Tensor:
             code = struct.unpack_from("<b", raw, 32 + 64 * (i // 4) + 4 * r + i % 4)[0]
         else:
             byte = raw[32 + 64 * (i // 8) + 4 * r + i % 4]
-            code = (byte >> 4 if i % 8 >= 4 else byte & 15) - 8
+            code = byte >> 4 if i % 8 >= 4 else byte & 15
+            code = N4_VALUES[code] if self.type == "n4g32" else code - 8
         return scale * code, scale, code
 
 

@@ -66,7 +66,7 @@ Test(convert, every_type)
             const infer_source_tensor *t = &s.tensors[i];
             const infer_tensor_info *info = infer_file_find(f, t->name);
             float expected[16 * 16], found[16 * 16];
-            double bound = id == INFER_QTYPE_T2R ? 1 : id == INFER_QTYPE_Q4G32 ? 1.0 / 8 : id == INFER_QTYPE_F32 ? 0 : 1.0 / 127;
+            double bound = id == INFER_QTYPE_T2R ? 1 : id == INFER_QTYPE_Q4G32 ? 1.0 / 8 : id == INFER_QTYPE_N4G32 ? 11.0 / 63 : id == INFER_QTYPE_F32 ? 0 : 1.0 / 127;
             cr_assert(info && info->type == (t->matrix ? type->type : INFER_QTYPE_F32));
             cr_assert_eq(s.importer->read_f32(&s, i, 0, t->rows, expected, &err), INFER_OK);
             if (t->matrix)
@@ -114,6 +114,20 @@ Test(convert, codes_are_carried_over)
         infer_source_close(&again);
         infer_source_close(&s);
     }
+}
+
+/* No importer but .infer knows n4g32: a second search for scales might find others, so the copy must not search. */
+Test(convert, n4g32_codes_are_carried_over)
+{
+    infer_source s = sample_source(0), again;
+    infer_file *first = convert(&s, "first.infer", INFER_QTYPE_N4G32), *copy;
+    again = open_source(infer_file_path(first), NULL);
+    copy = convert(&again, "copy.infer", INFER_QTYPE_NONE);
+    expect_same_tensors(first, copy);
+    infer_file_close(first);
+    infer_file_close(copy);
+    infer_source_close(&again);
+    infer_source_close(&s);
 }
 
 /* Ternary rows stay what they are, also by way of f32. */

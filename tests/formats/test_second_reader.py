@@ -76,8 +76,8 @@ def same_weights(file, tensors, kind):
                 mean = sum(map(abs, rows[r])) / t.cols
                 assert abs(scale - mean) <= 1e-6 * mean and code in (-1, 0, 1)
                 bound = max(0.51 * scale, abs(wanted) - 0.99 * scale)
-            elif scale is not None:  # half a step; for q4g32, a step where the largest value of the other sign is clamped
-                bound = abs(scale) * (0.51 if kind == "q8g32" else 1.01)
+            elif scale is not None:  # half a step; for q4g32 and n4g32, what lies beyond the end of the other sign
+                bound = abs(scale) * {"q8g32": 0.51, "q4g32": 1.01, "n4g32": 14}[kind]
                 assert -127 <= code <= 127
             else:
                 bound = 0 if t.type == "f32" else abs(wanted) / (2048 if t.type == "f16" else 256) + 1e-7
@@ -109,6 +109,8 @@ def examples_of_the_specification():
     raw[110] = 0xB4
     holder.raw = bytes(raw)
     assert t.at(3, 14)[0] == 1.5 and t.at(3, 10)[0] == -2.0
+    t = read_infer.Tensor(holder, "x", 5, 1, 17, 33, 0, 1152, 0)
+    assert t.at(3, 14)[0] == 9.0 and t.at(3, 10)[0] == -11.5
     t = read_infer.Tensor(holder, "x", 3, 1, 17, 33, 0, 2176, 0)
     raw = bytearray(2176)
     raw[1632:1634] = b"\x00\x38"
@@ -181,7 +183,7 @@ def main():
         folder = pathlib.Path(name)
         tensors = make_model(folder, 1)
         check("examples of SPEC.md", examples_of_the_specification)
-        for kind in ("f32", "f16", "bf16", "q8g32", "q4g32", "t2r"):
+        for kind in ("f32", "f16", "bf16", "q8g32", "q4g32", "n4g32", "t2r"):
             path = folder / f"{kind}.infer"
             subprocess.run([tools / "infer-convert", folder / "model.bin", "-o", path, "--type", kind, "-q"], check=True)
             file = read_infer.File(path.read_bytes())
