@@ -1,7 +1,7 @@
 /* infer-convert: other people's model files -> .infer. Arguments and printing only; the work is in formats/. */
 #include "cli.h"
 
-#include "convert/convert.h"
+#include "calibrate/calibrate.h"
 #include "qtypes.h"
 
 #include <errno.h>
@@ -10,11 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define EXIT_INTERRUPTED 130
 
 typedef struct arguments {
-    const char *in, *out, *tokenizer;
+    const char *in, *out, *tokenizer, *calibrate, *separator;
+    uint64_t calibrate_tokens;
+    double damping;
     infer_convert_rule *rules; /* room for one per argument */
     size_t rule_count;
     infer_qtype type;
@@ -80,12 +83,20 @@ static void parse(int argc, char **argv, arguments *a)
     enum {
         TYPE = 256,
         TOKENIZER,
+        CALIBRATE,
+        CALIBRATE_TOKENS,
+        SEPARATOR,
+        DAMPING,
         VERSION
     };
     static const struct option options[] = {
         {"output", required_argument, NULL, 'o'},
         {"type", required_argument, NULL, TYPE},
         {"tokenizer", required_argument, NULL, TOKENIZER},
+        {"calibrate", required_argument, NULL, CALIBRATE},
+        {"calibrate-tokens", required_argument, NULL, CALIBRATE_TOKENS},
+        {"separator", required_argument, NULL, SEPARATOR},
+        {"damping", required_argument, NULL, DAMPING},
         {"force", no_argument, NULL, 'f'},
         {"quiet", no_argument, NULL, 'q'},
         {"help", no_argument, NULL, 'h'},
@@ -101,6 +112,10 @@ static void parse(int argc, char **argv, arguments *a)
         case 'q': a->quiet = true; break;
         case TOKENIZER: a->tokenizer = optarg; break;
         case TYPE: add_type(a, optarg); break;
+        case CALIBRATE: a->calibrate = optarg; break;
+        case CALIBRATE_TOKENS: a->calibrate_tokens = cli_whole("--calibrate-tokens", optarg, 1, 1u << 30); break;
+        case SEPARATOR: a->separator = optarg; break;
+        case DAMPING: a->damping = cli_real("--damping", optarg, 1e-6, 10); break;
         case 'h': help(); exit(0);
         case VERSION: printf("infer-convert %s\n", infer_version()); exit(0);
         default: cli_bad_option(c, argv);
@@ -163,22 +178,111 @@ static void summarize(const arguments *a, const infer_convert_result *r)
              (double)r->tensor_bytes * 8 / (double)r->weights);
 }
 
+#define CALIBRATE_WINDOW 512u
+
+static int on_calibrate(void *user, uint64_t done, uint64_t total)
+{
+    cli_progress_update(user, done);
+    (void)total;
+    return interrupted;
+}
+
+/* The model in floats, in a file beside the output that has no name any more: mapped, so that memory need not hold it. */
+static infer_status open_floats(const arguments *a, const infer_source *source, infer_runtime *rt, watcher *w, infer_model **out, infer_error *err)
+{
+    infer_model_options model_options = INFER_MODEL_DEFAULTS;
+    infer_convert_options options = {.type = INFER_QTYPE_F32, .overwrite = true, .progress = on_progress, .user = w};
+    size_t bytes = strlen(a->out) + 40;
+    char *path = malloc(bytes);
+    infer_status s;
+
+    if (!path)
+        return infer_fail_memory(err, bytes, "a path");
+    snprintf(path, bytes, "%s.%ld.f32.tmp", a->out, (long)getpid());
+    s = infer_convert(NULL, source, path, &options, NULL, err);
+    cli_progress_end(&w->bar);
+    w->started = false;
+    if (s == INFER_OK) {
+        model_options.verify = INFER_VERIFY_NEVER;
+        s = infer_model_open(rt, path, &model_options, out, err);
+        unlink(path);
+    }
+    free(path);
+    return s;
+}
+
+static infer_status calibrate_text(const arguments *a, const infer_model *model, eval_text *out, uint32_t *window, infer_error *err)
+{
+    cli_buffer input;
+    uint64_t tokens = 0;
+    infer_status s;
+
+    *window = infer_model_context_length(model) < CALIBRATE_WINDOW ? infer_model_context_length(model) : CALIBRATE_WINDOW;
+    cli_read_file(a->calibrate, &input);
+    s = eval_text_cut(model, input.data, input.size, a->separator, *window, *window, out, err);
+    cli_buffer_free(&input);
+    if (s != INFER_OK)
+        return s;
+    for (size_t i = 0; i < out->window_count; i++) {
+        tokens += out->windows[i].inputs;
+        if (tokens >= a->calibrate_tokens)
+            eval_text_limit(out, i + 1);
+    }
+    return out->tokens ? INFER_OK : infer_fail(err, INFER_ERROR_ARGUMENT, "%s: no text to calibrate with", a->calibrate);
+}
+
+/* Rounds what can be calibrated of the matrices, into packed [tensors]. */
+static infer_status calibrate(const arguments *a, const infer_source *source, const infer_convert_options *options, watcher *w,
+                              infer_convert_packed *packed, infer_error *err)
+{
+    infer_qtype *types = calloc(source->tensor_count + 1, sizeof *types);
+    calibrate_options o = {.damping = a->damping, .progress = on_calibrate, .user = &w->bar};
+    infer_runtime *rt = NULL;
+    infer_model *model = NULL;
+    eval_text text = {0};
+    infer_status s = types ? infer_convert_types(source, options, types, err) : infer_fail_memory(err, source->tensor_count * sizeof *types, "types");
+
+    if (s == INFER_OK && (s = infer_runtime_create(NULL, &rt, err)) == INFER_OK && (s = open_floats(a, source, rt, w, &model, err)) == INFER_OK &&
+        (s = calibrate_text(a, model, &text, &o.window, err)) == INFER_OK) {
+        o.text = &text;
+        s = calibrate_model(model, source, types, &o, packed, err);
+        cli_progress_end(&w->bar);
+    }
+    eval_text_free(&text);
+    infer_model_close(model);
+    infer_runtime_destroy(rt);
+    free(types);
+    return s;
+}
+
 static int convert(const arguments *a)
 {
     infer_error err = {0};
     infer_source source;
     infer_convert_result result;
     watcher w = {.quiet = a->quiet};
-    infer_convert_options options = {a->type, a->rules, a->rule_count, a->force, on_progress, &w};
-    infer_status status;
+    infer_convert_packed *packed = NULL;
+    infer_convert_options options = {a->type, a->rules, a->rule_count, a->force, on_progress, &w, NULL, NULL};
+    infer_status status = INFER_OK;
 
     if (same_file(a->in, a->out) || (a->tokenizer && same_file(a->tokenizer, a->out)))
         cli_die("%s: input and output are the same file", a->out);
     if (infer_source_open(NULL, a->in, a->tokenizer, &source, &err) != INFER_OK)
         cli_die("%s", err.message);
     catch_interrupts();
-    status = infer_convert(NULL, &source, a->out, &options, &result, &err);
+    if (a->calibrate) {
+        packed = calloc(source.tensor_count + 1, sizeof *packed);
+        if (!packed)
+            cli_die("out of memory");
+        options.packed = packed;
+        status = calibrate(a, &source, &options, &w, packed, &err);
+    }
+    if (status == INFER_OK)
+        status = infer_convert(NULL, &source, a->out, &options, &result, &err);
     cli_progress_end(&w.bar);
+    for (size_t i = 0; packed && i < source.tensor_count; i++)
+        infer_free(NULL, (void *)packed[i].data);
+    free(packed);
     infer_source_close(&source);
     if (status == INFER_ERROR_CANCELLED) {
         cli_note("interrupted, nothing was written");
@@ -193,7 +297,7 @@ static int convert(const arguments *a)
 
 int main(int argc, char **argv)
 {
-    arguments a = {.type = INFER_QTYPE_NONE};
+    arguments a = {.type = INFER_QTYPE_NONE, .calibrate_tokens = 65536, .damping = 0.01};
     int status;
 
     cli_start("infer-convert");
