@@ -4,6 +4,7 @@
 #include "calibrate/calibrate.h"
 #include "qtypes.h"
 
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -11,8 +12,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #define EXIT_INTERRUPTED 130
+#define CALIBRATE_WINDOW 512u /* tokens at once, or the model's context where that is less */
+#define CALIBRATE_TOKENS_DEFAULT 65536u
+#define DAMPING_DEFAULT 0.03
 
 typedef struct arguments {
     const char *in, *out, *tokenizer, *calibrate, *separator;
@@ -46,6 +51,10 @@ static void help(void)
            "  -o, --output FILE     the file to write\n"
            "      --type TYPE       number type of all matrices; default: as stored in IN. Types:%s\n"
            "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
+           "      --calibrate FILE  round q4g32 and q8g32 matrices so that what they make of this text changes least\n"
+           "      --calibrate-tokens N  of the text's first tokens; default 65536\n"
+           "      --separator LINE  lines that are just LINE divide the documents of the text\n"
+           "      --damping X       added to the diagonal of the inputs' moments, as a share of their mean; default 0.03\n"
            "      --tokenizer FILE  take the vocabulary from this file (tokenizer.json, .model, .bin, .gguf, .infer)\n"
            "  -f, --force           replace the output file if it exists\n"
            "  -q, --quiet           no progress, no summary\n"
@@ -126,6 +135,12 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("unexpected argument \"%s\": one IN at a time", argv[optind + 1]);
     if (!a->out || !*a->out)
         cli_usage("no output given: -o OUT.infer");
+    if (!a->calibrate && (a->calibrate_tokens || a->separator || a->damping != 0))
+        cli_usage("--calibrate-tokens, --separator and --damping go with --calibrate");
+    if (a->separator && (!*a->separator || strpbrk(a->separator, "\r\n")))
+        cli_usage("--separator: expected one line that is not empty");
+    a->calibrate_tokens = a->calibrate_tokens ? a->calibrate_tokens : CALIBRATE_TOKENS_DEFAULT;
+    a->damping = a->damping != 0 ? a->damping : DAMPING_DEFAULT;
     a->in = argv[optind];
 }
 
@@ -178,13 +193,22 @@ static void summarize(const arguments *a, const infer_convert_result *r)
              (double)r->tensor_bytes * 8 / (double)r->weights);
 }
 
-#define CALIBRATE_WINDOW 512u
-
 static int on_calibrate(void *user, uint64_t done, uint64_t total)
 {
-    cli_progress_update(user, done);
-    (void)total;
+    watcher *w = user;
+    if (!w->started && !w->quiet)
+        cli_progress_start(&w->bar, "calibrating", total, "tokens");
+    w->started = true;
+    if (!w->quiet)
+        cli_progress_update(&w->bar, done);
     return interrupted;
+}
+
+/* The bar of the next part of the work is a new one. */
+static void end_progress(watcher *w)
+{
+    cli_progress_end(&w->bar);
+    *w = (watcher){.quiet = w->quiet};
 }
 
 /* The model in floats, in a file beside the output that has no name any more: mapped, so that memory need not hold it. */
@@ -200,8 +224,7 @@ static infer_status open_floats(const arguments *a, const infer_source *source, 
         return infer_fail_memory(err, bytes, "a path");
     snprintf(path, bytes, "%s.%ld.f32.tmp", a->out, (long)getpid());
     s = infer_convert(NULL, source, path, &options, NULL, err);
-    cli_progress_end(&w->bar);
-    w->started = false;
+    end_progress(w);
     if (s == INFER_OK) {
         model_options.verify = INFER_VERIFY_NEVER;
         s = infer_model_open(rt, path, &model_options, out, err);
@@ -231,22 +254,60 @@ static infer_status calibrate_text(const arguments *a, const infer_model *model,
     return out->tokens ? INFER_OK : infer_fail(err, INFER_ERROR_ARGUMENT, "%s: no text to calibrate with", a->calibrate);
 }
 
-/* Rounds what can be calibrated of the matrices, into packed [tensors]. */
-static infer_status calibrate(const arguments *a, const infer_source *source, const infer_convert_options *options, watcher *w,
-                              infer_convert_packed *packed, infer_error *err)
+/* The metadata with a note of how the matrices were rounded; `text` NULL: without one. Freed with cJSON_free; NULL: out of memory. */
+static char *note_quantization(const arguments *a, const char *metadata, const eval_text *text)
+{
+    cJSON *root = cJSON_Parse(metadata), *note;
+    char hash[20], *out = NULL;
+
+    if (!root)
+        return NULL;
+    cJSON_DeleteItemFromObjectCaseSensitive(root, "quantization");
+    if (text && (note = cJSON_AddObjectToObject(root, "quantization")) != NULL) {
+        uint64_t tokens = 0;
+        for (size_t i = 0; i < text->window_count; i++)
+            tokens += text->windows[i].inputs;
+        snprintf(hash, sizeof hash, "%016llx", (unsigned long long)XXH3_64bits(text->ids, text->id_count * sizeof *text->ids));
+        if (cJSON_AddStringToObject(note, "method", "gptq") && cJSON_AddNumberToObject(note, "tokens", (double)tokens) &&
+            cJSON_AddStringToObject(note, "text", hash) && cJSON_AddNumberToObject(note, "damping", a->damping))
+            out = cJSON_PrintUnformatted(root);
+    } else if (!text) {
+        out = cJSON_PrintUnformatted(root);
+    }
+    cJSON_Delete(root);
+    return out;
+}
+
+/* Whether the note of an earlier calibration would be untrue: some matrix gets another type. */
+static bool rounds_anew(const infer_source *source, const infer_qtype *types)
+{
+    for (size_t i = 0; i < source->tensor_count; i++)
+        if (source->tensors[i].matrix && types[i] != source->tensors[i].stored)
+            return true;
+    return false;
+}
+
+/* With --calibrate, rounds what can be calibrated of the matrices, into packed [tensors]. *metadata: those of the new file, where they differ. */
+static infer_status prepare(const arguments *a, const infer_source *source, const infer_convert_options *options, watcher *w,
+                              infer_convert_packed *packed, char **metadata, infer_error *err)
 {
     infer_qtype *types = calloc(source->tensor_count + 1, sizeof *types);
-    calibrate_options o = {.damping = a->damping, .progress = on_calibrate, .user = &w->bar};
+    calibrate_options o = {.damping = a->damping, .progress = on_calibrate, .user = w};
     infer_runtime *rt = NULL;
     infer_model *model = NULL;
     eval_text text = {0};
     infer_status s = types ? infer_convert_types(source, options, types, err) : infer_fail_memory(err, source->tensor_count * sizeof *types, "types");
 
-    if (s == INFER_OK && (s = infer_runtime_create(NULL, &rt, err)) == INFER_OK && (s = open_floats(a, source, rt, w, &model, err)) == INFER_OK &&
+    if (s == INFER_OK && !a->calibrate) {
+        if (strstr(source->metadata, "\"quantization\"") && rounds_anew(source, types) && !(*metadata = note_quantization(a, source->metadata, NULL)))
+            s = infer_fail_memory(err, strlen(source->metadata), "metadata");
+    } else if (s == INFER_OK && (s = infer_runtime_create(NULL, &rt, err)) == INFER_OK && (s = open_floats(a, source, rt, w, &model, err)) == INFER_OK &&
         (s = calibrate_text(a, model, &text, &o.window, err)) == INFER_OK) {
         o.text = &text;
         s = calibrate_model(model, source, types, &o, packed, err);
-        cli_progress_end(&w->bar);
+        if (s == INFER_OK && !(*metadata = note_quantization(a, source->metadata, &text)))
+            s = infer_fail_memory(err, strlen(source->metadata), "metadata");
+        end_progress(w);
     }
     eval_text_free(&text);
     infer_model_close(model);
@@ -261,28 +322,29 @@ static int convert(const arguments *a)
     infer_source source;
     infer_convert_result result;
     watcher w = {.quiet = a->quiet};
-    infer_convert_packed *packed = NULL;
+    infer_convert_packed *packed;
+    char *metadata = NULL;
     infer_convert_options options = {a->type, a->rules, a->rule_count, a->force, on_progress, &w, NULL, NULL};
-    infer_status status = INFER_OK;
+    infer_status status;
 
     if (same_file(a->in, a->out) || (a->tokenizer && same_file(a->tokenizer, a->out)))
         cli_die("%s: input and output are the same file", a->out);
     if (infer_source_open(NULL, a->in, a->tokenizer, &source, &err) != INFER_OK)
         cli_die("%s", err.message);
     catch_interrupts();
-    if (a->calibrate) {
-        packed = calloc(source.tensor_count + 1, sizeof *packed);
-        if (!packed)
-            cli_die("out of memory");
-        options.packed = packed;
-        status = calibrate(a, &source, &options, &w, packed, &err);
-    }
+    packed = calloc(source.tensor_count + 1, sizeof *packed);
+    if (!packed)
+        cli_die("out of memory");
+    status = prepare(a, &source, &options, &w, packed, &metadata, &err);
+    options.packed = packed;
+    options.metadata = metadata;
     if (status == INFER_OK)
         status = infer_convert(NULL, &source, a->out, &options, &result, &err);
     cli_progress_end(&w.bar);
-    for (size_t i = 0; packed && i < source.tensor_count; i++)
+    for (size_t i = 0; i < source.tensor_count; i++)
         infer_free(NULL, (void *)packed[i].data);
     free(packed);
+    cJSON_free(metadata);
     infer_source_close(&source);
     if (status == INFER_ERROR_CANCELLED) {
         cli_note("interrupted, nothing was written");
@@ -297,7 +359,7 @@ static int convert(const arguments *a)
 
 int main(int argc, char **argv)
 {
-    arguments a = {.type = INFER_QTYPE_NONE, .calibrate_tokens = 65536, .damping = 0.01};
+    arguments a = {.type = INFER_QTYPE_NONE};
     int status;
 
     cli_start("infer-convert");
