@@ -208,6 +208,11 @@ static void round_panels(void *arg, uint32_t thread)
     }
 }
 
+static infer_status fail_value(const calibrator *c, const infer_tensor_info *t, infer_qtype type)
+{
+    return infer_fail(c->err, INFER_ERROR_FORMAT, "tensor %s: a value is not finite, or too large for %s", t->name, infer_qtype_find(type)->name);
+}
+
 /* From here on the rounded model uses these values. */
 static void use(calibrator *c, size_t tensor, float *floats)
 {
@@ -237,8 +242,7 @@ static infer_status round_matrix(calibrator *c, uint32_t node, const infer_gptq 
     if (s == INFER_OK) {
         infer_pool_run(c->model->rt->pool, round_panels, &j);
         if (atomic_load(&j.failed))
-            s = infer_fail(c->err, INFER_ERROR_FORMAT, "tensor %s: a value is not finite, or too large for %s", n->weight.info->name,
-                           infer_qtype_find(j.quantizer->type)->name);
+            s = fail_value(c, n->weight.info, j.quantizer->type);
     }
     if (s == INFER_OK) {
         c->packed[tensor] = (infer_convert_packed){j.quantizer->type, j.packed};
@@ -321,8 +325,42 @@ static infer_status run_segments(calibrator *c)
     return s;
 }
 
-/* Embeddings are no product: they are left to the packer, unless they are the head too. Then they are rounded first, as the head wants it with the inputs
- * of the float model, so that the layers can make up for their error. */
+/* Rounded to nearest, as the packer does it. */
+static infer_status round_plainly(calibrator *c, uint32_t node, size_t tensor)
+{
+    const infer_tensor_info *info = node_at(c, node)->weight.info;
+    infer_qtype type = c->types[tensor];
+    size_t each = (size_t)infer_panel_bytes(type, info->cols), float_each = (size_t)infer_panel_bytes(INFER_QTYPE_F32, info->cols);
+    uint32_t k = (uint32_t)info->cols, panels = (uint32_t)infer_ceil_div(info->rows, INFER_TILE_ROWS);
+    uint8_t *packed = infer_alloc(NULL, panels * each), *floats = infer_alloc_zero(NULL, info->bytes);
+    float *rows = infer_alloc_array(NULL, INFER_TILE_ROWS * (size_t)k, sizeof *rows);
+    bool fits = true;
+    infer_status s = INFER_OK;
+
+    if (!packed || !floats || !rows)
+        s = infer_fail_memory(c->err, panels * each + info->bytes, info->name);
+    for (uint32_t p = 0; p < panels && s == INFER_OK && fits; p++) {
+        uint32_t left = (uint32_t)info->rows - p * INFER_TILE_ROWS, n = left < INFER_TILE_ROWS ? left : INFER_TILE_ROWS;
+        infer_unpack_panel(INFER_QTYPE_F32, (const uint8_t *)node_at(c, node)->weight.data + p * float_each, n, k, rows);
+        fits = infer_pack_panel(type, rows, n, k, packed + p * each);
+        infer_unpack_panel(type, packed + p * each, n, k, rows);
+        infer_pack_panel(INFER_QTYPE_F32, rows, n, k, floats + p * float_each);
+    }
+    if (s == INFER_OK && !fits)
+        s = fail_value(c, info, type);
+    infer_free(NULL, rows);
+    if (s != INFER_OK) {
+        infer_free(NULL, packed);
+        infer_free(NULL, floats);
+        return s;
+    }
+    c->packed[tensor] = (infer_convert_packed){type, packed};
+    use(c, tensor, (float *)(void *)floats);
+    return INFER_OK;
+}
+
+/* Embeddings come first, so that the layers can make up for their error. They are no product, and rounded to nearest, unless they are the head too: then
+ * as the head wants it with the inputs of the float model. */
 static infer_status round_embeddings(calibrator *c)
 {
     infer_status s = INFER_OK;
@@ -333,6 +371,8 @@ static infer_status round_embeddings(calibrator *c)
         for (uint32_t j = i + 1; j < node_count(c) && s == INFER_OK; j++)
             if (wanted(c, j) && tensor_of(c, j) == t)
                 s = round_group(c, INFER_NONE, 0, j, j + 1, TIED_DAMPING);
+        if (s == INFER_OK && !c->packed[t].data)
+            s = round_plainly(c, i, t);
     }
     return s;
 }
