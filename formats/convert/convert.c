@@ -21,31 +21,31 @@ typedef struct converter {
     infer_error *err;
 } converter;
 
-static infer_status choose_types(converter *c)
+infer_status infer_convert_types(const infer_source *s, const infer_convert_options *options, infer_qtype *types, infer_error *err)
 {
-    const infer_source *s = c->source;
-    infer_qtype wanted = c->options->type;
     bool used;
 
     for (size_t i = 0; i < s->tensor_count; i++) {
         if (!s->tensors[i].matrix)
-            c->types[i] = INFER_QTYPE_F32;
+            types[i] = INFER_QTYPE_F32;
         else
-            c->types[i] = wanted == INFER_QTYPE_NONE ? s->tensors[i].stored : wanted;
+            types[i] = options->type == INFER_QTYPE_NONE ? s->tensors[i].stored : options->type;
     }
-    for (size_t r = 0; r < c->options->rule_count; r++) {
-        const infer_convert_rule *rule = &c->options->rules[r];
+    for (size_t r = 0; r < options->rule_count; r++) {
+        const infer_convert_rule *rule = &options->rules[r];
         used = false;
         for (size_t i = 0; i < s->tensor_count; i++)
             if (s->tensors[i].matrix && fnmatch(rule->glob, s->tensors[i].name, 0) == 0) {
-                c->types[i] = rule->type;
+                types[i] = rule->type;
                 used = true;
             }
         if (!used)
-            return infer_fail(c->err, INFER_ERROR_ARGUMENT, "type rule \"%s\" matches no matrix of the model", rule->glob);
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "type rule \"%s\" matches no matrix of the model", rule->glob);
     }
     return INFER_OK;
 }
+
+static const void *packed(const converter *c, size_t index) { return c->options->packed ? c->options->packed[index].data : NULL; }
 
 static infer_layout layout_of(const infer_source_tensor *t) { return t->matrix ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS; }
 
@@ -53,8 +53,11 @@ static infer_status declare(converter *c)
 {
     const infer_source *s = c->source;
     uint64_t bytes;
-    infer_status status = choose_types(c);
+    infer_status status = infer_convert_types(s, c->options, c->types, c->err);
 
+    for (size_t i = 0; i < s->tensor_count; i++)
+        if (packed(c, i))
+            c->types[i] = c->options->packed[i].type;
     for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
         const infer_source_tensor *t = &s->tensors[i];
         status = infer_writer_declare(c->writer, t->name, c->types[i], layout_of(t), t->rows, t->cols, c->err);
@@ -106,12 +109,18 @@ static infer_status write_matrix(converter *c, size_t index)
     const infer_source *s = c->source;
     const infer_source_tensor *t = &s->tensors[index];
     infer_qtype type = c->types[index];
+    const uint8_t *ready = packed(c, index);
     int32_t low, high;
     bool keep_codes = s->importer->read_codes && t->stored == type && infer_code_range(type, &low, &high), fits;
     infer_status status;
 
     for (uint64_t row = 0; row < t->rows; row += INFER_TILE_ROWS) {
         uint32_t n = t->rows - row < INFER_TILE_ROWS ? (uint32_t)(t->rows - row) : INFER_TILE_ROWS;
+        if (ready) {
+            if ((status = advance(c, ready + row / INFER_TILE_ROWS * infer_panel_bytes(type, t->cols), infer_panel_bytes(type, t->cols))) != INFER_OK)
+                return status;
+            continue;
+        }
         status = keep_codes ? s->importer->read_codes(s, index, row, n, c->codes, c->scales, c->err)
                             : s->importer->read_f32(s, index, row, n, c->rows, c->err);
         if (status != INFER_OK)
@@ -146,7 +155,7 @@ static infer_status write_rows(converter *c, size_t index)
 infer_status infer_convert(const infer_allocator *a, const infer_source *s, const char *path, const infer_convert_options *options,
                            infer_convert_result *result, infer_error *err)
 {
-    const infer_writer_options writer_options = {s->metadata, s->vocab, s->vocab_bytes, options->overwrite};
+    const infer_writer_options writer_options = {options->metadata ? options->metadata : s->metadata, s->vocab, s->vocab_bytes, options->overwrite};
     converter c = {.a = a, .source = s, .options = options, .err = err};
     infer_convert_result r = {.tensors = s->tensor_count};
     infer_status status;

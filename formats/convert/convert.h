@@ -15,6 +15,12 @@ typedef struct infer_convert_progress {
     uint64_t bytes, total_bytes; /* of tensor data written, and to be written */
 } infer_convert_progress;
 
+/* A matrix that is there already, in tile16x4. */
+typedef struct infer_convert_packed {
+    infer_qtype type;
+    const void *data; /* infer_tensor_bytes of it; NULL: the tensor is converted from the source */
+} infer_convert_packed;
+
 typedef struct infer_convert_options {
     infer_qtype type;                /* of every matrix that no rule names; NONE: as the source stores it */
     const infer_convert_rule *rules; /* the last one that matches wins; one that matches no matrix is an error */
@@ -23,12 +29,17 @@ typedef struct infer_convert_options {
     /* Called after each panel of 16 rows. Nonzero ends the conversion with CANCELLED. May be NULL. */
     int (*progress)(void *user, const infer_convert_progress *p);
     void *user;
+    const infer_convert_packed *packed; /* [tensors of the source], instead of type and rules where it has data; NULL: none */
+    const char *metadata;               /* instead of the source's; NULL: the source's */
 } infer_convert_options;
 
 typedef struct infer_convert_result {
     uint64_t tensor_bytes, weights; /* weights: numbers in all tensors */
     size_t tensors;
 } infer_convert_result;
+
+/* The type of each of the source's tensors in the new file, by `type` and `rules`: types [tensors]. ARGUMENT: rules. */
+infer_status infer_convert_types(const infer_source *s, const infer_convert_options *options, infer_qtype *types, infer_error *err);
 
 /* Matrices become tile16x4 in the chosen types, everything else f32 rows. Codes are carried over bit for bit when the type stays. Memory:
  * 16 rows. On failure nothing is left behind and an existing file is as it was. ARGUMENT: rules; CORRUPT, FORMAT, IO, UNSUPPORTED: the

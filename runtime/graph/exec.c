@@ -9,10 +9,12 @@
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* Whether nodes of this kind take part in the evaluation. */
-static bool runs(infer_op_kind op, const infer_batch *batch)
+/* Whether the node takes part in the evaluation. */
+static bool runs(const infer_plan *plan, uint32_t node, const infer_batch *batch)
 {
-    infer_when when = infer_ops[op].when;
+    infer_when when = infer_ops[plan->graph.nodes[node].op].when;
+    if (batch->end_node && (node < batch->first_node || node >= batch->end_node))
+        return false;
     return when == INFER_ALWAYS || (when == INFER_WHEN_SPLIT) == (batch->chunk_rows > 0);
 }
 
@@ -91,7 +93,7 @@ static void run_task(const job *j, const infer_step *step, const infer_step_stat
     for (uint32_t i = 0; i < step->count; i++) {
         uint32_t node = infer_step_node(plan, step, i);
         uint64_t start;
-        if (!runs(plan->graph.nodes[node].op, j->batch))
+        if (!runs(plan, node, j->batch))
             continue;
         start = plan->profile ? infer_now_ns() : 0;
         plan->kernels[node]->fn(&plan->args[node], region);

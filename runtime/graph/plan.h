@@ -17,6 +17,7 @@ typedef struct infer_batch {
     uint32_t logits_row;/* where in the logits buffer they go */
     uint32_t pos0;      /* position of the first token */
     uint32_t chunk_rows;/* set by infer_plan_run: KV heads x chunks of the context when attention is split into them, else 0 */
+    uint32_t first_node, end_node; /* run only nodes first_node..end_node - 1 of the plan's graph, on the values that stand in the arena; 0, 0: all */
 } infer_batch;
 
 typedef union infer_args {
