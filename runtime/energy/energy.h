@@ -103,6 +103,8 @@ infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options 
 double infer_meter_update_s(const infer_meter *meter);
 /* The sum of the parts' readings now, to watch a counter move: microjoules or microwatts. */
 infer_status infer_meter_peek(infer_meter *meter, double *value, infer_error *err);
+/* Whether it integrates powers, so that every reading counts as an update. */
+bool infer_meter_reads_power(const infer_meter *meter);
 /* How often the sampling thread of this meter wakes up while a window is open, ns; 0: it has none. */
 uint64_t infer_meter_wake_ns(const infer_meter *meter);
 

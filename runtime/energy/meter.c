@@ -289,6 +289,7 @@ infer_energy_kind infer_meter_kind(const infer_meter *m) { return m->kind; }
 const char *infer_meter_source(const infer_meter *m) { return m->name; }
 const char *infer_meter_note(const infer_meter *m) { return m->note; }
 double infer_meter_update_s(const infer_meter *m) { return m->kind == INFER_ENERGY_MEASURED ? m->source->update_s : 0; }
+bool infer_meter_reads_power(const infer_meter *m) { return m->parts.count && m->parts.part[0].power; }
 uint64_t infer_meter_wake_ns(const infer_meter *m) { return m->wake_ns; }
 
 infer_status infer_meter_start(infer_meter *m, infer_error *err)
