@@ -123,11 +123,11 @@ static infer_status choose_window(const run *r, double update_s, double *window_
 {
     double need = update_s * INFER_ENERGY_UPDATES, wanted = r->options->window_s;
     if (wanted > 0 && wanted < need)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "the counter changes every %.3g s; a window of %.3g s has fewer than %u updates, it needs %.3g s", update_s,
-                          wanted, INFER_ENERGY_UPDATES, need);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "the counter changes every %.3g s; a window of %.3g s has fewer than %u updates, it needs %.3g s",
+                          update_s, wanted, INFER_ENERGY_UPDATES, need);
     if (!(wanted > 0) && need > LONGEST_UNASKED_S)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "the counter changes every %.3g s; %u updates need windows of %.3g s: ask for them with --window", update_s,
-                          INFER_ENERGY_UPDATES, need);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "the counter changes every %.3g s; %u updates need windows of %.3g s: ask for them with --window",
+                          update_s, INFER_ENERGY_UPDATES, need);
     *window_s = wanted > 0 ? wanted : need > DEFAULT_WINDOW_S ? need : DEFAULT_WINDOW_S;
     return INFER_OK;
 }

@@ -238,8 +238,8 @@ static void print_row(const bench *b, uint32_t i, const char *phase, const infer
                measured ? "-" : net, p->spread * 100, watts, p->tokens_per_s, each, ratio);
     else
         printf("%-20.20s %-8s %3u%s%s %-11s %9s J/token %s, net %9s; spread %3.0f %%; %6s W; %9.2f tokens/s; %6s tokens/J; vs first %s\n",
-               bench_name(&s->file), s->type, infer_runtime_threads(s->rt), *s->cpus ? " on " : "", s->cpus, phase, gross, joules_kind(b->result.kind), net, p->spread * 100, watts,
-               p->tokens_per_s, each, ratio);
+               bench_name(&s->file), s->type, infer_runtime_threads(s->rt), *s->cpus ? " on " : "", s->cpus, phase, gross, joules_kind(b->result.kind),
+               net, p->spread * 100, watts, p->tokens_per_s, each, ratio);
     if (p->left_out)
         cli_note("%s, %s: %u of %u windows were left out (%u readings made no sense)", bench_name(&s->file), phase, p->left_out, p->windows, p->jumps);
 }
@@ -262,7 +262,8 @@ static void print_tables(const bench *b, bool md)
     number(before, r->idle_before);
     number(after, r->idle_after);
     if (md)
-        printf("| model | type | level | threads | test | J/token, measured | net | J/token, estimated | net | spread | W | tokens/s | tokens/J | vs first |\n"
+        printf("| model | type | level | threads | test | J/token, measured | net | J/token, estimated | net | spread | W | tokens/s | tokens/J | "
+               "vs first |\n"
                "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     else
         printf("energy, %s: %s; %s\n", joules_kind(r->kind), infer_meter_source(b->subjects[0].meter), b->cpu);

@@ -209,7 +209,8 @@ static void test_powercap(void)
 
     starts(m);
     lose("/sys/class/powercap/intel-rapl:1/energy_uj");
-    tap_ok(infer_meter_stop(m, &e, &err) == INFER_ERROR_IO && strstr(err.message, "intel-rapl:1/energy_uj"), "powercap: a vanished file is an error that names it");
+    tap_ok(infer_meter_stop(m, &e, &err) == INFER_ERROR_IO && strstr(err.message, "intel-rapl:1/energy_uj"),
+           "powercap: a vanished file is an error that names it");
     tap_ok(infer_meter_start(m, &err) == INFER_ERROR_IO, "powercap: and so is the next start");
     put_number("/sys/class/powercap/intel-rapl:1/energy_uj", 4);
     tap_ok(starts(m), "powercap: back again, the meter works");
@@ -281,7 +282,8 @@ static void test_perf(void)
     perf_state = (fake){.denied = EACCES};
     tap_ok(refused(meter_of("perf"), INFER_ERROR_IO, "perf_event_paranoid is 2"), "perf: missing permission is explained");
     m = meter_of("auto");
-    tap_ok(m && infer_meter_kind(m) == INFER_ENERGY_ESTIMATED && strstr(infer_meter_note(m), "CAP_PERFMON"), "auto: falls back to the estimate and keeps the reason");
+    tap_ok(m && infer_meter_kind(m) == INFER_ENERGY_ESTIMATED && strstr(infer_meter_note(m), "CAP_PERFMON"),
+           "auto: falls back to the estimate and keeps the reason");
     infer_meter_destroy(m);
     put("/sys/bus/event_source/devices/power/events/energy-pkg", "umask=1");
     perf_state = (fake){0};
