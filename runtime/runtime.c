@@ -24,7 +24,7 @@ infer_status infer_runtime_create(const infer_runtime_options *options, infer_ru
     infer_runtime *rt;
     const char *environment = getenv("INFER_CPU");
     infer_cpu_level level = INFER_CPU_REF;
-    uint32_t cpus;
+    infer_cpus cpus;
     infer_status s;
     if (!out)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_runtime_create: out is NULL");
@@ -46,11 +46,11 @@ infer_status infer_runtime_create(const infer_runtime_options *options, infer_ru
         return infer_fail_memory(err, sizeof *rt, "the runtime");
     rt->allocator = o.allocator;
     rt->level = level;
+    infer_cpus_available(&cpus);
     if (!o.threads)
-        o.threads = infer_cores_available();
+        o.threads = cpus.node_cores; /* threads on several nodes would read each other's memory, and generation waits for memory */
     /* More threads than CPUs would only take turns, and each turn is a wake-up: on 2 CPUs, 8 threads halved the speed of a small model. */
-    cpus = infer_cpus_available();
-    o.threads = o.threads < cpus ? o.threads : cpus;
+    o.threads = o.threads < cpus.logical ? o.threads : cpus.logical;
     o.threads = o.threads < MAX_THREADS ? o.threads : MAX_THREADS;
     s = infer_pool_create(&rt->allocator, o.threads, &rt->pool, err);
     if (s != INFER_OK) {

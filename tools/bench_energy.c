@@ -111,7 +111,9 @@ static void add_settings(bench *b)
 {
     infer_core_class classes[INFER_CORE_CLASSES];
     uint32_t n = infer_core_classes("", classes);
-    for (uint32_t t = 1; t; t = next_threads(t, infer_cores_available()))
+    infer_cpus cpus;
+    infer_cpus_available(&cpus);
+    for (uint32_t t = 1; t; t = next_threads(t, cpus.cores))
         add_subject(b, b->o->model, t, "");
     for (uint32_t k = 0; n > 1 && k < n; k++)
         for (uint32_t t = 1; t; t = next_threads(t, classes[k].count))

@@ -42,7 +42,7 @@ static inline bool infer_mul_overflows(uint64_t a, uint64_t b, uint64_t *out) { 
 static inline size_t infer_round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 static inline size_t infer_ceil_div(size_t n, size_t d) { return (n + d - 1) / d; }
 
-/* ---- os.c: the only place with operating-system #ifdefs ---- */
+/* ---- os.c, cpus.c: the only places with operating-system #ifdefs ---- */
 
 typedef struct infer_mapping {
     const uint8_t *data; /* NULL when size is 0 */
@@ -65,9 +65,22 @@ void infer_sleep_until(uint64_t due_ns, const volatile sig_atomic_t *stop);
 infer_status infer_command_line(const char *command, uint64_t timeout_ns, char *line, size_t size, infer_error *err);
 /* perf_event_open, counting for all processes on one CPU: a descriptor, or -1 and errno. */
 int infer_perf_event_open(uint32_t type, uint64_t config, int cpu);
-uint32_t infer_cpus_available(void);     /* logical CPUs this process may run on (affinity, cgroup quota), at least 1 */
-uint32_t infer_cores_available(void);    /* physical cores among them, at least 1 */
 uint64_t infer_peak_rss_bytes(void);     /* 0 where unknown */
 uint64_t infer_anonymous_rss_bytes(void);/* resident anonymous memory (private, not file-backed); 0 where unknown */
+
+/* CPUs that this process may run on. A cgroup's quota bounds the first three; all are at least 1. */
+typedef struct infer_cpus {
+    uint32_t logical;    /* hardware threads */
+    uint32_t cores;      /* physical cores */
+    uint32_t node_cores; /* physical cores of the memory node that has most of them */
+    uint32_t nodes;      /* memory nodes that have a core */
+} infer_cpus;
+
+enum { INFER_MAX_CPUS = 8192, INFER_MAX_NODES = 1024 };
+
+void infer_cpus_available(infer_cpus *out);
+/* The same from the files below `root` ("" for this system's) and allowed[size <= INFER_MAX_CPUS], a byte that is not 0 for each allowed CPU. What
+ * cannot be read counts as: no quota, a core for each CPU, one node. */
+void infer_cpus_count(const char *root, const uint8_t *allowed, uint32_t size, infer_cpus *out);
 
 #endif

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,65 +159,6 @@ int infer_perf_event_open(uint32_t type, uint64_t config, int cpu)
     return (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-/* First line of a small file under /proc or /sys into `line`; false when it cannot be read. */
-static bool read_line(const char *path, char *line, size_t size)
-{
-    FILE *f = fopen(path, "re");
-    bool ok = f && fgets(line, (int)size, f);
-    if (f)
-        fclose(f);
-    if (ok)
-        line[strcspn(line, "\n")] = 0;
-    return ok;
-}
-
-/* CPUs that the cgroup's quota pays for, rounded up; UINT32_MAX without a quota. */
-static uint32_t cgroup_cpus(void)
-{
-    char line[512], path[640];
-    unsigned long long quota, period;
-    const char *group = "";
-    if (read_line("/proc/self/cgroup", line, sizeof line) && strncmp(line, "0::", 3) == 0)
-        group = strcmp(line + 3, "/") == 0 ? "" : line + 3;
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-    if (!read_line(path, line, sizeof line) || sscanf(line, "%llu %llu", &quota, &period) != 2 || period == 0)
-        return UINT32_MAX;
-    quota = (quota + period - 1) / period;
-    return quota < 1 ? 1 : quota > UINT32_MAX ? UINT32_MAX : (uint32_t)quota;
-}
-
-/* Allowed CPUs; with `cores`, only the first allowed one of each set of hardware threads that share a core. */
-static uint32_t count_cpus(bool cores)
-{
-    cpu_set_t set;
-    uint32_t count = 0, quota = cgroup_cpus();
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        char path[96], line[128];
-        bool first = true;
-        if (!CPU_ISSET(cpu, &set))
-            continue;
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-        if (cores && read_line(path, line, sizeof line)) {
-            for (char *p = line; *p;) { /* "0,64" or "0-1": the first sibling that we may use counts for the core */
-                long low = strtol(p, &p, 10), high = *p == '-' ? strtol(p + 1, &p, 10) : low;
-                for (long other = low; other <= high && other < cpu; other++)
-                    if (other >= 0 && CPU_ISSET((int)other, &set))
-                        first = false;
-                p += strcspn(p, ",");
-                p += *p == ',';
-            }
-        }
-        count += first;
-    }
-    count = count < quota ? count : quota;
-    return count ? count : 1;
-}
-
-uint32_t infer_cpus_available(void) { return count_cpus(false); }
-uint32_t infer_cores_available(void) { return count_cpus(true); }
-
 uint64_t infer_anonymous_rss_bytes(void)
 {
     char line[256];
@@ -251,12 +191,6 @@ int infer_perf_event_open(uint32_t type, uint64_t config, int cpu)
     return -1;
 }
 
-uint32_t infer_cpus_available(void)
-{
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t)n : 1;
-}
-uint32_t infer_cores_available(void) { return infer_cpus_available(); }
 uint64_t infer_anonymous_rss_bytes(void) { return 0; }
 
 #endif

@@ -161,10 +161,12 @@ static infer_status try_source(infer_meter *m, const infer_energy_source *source
 static infer_status use_estimate(infer_meter *m, const infer_meter_options *o, infer_error *err)
 {
     infer_status s = infer_energy_model_load(o->coefficients, &m->model, err);
+    infer_cpus cpus;
     if (s != INFER_OK)
         return s;
     m->kind = INFER_ENERGY_ESTIMATED;
-    m->idle_watts = m->model.idle_watts_per_core * infer_cores_available();
+    infer_cpus_available(&cpus);
+    m->idle_watts = m->model.idle_watts_per_core * cpus.cores;
     snprintf(m->name, sizeof m->name, "estimate");
     return INFER_OK;
 }

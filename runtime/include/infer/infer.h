@@ -101,7 +101,8 @@ typedef struct infer_allocator {
 
 typedef struct infer_runtime_options {
     size_t size;
-    uint32_t threads;       /* 0: one per physical core that this process may use; at most 256. More than its CPUs count as that many */
+    uint32_t threads;       /* 0: one per physical core of the memory node with most of those this process may use; at most 256. More than its
+                             * CPUs count as that many */
     const char *cpu_level;  /* NULL: environment INFER_CPU, else the best that this CPU has. "ref", "avx2", ... */
     infer_allocator allocator; /* zeros: the C library's */
 } infer_runtime_options;
