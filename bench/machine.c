@@ -2,7 +2,9 @@
 
 #include "build_info.h"
 
+#include <glob.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* "key   : value" -> value, or NULL. */
@@ -45,3 +47,60 @@ const char *infer_machine_compiler(void)
 }
 
 const char *infer_machine_commit(void) { return INFER_BUILD_COMMIT; }
+
+/* Calls each(first line, user) for the files below root that fit. */
+static void read_files(const char *root, const char *pattern, void (*each)(const char *line, void *user), void *user)
+{
+    char full[512], line[64];
+    glob_t found;
+    snprintf(full, sizeof full, "%s%s", root, pattern);
+    if (glob(full, 0, NULL, &found) != 0)
+        return;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        FILE *f = fopen(found.gl_pathv[i], "re");
+        if (f && fgets(line, sizeof line, f)) {
+            line[strcspn(line, "\n")] = 0;
+            each(line, user);
+        }
+        if (f)
+            fclose(f);
+    }
+    globfree(&found);
+}
+
+static void note_mains(const char *line, void *state)
+{
+    if (strcmp(line, "1") == 0)
+        strcpy(((infer_machine_state *)state)->power, "mains");
+}
+
+static void note_battery(const char *line, void *state)
+{
+    if (strcmp(line, "Discharging") == 0)
+        strcpy(((infer_machine_state *)state)->power, "battery");
+}
+
+static void note_governor(const char *line, void *state)
+{
+    infer_machine_state *s = state;
+    snprintf(s->governor, sizeof s->governor, "%.31s", line);
+}
+
+static void note_frequency(const char *line, void *state) { ((infer_machine_state *)state)->frequency_hz = atof(line) * 1e3; }
+
+static void note_temperature(const char *line, void *state)
+{
+    infer_machine_state *s = state;
+    double c = atof(line) / 1e3;
+    s->temperature_c = c > s->temperature_c && c < 150 ? c : s->temperature_c;
+}
+
+void infer_machine_read_state(const char *root, infer_machine_state *out)
+{
+    *out = (infer_machine_state){.frequency_hz = 0};
+    read_files(root, "/sys/class/power_supply/*/status", note_battery, out);
+    read_files(root, "/sys/class/power_supply/*/online", note_mains, out);
+    read_files(root, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", note_governor, out);
+    read_files(root, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", note_frequency, out);
+    read_files(root, "/sys/class/thermal/thermal_zone*/temp", note_temperature, out);
+}

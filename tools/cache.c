@@ -87,30 +87,42 @@ static uint64_t key_of(const char *model, const cache_options *o)
     return o->type ? XXH3_64bits_withSeed(o->type, strlen(o->type), key) : key;
 }
 
-/* The cache folder, made if need be. */
-static void find_folder(char out[PATH_MAX])
+bool cache_folder(char out[PATH_MAX])
 {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int n;
 
+    errno = ENOENT;
     if (xdg && *xdg == '/') /* others are to be ignored: XDG Base Directory Specification 0.8 */
         n = snprintf(out, PATH_MAX, "%s/libinfer", xdg);
     else if (home && *home == '/')
         n = snprintf(out, PATH_MAX, "%s/.cache/libinfer", home);
     else
-        cli_die("no cache folder: neither XDG_CACHE_HOME nor HOME is set; convert the model with infer-convert");
+        return *out = '\0', false;
+    errno = ENAMETOOLONG;
     if (n >= PATH_MAX - 300)
-        cli_die("the path of the cache folder is too long");
+        return false;
     for (char *p = out + 1;; p++)
         if (*p == '/' || *p == '\0') {
             char end = *p;
+            bool made;
             *p = '\0';
-            if (mkdir(out, 0700) != 0 && errno != EEXIST)
-                cli_die("cache folder %s: %s; convert the model with infer-convert", out, strerror(errno));
+            made = mkdir(out, 0700) == 0 || errno == EEXIST;
             *p = end;
+            if (!made)
+                return false;
             if (end == '\0')
-                return;
+                return true;
         }
+}
+
+static void find_folder(char out[PATH_MAX])
+{
+    if (cache_folder(out))
+        return;
+    if (!*out)
+        cli_die("no cache folder: neither XDG_CACHE_HOME nor HOME is set; convert the model with infer-convert");
+    cli_die("cache folder %s: %s; convert the model with infer-convert", out, strerror(errno));
 }
 
 /* FOLDER/NAME-KEY.infer, NAME being the model's last part, so that a person can tell the files apart. */

@@ -1,32 +1,29 @@
-/* infer-bench: how fast a model reads a prompt and generates, beside what the machine can do. Arguments and printing only; bench/speed.c measures. */
+/* infer-bench: how fast a model reads a prompt and generates, beside what the machine can do. Arguments and printing only; bench/speed.c measures. Energy:
+ * bench_energy.c. */
+#include "bench_energy.h"
+#include "bench_model.h"
 #include "cli.h"
+#include "joules.h"
+#include "records.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
-#include <infer/infer.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "core/core.h"
 #include "machine.h"
-#include "shapes.h"
 #include "speed.h"
 
-typedef enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_CSV, FORMAT_MD } format;
-
 typedef struct arguments {
-    const char *model, *folder, *keep;
-    const infer_shape *shape;
-    infer_qtype type;
+    bench_model model;
     infer_runtime_options runtime;
     infer_speed_options speed;
     infer_kv_type kv_type;
-    format format;
+    bench_energy energy;
+    bool measures_energy;
+    record_format format;
 } arguments;
 
 /* Everything a record says. */
@@ -55,54 +52,36 @@ static const char usage[] =
     "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
     "      --kv auto|f16|f32|q8\n"
     "                           number type of the KV cache (auto: f32 for f32 models, else f16)\n"
-    "      --json               print a list with one record\n"
-    "      --csv                print the record as a head line and a line\n"
+    "\n"
+    "      --energy[=SOURCE]    measure joules per token: auto, estimate, perf, powercap, scmi, hwmon, battery, file:PATH, cmd:COMMAND (auto)\n"
+    "      --vs OTHER           beside this model, or with --shape this type, in turn: A B A B\n"
+    "      --window S           least seconds of a window (2, or what 100 updates of the counter take)\n"
+    "      --idle S             seconds of each baseline (10)\n"
+    "      --seed N             of the order of the windows (1)\n"
+    "      --svg FILE           draw the figures into FILE\n"
+    "      --tune               find the threads with the least energy per generated token, for infer-run\n"
+    "      --min-tps X          among those that reach X tokens/s\n"
+    "\n"
+    "      --json               print a list of records\n"
+    "      --csv                print the records as a head line and lines\n"
     "      --md                 print a table for Markdown\n"
     "  -v, --version\n"
     "  -h, --help\n"
     "\n";
 
-/* ---- interruption, and what must not be left behind ---- */
-
-static infer_session *volatile running; /* what the signal handler cancels */
-static volatile sig_atomic_t interrupted;
-static char *temporary_folder, *temporary_file;
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    interrupted = 1;
-    if (running)
-        infer_session_cancel(running); /* one atomic store */
-}
-
-static void catch_interrupts(void)
-{
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-static void remove_temporary(void)
-{
-    if (temporary_file)
-        unlink(temporary_file);
-    if (temporary_folder)
-        rmdir(temporary_folder);
-    free(temporary_file);
-    free(temporary_folder);
-    temporary_file = temporary_folder = NULL;
-}
-
 /* ---- arguments ---- */
 
-enum { OPT_SHAPE = 256, OPT_TYPE, OPT_DIR, OPT_KEEP, OPT_PROMPT, OPT_TOKENS, OPT_CTX_AT, OPT_REPEAT, OPT_CPU, OPT_KV, OPT_JSON, OPT_CSV, OPT_MD };
+enum { OPT_SHAPE = 256, OPT_TYPE, OPT_DIR, OPT_KEEP, OPT_PROMPT, OPT_TOKENS, OPT_CTX_AT, OPT_REPEAT, OPT_CPU, OPT_KV, OPT_JSON, OPT_CSV, OPT_MD,
+       OPT_ENERGY, OPT_VS, OPT_WINDOW, OPT_IDLE, OPT_SEED, OPT_SVG, OPT_TUNE, OPT_MIN_TPS };
 
 static const struct option long_options[] = {
     {"shape", required_argument, NULL, OPT_SHAPE}, {"type", required_argument, NULL, OPT_TYPE}, {"dir", required_argument, NULL, OPT_DIR},
     {"keep", required_argument, NULL, OPT_KEEP}, {"threads", required_argument, NULL, 't'}, {"prompt", required_argument, NULL, OPT_PROMPT},
     {"tokens", required_argument, NULL, OPT_TOKENS}, {"ctx-at", required_argument, NULL, OPT_CTX_AT}, {"repeat", required_argument, NULL, OPT_REPEAT},
     {"cpu", required_argument, NULL, OPT_CPU}, {"kv", required_argument, NULL, OPT_KV}, {"json", no_argument, NULL, OPT_JSON},
+    {"energy", optional_argument, NULL, OPT_ENERGY}, {"vs", required_argument, NULL, OPT_VS}, {"window", required_argument, NULL, OPT_WINDOW},
+    {"idle", required_argument, NULL, OPT_IDLE}, {"seed", required_argument, NULL, OPT_SEED}, {"svg", required_argument, NULL, OPT_SVG},
+    {"tune", no_argument, NULL, OPT_TUNE}, {"min-tps", required_argument, NULL, OPT_MIN_TPS},
     {"csv", no_argument, NULL, OPT_CSV}, {"md", no_argument, NULL, OPT_MD}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -136,9 +115,9 @@ static infer_qtype type_of(const char *name)
 
 static uint32_t whole(const char *option, uint64_t low, uint64_t high) { return (uint32_t)cli_whole(option, optarg, low, high); }
 
-static format one_format(format before, format now)
+static record_format one_format(record_format before, record_format now)
 {
-    if (before != FORMAT_TEXT && before != now)
+    if (before != RECORD_TEXT && before != now)
         cli_usage("only one of --json, --csv and --md");
     return now;
 }
@@ -150,17 +129,45 @@ static void print_usage(void)
     printf("%sShapes: %s.\nExit status: 0 done, 1 it could not be done, 2 the command line is wrong, 130 interrupted.\n", usage, known);
 }
 
+static void check_model(const bench_model *m)
+{
+    if (!m->path && !m->shape)
+        cli_usage("neither MODEL nor --shape given");
+    if (m->path && m->shape)
+        cli_usage("both a MODEL and --shape given");
+    if (m->shape && m->type == INFER_QTYPE_NONE)
+        cli_usage("--shape needs --type");
+    if (m->path && (m->type != INFER_QTYPE_NONE || m->folder || m->keep))
+        cli_usage("--type, --dir and --keep go with --shape; a MODEL has its own type");
+    if (m->folder && m->keep)
+        cli_usage("both --dir and --keep given");
+}
+
+static void check_energy(const arguments *a)
+{
+    const bench_energy *e = &a->energy;
+    if (e->tune && (!a->model.path || e->vs || a->runtime.threads || !a->speed.tokens))
+        cli_usage("--tune needs a MODEL and --tokens, and goes without --vs and -t");
+    if (e->min_tps > 0 && !e->tune)
+        cli_usage("--min-tps goes with --tune");
+    if (!a->measures_energy && !e->tune && (e->vs || e->window_s > 0 || e->svg))
+        cli_usage("--vs, --window and --svg go with --energy");
+    if ((a->measures_energy || e->tune) && a->speed.repeat > INFER_ENERGY_MAX_REPEAT)
+        cli_usage("--repeat: with --energy at most %u", INFER_ENERGY_MAX_REPEAT);
+}
+
 /* Never returns on a wrong command line (status 2), --help or --version. */
 static void parse(int argc, char **argv, arguments *a)
 {
     int c;
-    *a = (arguments){.type = INFER_QTYPE_NONE, .runtime = INFER_RUNTIME_DEFAULTS, .speed = {.prompt = 512, .tokens = 128, .repeat = 5}};
+    *a = (arguments){.model.type = INFER_QTYPE_NONE, .runtime = INFER_RUNTIME_DEFAULTS, .speed = {.prompt = 512, .tokens = 128, .repeat = 5},
+                     .energy = {.idle_s = 10, .seed = 1}};
     while ((c = getopt_long(argc, argv, ":t:vh", long_options, NULL)) != -1)
         switch (c) {
-        case OPT_SHAPE: a->shape = shape_of(optarg); break;
-        case OPT_TYPE: a->type = type_of(optarg); break;
-        case OPT_DIR: a->folder = optarg; break;
-        case OPT_KEEP: a->keep = optarg; break;
+        case OPT_SHAPE: a->model.shape = shape_of(optarg); break;
+        case OPT_TYPE: a->model.type = type_of(optarg); break;
+        case OPT_DIR: a->model.folder = optarg; break;
+        case OPT_KEEP: a->model.keep = optarg; break;
         case 't': a->runtime.threads = whole("-t", 1, 256); break;
         case OPT_PROMPT: a->speed.prompt = whole("--prompt", 0, 1u << 19); break;
         case OPT_TOKENS: a->speed.tokens = whole("--tokens", 0, 1u << 18); break;
@@ -168,80 +175,32 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_REPEAT: a->speed.repeat = whole("--repeat", 1, INFER_SPEED_MAX_REPEAT); break;
         case OPT_CPU: a->runtime.cpu_level = optarg; break;
         case OPT_KV: a->kv_type = cli_kv_type(optarg); break;
-        case OPT_JSON: a->format = one_format(a->format, FORMAT_JSON); break;
-        case OPT_CSV: a->format = one_format(a->format, FORMAT_CSV); break;
-        case OPT_MD: a->format = one_format(a->format, FORMAT_MD); break;
+        case OPT_ENERGY: a->measures_energy = true; a->energy.source = optarg; break;
+        case OPT_VS: a->energy.vs = optarg; break;
+        case OPT_WINDOW: a->energy.window_s = cli_real("--window", optarg, 1e-3, 1e5); break;
+        case OPT_IDLE: a->energy.idle_s = cli_real("--idle", optarg, 0.1, 3600); break;
+        case OPT_SEED: a->energy.seed = cli_whole("--seed", optarg, 0, UINT64_MAX); break;
+        case OPT_SVG: a->energy.svg = optarg; break;
+        case OPT_TUNE: a->energy.tune = true; break;
+        case OPT_MIN_TPS: a->energy.min_tps = cli_real("--min-tps", optarg, 1e-3, 1e6); break;
+        case OPT_JSON: a->format = one_format(a->format, RECORD_JSON); break;
+        case OPT_CSV: a->format = one_format(a->format, RECORD_CSV); break;
+        case OPT_MD: a->format = one_format(a->format, RECORD_MD); break;
         case 'v': printf("infer-bench %s\n", infer_version()); exit(0);
         case 'h': print_usage(); exit(0);
         default: cli_bad_option(c, argv);
         }
     if (optind < argc)
-        a->model = argv[optind++];
+        a->model.path = argv[optind++];
     if (optind < argc)
         cli_usage("unexpected argument \"%s\"", argv[optind]);
-    if (!a->model && !a->shape)
-        cli_usage("neither MODEL nor --shape given");
-    if (a->model && a->shape)
-        cli_usage("both a MODEL and --shape given");
-    if (a->shape && a->type == INFER_QTYPE_NONE)
-        cli_usage("--shape needs --type");
-    if (a->model && (a->type != INFER_QTYPE_NONE || a->folder || a->keep))
-        cli_usage("--type, --dir and --keep go with --shape; a MODEL has its own type");
-    if (a->folder && a->keep)
-        cli_usage("both --dir and --keep given");
+    check_model(&a->model);
+    check_energy(a);
     if (!a->speed.prompt && !a->speed.tokens)
         cli_usage("--prompt 0 and --tokens 0 leave nothing to measure");
 }
 
-/* ---- the model ---- */
-
-static void check(infer_status s, const infer_error *err)
-{
-    if (s == INFER_ERROR_CANCELLED)
-        exit(130);
-    if (s != INFER_OK)
-        cli_die("%s", err->message);
-}
-
-static char *join(const char *a, const char *b, const char *c)
-{
-    size_t bytes = strlen(a) + strlen(b) + strlen(c) + 1;
-    char *out = malloc(bytes);
-    if (!out)
-        cli_die("out of memory for a path");
-    snprintf(out, bytes, "%s%s%s", a, b, c);
-    return out;
-}
-
-/* A folder of our own, so that nobody can put something else into the file's place. */
-static const char *make_temporary(const arguments *a)
-{
-    const char *parent = a->folder ? a->folder : getenv("TMPDIR");
-    char *folder;
-    if (!parent || !*parent)
-        parent = "/tmp";
-    folder = join(parent, "/", "infer-bench-XXXXXX");
-    if (!mkdtemp(folder))
-        cli_die("%s: cannot make a folder for the random weights: %s", parent, strerror(errno));
-    temporary_folder = folder;
-    temporary_file = join(folder, "/", "model.infer");
-    return temporary_file;
-}
-
-static infer_model *open_model(const arguments *a, infer_runtime *rt)
-{
-    const char *path = a->shape ? a->keep : a->model;
-    infer_model *model = NULL;
-    infer_error err;
-    if (a->shape) {
-        if (!path)
-            path = make_temporary(a);
-        check(infer_shape_write(a->shape, a->type, path, &interrupted, &err), &err);
-    }
-    check(infer_model_open(rt, path, NULL, &model, &err), &err);
-    remove_temporary(); /* the mapping keeps the bytes */
-    return model;
-}
+/* ---- speed ---- */
 
 static void measure(const arguments *a, record *r)
 {
@@ -252,23 +211,23 @@ static void measure(const arguments *a, record *r)
     infer_session *session = NULL;
     infer_error err;
     infer_status s;
-    check(infer_runtime_create(&a->runtime, &rt, &err), &err);
-    model = open_model(a, rt);
+    bench_check(infer_runtime_create(&a->runtime, &rt, &err), &err);
+    model = bench_open(&a->model, rt);
     session_options.context = o->prompt > o->depth + o->tokens ? o->prompt : o->depth + o->tokens;
     session_options.kv_type = a->kv_type;
-    check(infer_session_create(model, &session_options, &session, &err), &err);
-    running = session;
-    s = interrupted ? INFER_ERROR_CANCELLED : infer_speed_measure(model, session, o, &r->speed, &err);
-    running = NULL;
+    bench_check(infer_session_create(model, &session_options, &session, &err), &err);
+    bench_watch(session);
+    s = bench_interrupted ? INFER_ERROR_CANCELLED : infer_speed_measure(model, session, o, &r->speed, &err);
+    bench_watch(NULL);
     r->args = a;
-    r->model = a->shape ? a->shape->name : a->model;
+    r->model = bench_name(&a->model);
     r->cpu_level = infer_runtime_cpu_level(rt); /* static storage */
     r->threads = infer_runtime_threads(rt);
     infer_machine_cpu_name(r->cpu, sizeof r->cpu);
     infer_session_destroy(session);
     infer_model_close(model);
     infer_runtime_destroy(rt);
-    check(s, &err);
+    bench_check(s, &err);
 }
 
 /* ---- records ---- */
@@ -300,7 +259,7 @@ static cJSON *json_record(const record *r)
 {
     const infer_speed *s = &r->speed;
     const infer_speed_options *o = &r->args->speed;
-    cJSON *object = cJSON_CreateObject(), *rate, *energy;
+    cJSON *object = cJSON_CreateObject(), *rate;
     cJSON_AddStringToObject(object, "model", r->model);
     cJSON_AddStringToObject(object, "type", s->type);
     cJSON_AddStringToObject(object, "cpu_level", r->cpu_level);
@@ -309,15 +268,13 @@ static cJSON *json_record(const record *r)
     add_number(object, "integer_peak_ops_per_s", s->ops_per_s);
     rate = add_rate(object, "prompt", o->prompt, &s->prompt);
     add_number(rate, "peak_fraction", s->prompt.fraction);
-    cJSON_AddNullToObject(rate, "joules_per_token"); /* this version has no meter: see "energy" */
+    joules_add(rate, INFER_ENERGY_NONE, NAN, NAN); /* --energy measures it */
     rate = add_rate(object, "generation", o->tokens, &s->generation);
     cJSON_AddNumberToObject(rate, "context_at", o->depth);
     add_number(rate, "bytes_per_token", s->bytes_per_token);
     add_number(rate, "bandwidth_fraction", s->generation.fraction);
-    cJSON_AddNullToObject(rate, "joules_per_token");
-    energy = cJSON_AddObjectToObject(object, "energy");
-    cJSON_AddNullToObject(energy, "source");
-    cJSON_AddStringToObject(energy, "kind", "none");
+    joules_add(rate, INFER_ENERGY_NONE, NAN, NAN);
+    joules_add_source(object, NULL, NAN);
     add_number(object, "first_token_ms", s->first_token_ns / 1e6);
     add_number(object, "peak_rss_bytes", (double)s->peak_rss_bytes);
     cJSON_AddStringToObject(object, "kv_type", s->kv_type);
@@ -331,66 +288,6 @@ static cJSON *json_record(const record *r)
     cJSON_AddStringToObject(object, "compiler", infer_machine_compiler());
     cJSON_AddStringToObject(object, "cpu", r->cpu);
     return object;
-}
-
-static void print_json(const record *r)
-{
-    cJSON *list = cJSON_CreateArray();
-    char *text;
-    cJSON_AddItemToArray(list, json_record(r));
-    text = cJSON_Print(list);
-    cJSON_Delete(list);
-    if (!text)
-        cli_die("out of memory for the JSON");
-    printf("%s\n", text);
-    cJSON_free(text);
-}
-
-/* A text field: quoted, quotes doubled. */
-static void print_quoted(const char *text)
-{
-    putchar('"');
-    for (; *text; text++) {
-        if (*text == '"')
-            putchar('"');
-        putchar(*text);
-    }
-    putchar('"');
-}
-
-/* One row from the JSON record, so that both say the same; objects become columns "generation.tokens_per_s". */
-static void print_csv_row(const cJSON *object, const char *prefix, bool head, bool *first)
-{
-    const cJSON *item;
-    cJSON_ArrayForEach(item, object)
-    {
-        char name[80];
-        snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", item->string);
-        if (cJSON_IsObject(item)) {
-            print_csv_row(item, name, head, first);
-            continue;
-        }
-        if (!*first)
-            putchar(',');
-        *first = false;
-        if (head)
-            fputs(name, stdout);
-        else if (cJSON_IsString(item))
-            print_quoted(item->valuestring);
-        else if (cJSON_IsNumber(item))
-            printf("%.10g", item->valuedouble);
-    }
-}
-
-static void print_csv(const record *r)
-{
-    cJSON *object = json_record(r);
-    for (int row = 0; row < 2; row++) {
-        bool first = true;
-        print_csv_row(object, "", row == 0, &first);
-        putchar('\n');
-    }
-    cJSON_Delete(object);
 }
 
 static void part_of(char *out, size_t size, double fraction, double peak, const char *unit)
@@ -445,13 +342,20 @@ int main(int argc, char **argv)
     record r = {0};
     cli_start("infer-bench");
     parse(argc, argv, &a);
-    atexit(remove_temporary);
-    catch_interrupts();
-    measure(&a, &r);
-    switch (a.format) {
-    case FORMAT_JSON: print_json(&r); break;
-    case FORMAT_CSV: print_csv(&r); break;
-    default: print_tables(&r, a.format == FORMAT_MD); break;
+    bench_start();
+    if (a.measures_energy || a.energy.tune) {
+        a.energy.model = &a.model;
+        a.energy.runtime = &a.runtime;
+        a.energy.speed = &a.speed;
+        a.energy.kv_type = a.kv_type;
+        a.energy.format = a.format;
+        bench_energy_run(&a.energy);
+    } else {
+        measure(&a, &r);
+        if (a.format == RECORD_JSON || a.format == RECORD_CSV)
+            records_print(json_record(&r), a.format);
+        else
+            print_tables(&r, a.format == RECORD_MD);
     }
     if (fflush(stdout) != 0 || ferror(stdout))
         cli_die("standard output: %s", strerror(errno));

@@ -2,11 +2,15 @@
 #include "cache.h"
 #include "chat.h"
 #include "cli.h"
+#include "cores.h"
+#include "joules.h"
+#include "tuned.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
 #include <infer/infer.h>
+#include <math.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,6 +28,8 @@ typedef struct arguments {
     infer_sampler_options sampler;
     chat_options chat;
     cache_options cache;
+    const char *energy;
+    double energy_idle_s, target_tps;
     bool explain, profile, dot, json, no_prompt, quiet, converse;
 } arguments;
 
@@ -34,6 +40,9 @@ typedef struct run {
     infer_session *session;
     infer_sampler *sampler;
     infer_decoder *decoder;
+    infer_meter *meter;
+    infer_energy prompt_energy, generation_energy;
+    tuned setting; /* threads 0: none is stored, or -t was given */
     cli_buffer text; /* --json collects instead of streaming */
     uint64_t load_ns, prompt_ns, generation_ns, first_token_ns;
     size_t prompt_tokens, generated, evaluated;
@@ -47,7 +56,7 @@ static const char usage[] =
     "\n"
     "  -f, --file FILE          prompt from a file; - is standard input\n"
     "  -n, --tokens N           tokens to generate (256); 0 only evaluates the prompt\n"
-    "  -t, --threads N          threads (one per core)\n"
+    "  -t, --threads N          threads (what infer-bench --tune found for this model, else one per core)\n"
     "  -c, --ctx N              context in tokens (the model's, at most 4096)\n"
     "      --batch N            tokens evaluated at once while reading the prompt (512)\n"
     "      --temp T             temperature (0.8); 0 takes the most likely token\n"
@@ -57,6 +66,9 @@ static const char usage[] =
     "      --repeat-penalty R   make recent tokens less likely (1: off)\n"
     "      --repeat-last N      how many tokens are recent (64)\n"
     "      --seed S             same seed, same text (0)\n"
+    "      --target-tps X       generate at most X tokens a second, asleep in between\n"
+    "      --energy SOURCE      auto, off, estimate, perf, powercap, scmi, hwmon, battery, file:PATH, cmd:COMMAND (auto; also environment INFER_ENERGY)\n"
+    "      --energy-idle S      first sleep S seconds to measure the idle power, for net figures (0: do not)\n"
     "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
     "      --kv auto|f16|f32|q8\n"
     "                           number type of the KV cache (auto: f32 for f32 models, else f16)\n"
@@ -101,7 +113,7 @@ static void catch_interrupts(infer_session *session)
 enum {
     OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_EXPLAIN,
     OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT, OPT_CHAT, OPT_CHAT_TEMPLATE, OPT_SYSTEM,
-    OPT_TYPE, OPT_TOKENIZER
+    OPT_TYPE, OPT_TOKENIZER, OPT_TARGET_TPS, OPT_ENERGY, OPT_ENERGY_IDLE
 };
 
 static const struct option long_options[] = {
@@ -114,6 +126,8 @@ static const struct option long_options[] = {
     {"dot", no_argument, NULL, OPT_DOT}, {"json", no_argument, NULL, OPT_JSON}, {"no-prompt", no_argument, NULL, OPT_NO_PROMPT},
     {"chat", no_argument, NULL, OPT_CHAT}, {"chat-template", required_argument, NULL, OPT_CHAT_TEMPLATE}, {"system", required_argument, NULL, OPT_SYSTEM},
     {"type", required_argument, NULL, OPT_TYPE}, {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
+    {"target-tps", required_argument, NULL, OPT_TARGET_TPS}, {"energy", required_argument, NULL, OPT_ENERGY},
+    {"energy-idle", required_argument, NULL, OPT_ENERGY_IDLE},
     {"quiet", no_argument, NULL, 'q'}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 };
 
@@ -163,6 +177,9 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_SYSTEM: a->chat.system = optarg; break;
         case OPT_TYPE: a->cache.type = optarg; break;
         case OPT_TOKENIZER: a->cache.tokenizer = optarg; break;
+        case OPT_TARGET_TPS: a->target_tps = cli_real("--target-tps", optarg, 1e-3, 1e6); break;
+        case OPT_ENERGY: a->energy = optarg; break;
+        case OPT_ENERGY_IDLE: a->energy_idle_s = cli_real("--energy-idle", optarg, 0, 3600); break;
         case 'q': a->quiet = true; break;
         case 'v': printf("infer-run %s\n", infer_version()); exit(0);
         case 'h': fputs(usage, stdout); exit(0);
@@ -179,6 +196,8 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("both a PROMPT and -f FILE given");
     if (a->converse && (a->prompt_file || a->dot || a->json || a->no_prompt))
         cli_usage("--chat goes without -f, --dot, --json and --no-prompt");
+    if (a->converse && (a->target_tps > 0 || a->energy || a->energy_idle_s > 0))
+        cli_usage("--chat goes without --target-tps, --energy and --energy-idle");
     if (!a->converse && (a->chat.template_name || a->chat.system))
         cli_usage("--chat-template and --system need --chat");
     a->chat.tokens = a->tokens;
@@ -218,12 +237,13 @@ static void describe(const run *r, const char *what, FILE *to)
 
 static double per_second(size_t tokens, uint64_t ns) { return ns ? tokens * 1e9 / ns : 0; }
 
-static void add_rate(cJSON *object, const char *name, size_t tokens, double rate, const run *generation)
+/* `tokens` beside `evaluated`: the first generated token comes out of the prompt's evaluation, and costs none of its own. */
+static void add_rate(cJSON *object, const char *name, size_t tokens, size_t evaluated, uint64_t ns, const infer_energy *energy, const run *generation)
 {
     cJSON *o = cJSON_AddObjectToObject(object, name);
     cJSON_AddNumberToObject(o, "tokens", tokens);
-    cJSON_AddNumberToObject(o, "tokens_per_s", rate);
-    cJSON_AddNullToObject(o, "joules_per_token"); /* this version has no meter: see "energy" */
+    cJSON_AddNumberToObject(o, "tokens_per_s", per_second(evaluated, ns));
+    joules_add(o, energy->kind, joules_each(energy->gross_uj, evaluated), joules_each(energy->net_uj, evaluated));
     if (generation) {
         cJSON_AddNumberToObject(o, "weight_bytes_per_token", (double)infer_session_weight_bytes_per_token(generation->session));
         cJSON_AddNumberToObject(o, "skipped_fraction", 0);
@@ -241,11 +261,10 @@ static void print_json(const run *r)
     cJSON_AddNumberToObject(o, "load_ms", r->load_ns / 1e6);
     cJSON_AddNumberToObject(o, "first_token_ms", r->first_token_ns / 1e6);
     cJSON_AddNumberToObject(o, "peak_rss_bytes", (double)infer_peak_rss_bytes());
-    add_rate(o, "prompt", r->prompt_tokens, per_second(r->prompt_tokens, r->prompt_ns), NULL);
-    add_rate(o, "generation", r->generated, per_second(r->evaluated, r->generation_ns), r);
-    energy = cJSON_AddObjectToObject(o, "energy");
-    cJSON_AddNullToObject(energy, "source");
-    cJSON_AddStringToObject(energy, "kind", "none");
+    add_rate(o, "prompt", r->prompt_tokens, r->prompt_tokens, r->prompt_ns, &r->prompt_energy, NULL);
+    add_rate(o, "generation", r->generated, r->evaluated, r->generation_ns, &r->generation_energy, r);
+    energy = joules_add_source(o, r->meter, r->prompt_energy.idle_watts);
+    cJSON_AddNumberToObject(energy, "jumps", r->prompt_energy.jumps + r->generation_energy.jumps);
     text = cJSON_PrintUnformatted(o);
     cJSON_Delete(o);
     if (!text)
@@ -261,6 +280,17 @@ static void print_closing_line(const run *r)
             r->prompt_tokens, per_second(r->prompt_tokens, r->prompt_ns), r->generated, per_second(r->evaluated, r->generation_ns),
             r->load_ns / 1e6, infer_peak_rss_bytes() / 1e6, infer_runtime_cpu_level(r->rt), infer_runtime_threads(r->rt),
             infer_runtime_threads(r->rt) == 1 ? "" : "s");
+    if (infer_meter_kind(r->meter) != INFER_ENERGY_NONE) {
+        const infer_energy *p = &r->prompt_energy, *g = &r->generation_energy;
+        char prompt[80], generation[80];
+        joules_text(prompt, joules_each(p->gross_uj, r->prompt_tokens), joules_each(p->net_uj, r->prompt_tokens));
+        joules_text(generation, joules_each(g->gross_uj, r->evaluated), joules_each(g->net_uj, r->evaluated));
+        fprintf(stderr, "energy, %s: prompt %s; generation %s; %s", joules_kind(infer_meter_kind(r->meter)), prompt, generation,
+                infer_meter_kind(r->meter) == INFER_ENERGY_ESTIMATED ? "off by a factor of about 2" : infer_meter_source(r->meter));
+        if (p->jumps + g->jumps)
+            fprintf(stderr, "; %u readings made no sense and were left out", p->jumps + g->jumps);
+        fputc('\n', stderr);
+    }
 }
 
 /* ---- work ---- */
@@ -290,17 +320,49 @@ static void evaluate(run *r, const int32_t *ids, size_t n)
         cli_die("%s", err.message);
 }
 
+/* A window of the meter. What goes wrong with it is said once and leaves the figure unknown; the text does not suffer. */
+static void start_meter(run *r)
+{
+    infer_error err;
+    if (infer_meter_start(r->meter, &err) != INFER_OK)
+        cli_note("energy: %s", err.message);
+}
+
+static void stop_meter(run *r, infer_energy *out)
+{
+    infer_error err;
+    switch (infer_meter_stop(r->meter, out, &err)) {
+    case INFER_OK:
+    case INFER_ERROR_ARGUMENT: break; /* it did not start, which was said */
+    default: cli_note("energy: %s", err.message);
+    }
+}
+
+/* Sleeps until the next token is due. A token that came late moves the later ones: nothing is made up for in a hurry. */
+static void pace(const run *r, uint64_t *due)
+{
+    uint64_t now = infer_now_ns();
+    *due += (uint64_t)(1e9 / r->args->target_tps);
+    if (*due > now)
+        infer_sleep_until(*due, &interrupted);
+    else
+        *due = now;
+}
+
 static void generate(run *r)
 {
     int32_t id = 0;
-    uint64_t start = infer_now_ns();
+    uint64_t start = infer_now_ns(), due = start;
     for (r->generated = 0; r->generated < r->args->tokens && !interrupted;) {
         if (r->generated) {
             if (infer_session_position(r->session) == infer_session_context(r->session)) {
                 r->context_full = true;
                 break;
             }
-            evaluate(r, &id, 1);
+            if (r->args->target_tps > 0)
+                pace(r, &due);
+            if (!interrupted)
+                evaluate(r, &id, 1);
             if (interrupted)
                 break;
             r->evaluated++;
@@ -329,13 +391,18 @@ static void continue_prompt(run *r, const char *prompt, size_t bytes)
         if (!r->args->no_prompt)
             emit_token(r, ids[i]);
     }
+    start_meter(r);
     start = infer_now_ns();
     evaluate(r, ids, n);
     r->prompt_ns = infer_now_ns() - start;
+    stop_meter(r, &r->prompt_energy);
     r->prompt_tokens = n;
     free(ids);
-    if (!interrupted)
+    if (!interrupted) {
+        start_meter(r);
         generate(r);
+        stop_meter(r, &r->generation_energy);
+    }
     emit_token(r, -1);
     if (!r->args->json)
         emit(r, "\n", 1);
@@ -350,7 +417,12 @@ static void open_all(run *r)
     infer_error err;
     char *path = cache_model(a->model, &a->cache);
     uint64_t start = infer_now_ns();
-    switch (infer_runtime_create(&a->runtime, &r->rt, &err)) {
+    infer_runtime_options runtime = a->runtime;
+    if (!runtime.threads && tuned_load(path, &r->setting) && infer_pin_cpus(r->setting.cpus))
+        runtime.threads = r->setting.threads;
+    else
+        r->setting.threads = 0;
+    switch (infer_runtime_create(&runtime, &r->rt, &err)) {
     case INFER_OK: break;
     case INFER_ERROR_ARGUMENT: cli_usage("%s", err.message); /* an unknown level */
     default: cli_die("%s", err.message);
@@ -364,9 +436,34 @@ static void open_all(run *r)
     catch_interrupts(r->session);
 }
 
+/* Before anything runs, so that the baseline is that of a machine at rest. */
+static void open_meter(run *r)
+{
+    infer_energy none = {.kind = INFER_ENERGY_NONE, .gross_uj = NAN, .net_uj = NAN, .idle_watts = NAN};
+    infer_error err;
+    r->meter = joules_meter(r->rt, r->args->energy);
+    none.kind = infer_meter_kind(r->meter);
+    r->prompt_energy = r->generation_energy = none;
+    if (r->args->energy_idle_s > 0 && infer_meter_idle(r->meter, r->args->energy_idle_s, NULL, &err) != INFER_OK)
+        cli_die("%s", err.message);
+}
+
+/* What was decided without being asked. */
+static void explain(const run *r)
+{
+    describe(r, "explain", stderr);
+    if (r->setting.threads)
+        fprintf(stderr, "threads %u%s%s: the least energy that infer-bench --tune found (%s, %.3g J/token at %.3g tokens/s); -t sets it aside\n",
+                r->setting.threads, *r->setting.cpus ? " on CPUs " : "", r->setting.cpus, r->setting.kind, r->setting.joules_per_token,
+                r->setting.tokens_per_s);
+    if (r->meter)
+        fprintf(stderr, "energy meter: %s%s%s\n", infer_meter_source(r->meter), *infer_meter_note(r->meter) ? "; " : "", infer_meter_note(r->meter));
+}
+
 static void close_all(run *r)
 {
     running = NULL;
+    infer_meter_destroy(r->meter);
     infer_decoder_destroy(r->decoder);
     infer_sampler_destroy(r->sampler);
     infer_session_destroy(r->session);
@@ -399,8 +496,10 @@ int main(int argc, char **argv)
     parse(argc, argv, &a);
     read_input(&a, &input);
     open_all(&r);
+    if (!a.converse && !a.dot)
+        open_meter(&r);
     if (a.explain)
-        describe(&r, "explain", stderr);
+        explain(&r);
     if (a.converse) {
         chat_run(r.model, r.session, r.sampler, &a.chat, &interrupted);
     } else if (a.dot) {

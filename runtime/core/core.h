@@ -4,6 +4,7 @@
 
 #include <infer/infer.h>
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,6 +57,14 @@ infer_status infer_map_check(const infer_mapping *m, const char *path, infer_err
 void infer_unmap(infer_mapping *m);
 
 uint64_t infer_now_ns(void);             /* monotonic */
+uint64_t infer_process_cpu_ns(void);     /* processor time of all threads of this process */
+/* Sleeps until infer_now_ns() reaches `due_ns`; a signal does not end it, but for one after which *stop (may be NULL) is nonzero. */
+void infer_sleep_until(uint64_t due_ns, const volatile sig_atomic_t *stop);
+/* First line of what `sh -c command` prints, without its newline, cut off at size - 1 bytes. IO: it ended with another status than 0, or is killed because
+ * it took longer. */
+infer_status infer_command_line(const char *command, uint64_t timeout_ns, char *line, size_t size, infer_error *err);
+/* perf_event_open, counting for all processes on one CPU: a descriptor, or -1 and errno. */
+int infer_perf_event_open(uint32_t type, uint64_t config, int cpu);
 uint64_t infer_peak_rss_bytes(void);     /* 0 where unknown */
 uint64_t infer_anonymous_rss_bytes(void);/* resident anonymous memory (private, not file-backed); 0 where unknown */
 

@@ -2,14 +2,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined(__linux__)
+#include <linux/perf_event.h>
+#include <sys/syscall.h>
+#endif
 
 infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err)
 {
@@ -71,7 +79,85 @@ uint64_t infer_now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+uint64_t infer_process_cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Output of a child until its first newline, its end, or the deadline; false: the deadline. */
+static bool read_child(int fd, uint64_t deadline, char *line, size_t size)
+{
+    size_t n = 0;
+    line[0] = 0;
+    for (;;) {
+        uint64_t now = infer_now_ns();
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        char chunk[256];
+        ssize_t got;
+        int ready = now < deadline ? poll(&p, 1, (int)((deadline - now) / 1000000 + 1)) : 0;
+        if (ready == 0)
+            return false;
+        got = ready < 0 ? -1 : read(fd, chunk, sizeof chunk);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return true;
+        for (ssize_t i = 0; i < got && n + 1 < size; i++)
+            line[n++] = chunk[i];
+        line[n] = 0;
+    }
+}
+
+infer_status infer_command_line(const char *command, uint64_t timeout_ns, char *line, size_t size, infer_error *err)
+{
+    extern char **environ;
+    char *const argv[] = {(char[]){"sh"}, (char[]){"-c"}, (char *)(uintptr_t)command, NULL};
+    posix_spawn_file_actions_t actions;
+    int ends[2], status, e;
+    pid_t child;
+    bool done;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return infer_fail(err, INFER_ERROR_IO, "%.100s: %s", command, strerror(errno));
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    e = posix_spawn(&child, "/bin/sh", &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[1]);
+    if (e) {
+        close(ends[0]);
+        return infer_fail(err, INFER_ERROR_IO, "%.100s: %s", command, strerror(e));
+    }
+    done = read_child(ends[0], infer_now_ns() + timeout_ns, line, size);
+    close(ends[0]);
+    if (!done)
+        kill(child, SIGKILL);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    line[strcspn(line, "\n")] = 0;
+    if (!done)
+        return infer_fail(err, INFER_ERROR_IO, "%.100s: no answer within %.1f s", command, timeout_ns / 1e9);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return infer_fail(err, INFER_ERROR_IO, "%.100s: it failed (status %d)", command, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    return INFER_OK;
+}
+
 #if defined(__linux__)
+
+void infer_sleep_until(uint64_t due_ns, const volatile sig_atomic_t *stop)
+{
+    struct timespec due = {.tv_sec = (time_t)(due_ns / 1000000000u), .tv_nsec = (long)(due_ns % 1000000000u)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR && !(stop && *stop))
+        ;
+}
+
+int infer_perf_event_open(uint32_t type, uint64_t config, int cpu)
+{
+    struct perf_event_attr attr = {.type = type, .size = sizeof attr, .config = config};
+    return (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+}
 
 uint64_t infer_anonymous_rss_bytes(void)
 {
@@ -87,6 +173,23 @@ uint64_t infer_anonymous_rss_bytes(void)
 }
 
 #else
+
+void infer_sleep_until(uint64_t due_ns, const volatile sig_atomic_t *stop)
+{
+    for (uint64_t now; (now = infer_now_ns()) < due_ns && !(stop && *stop);) {
+        struct timespec rest = {.tv_sec = (time_t)((due_ns - now) / 1000000000u), .tv_nsec = (long)((due_ns - now) % 1000000000u)};
+        nanosleep(&rest, NULL);
+    }
+}
+
+int infer_perf_event_open(uint32_t type, uint64_t config, int cpu)
+{
+    (void)type;
+    (void)config;
+    (void)cpu;
+    errno = ENOSYS;
+    return -1;
+}
 
 uint64_t infer_anonymous_rss_bytes(void) { return 0; }
 

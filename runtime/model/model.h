@@ -11,6 +11,7 @@ struct infer_runtime {
     infer_allocator allocator;
     infer_pool *pool;
     infer_cpu_level level;
+    _Atomic uint64_t bytes_read; /* weights and KV cache, by all sessions, for the energy meter's estimate */
 };
 
 typedef struct infer_architecture infer_architecture;

@@ -7,6 +7,7 @@ struct infer_session {
     infer_plan *plan;
     uint32_t context, batch, position;
     size_t logit_rows; /* of the last evaluation */
+    uint64_t weight_bytes, position_bytes; /* read by an evaluation: once, and for each position in the cache */
 };
 
 static bool all_f32(const infer_graph *g)
@@ -62,6 +63,8 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
         infer_free(&model->rt->allocator, session);
         return s;
     }
+    session->weight_bytes = infer_plan_weight_bytes(session->plan);
+    session->position_bytes = session->plan->cache_bytes / session->plan->positions;
     *out = session;
     return INFER_OK;
 }
@@ -108,6 +111,8 @@ infer_status infer_session_eval(infer_session *session, const int32_t *tokens, s
         }
         session->position += m;
         done += m;
+        atomic_fetch_add_explicit(&session->model->rt->bytes_read, session->weight_bytes + session->position * session->position_bytes,
+                                  memory_order_relaxed);
     }
     session->logit_rows = logits == INFER_LOGITS_ALL ? n : logits == INFER_LOGITS_LAST ? 1 : 0;
     return INFER_OK;
@@ -146,5 +151,5 @@ infer_status infer_session_describe(const infer_session *session, const char *wh
 }
 
 const infer_plan *infer_session_plan(const infer_session *session) { return session->plan; }
-uint64_t infer_session_weight_bytes_per_token(const infer_session *session) { return infer_plan_weight_bytes(session->plan); }
+uint64_t infer_session_weight_bytes_per_token(const infer_session *session) { return session->weight_bytes; }
 uint64_t infer_session_memory_bytes(const infer_session *session) { return infer_plan_bytes(session->plan); }

@@ -5,6 +5,7 @@
 #include "convert/gptq.h"
 #include "pack/pack.h"
 #include "ref/mathf.h"
+#include "tile16x4.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -62,11 +63,11 @@ static double output_error(const float *inputs, const float *q)
     return sum;
 }
 
-static void values(const int8_t *codes, const uint16_t *scales, float *out)
+static void values(infer_qtype type, const int8_t *codes, const uint16_t *scales, float *out)
 {
     for (uint32_t r = 0; r < N; r++)
         for (uint32_t i = 0; i < K; i++)
-            out[r * K + i] = (float)codes[r * K + i] * infer_ref_f16_to_f32(scales[r * 3 + i / 32]);
+            out[r * K + i] = (float)(type == INFER_QTYPE_N4G32 ? infer_n4_values[codes[r * K + i] + 8] : codes[r * K + i]) * infer_ref_f16_to_f32(scales[r * 3 + i / 32]);
 }
 
 static void nearest(infer_qtype type, float *out)
@@ -134,16 +135,16 @@ Test(gptq, cholesky)
 /* The outputs on the inputs come out much closer than with rounding to nearest, and the loss that is told is their error. */
 Test(gptq, outputs_are_closer)
 {
-    static const infer_qtype types[] = {INFER_QTYPE_Q4G32, INFER_QTYPE_Q8G32};
+    static const infer_qtype types[] = {INFER_QTYPE_Q4G32, INFER_QTYPE_N4G32, INFER_QTYPE_Q8G32};
     static float plain[N * K], got[N * K];
     static int8_t codes[N * K];
     uint16_t scales[N * 3];
     fill();
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         infer_moments m = moments(false);
         double loss = 0, error, damped = 0, trace = 0;
         rounded(&m, types[i], codes, scales, &loss);
-        values(codes, scales, got);
+        values(types[i], codes, scales, got);
         nearest(types[i], plain);
         error = output_error(x, got);
         cr_expect_lt(error, 0.7 * output_error(x, plain), "%s: %g, plain %g", infer_qtype_find(types[i])->name, error, output_error(x, plain));
@@ -166,7 +167,7 @@ Test(gptq, no_code_is_better)
     int better = 0;
     fill();
     rounded(&m, INFER_QTYPE_Q4G32, codes, scales, &loss);
-    values(codes, scales, got);
+    values(INFER_QTYPE_Q4G32, codes, scales, got);
     for (uint32_t i = 0; i < K; i++)
         trace += h[i * K + i];
     damp = 0.001 * trace / K;
@@ -200,10 +201,10 @@ Test(gptq, errors_of_earlier_layers_are_made_up_for)
     memset(cross, 0, sizeof cross);
     infer_moments_add(cross, y, x, M, K, 0, K);
     rounded(&m, INFER_QTYPE_Q8G32, codes, scales, &loss);
-    values(codes, scales, own);
+    values(INFER_QTYPE_Q4G32, codes, scales, own);
     m = moments(true);
     rounded(&m, INFER_QTYPE_Q8G32, codes, scales, &loss);
-    values(codes, scales, both);
+    values(INFER_QTYPE_Q4G32, codes, scales, both);
     cr_expect_lt(output_error(y, both), 0.01 * output_error(y, own));
 }
 

@@ -8,6 +8,7 @@
  *   infer_session   a plan, its buffers and a KV cache: one conversation.
  *   infer_sampler   turns logits into a token.
  *   infer_decoder   turns tokens into whole UTF-8 characters.
+ *   infer_meter     tells the energy of what runs between its start and its stop.
  *
  * A complete program
  *   #include <infer/infer.h>
@@ -269,6 +270,48 @@ INFER_API void infer_sampler_accept(infer_sampler *sampler, int32_t id);
 INFER_API int32_t infer_sampler_sample(infer_sampler *sampler, const float *logits);
 /* Index of the largest of n >= 1 values, the lowest index on ties; NaN counts as minus infinity. */
 INFER_API int32_t infer_argmax(const float *values, size_t n);
+
+/* ---- energy ---- */
+
+/* An estimate is off by a factor of about 2: never rank it beside a measured figure. */
+typedef enum infer_energy_kind { INFER_ENERGY_NONE = 0, INFER_ENERGY_MEASURED = 1, INFER_ENERGY_ESTIMATED = 2 } infer_energy_kind;
+
+typedef struct infer_meter_options {
+    size_t size;
+    const char *source;       /* NULL: environment INFER_ENERGY, else "auto": the best counter of this machine that may be read, else "estimate". Or "off",
+                               * "perf", "powercap", "scmi", "hwmon", "battery", "file:PATH", "cmd:COMMAND" (prints "12.5 J" so far, or "3.1 W" now) */
+    const char *coefficients; /* JSON file of the estimate; NULL: libinfer/energy.json in $XDG_CONFIG_HOME or ~/.config, if there, else defaults */
+    const char *root;         /* put in front of /sys and /proc, for recorded machines; NULL: nothing */
+    double idle_watts;        /* baseline, where it is known; 0: not known */
+} infer_meter_options;
+#define INFER_METER_DEFAULTS {sizeof(infer_meter_options), NULL, NULL, NULL, 0}
+
+/* Of one window. A figure that is not known is NAN, never 0: net without a baseline, all with kind NONE, a window too short for the counter to move, or
+ * one in which a counter jumped. */
+typedef struct infer_energy {
+    infer_energy_kind kind;
+    double seconds;
+    double gross_uj;   /* microjoules of everything that the counters see, other processes among it */
+    double net_uj;     /* gross less idle_watts x seconds; may be below 0 when little was done */
+    double idle_watts; /* estimates: of the cores that this process may use */
+    uint32_t jumps;    /* readings that no machine can have caused, left out */
+} infer_energy;
+
+/* Counters add up over the machine's packages; what is nested in another is not counted twice. The runtime must outlive the meter, which one thread uses
+ * at a time. ARGUMENT: unknown source; UNSUPPORTED, IO: it is not there or cannot be read (the message says what helps); FORMAT: malformed file; MEMORY. */
+typedef struct infer_meter infer_meter;
+INFER_API infer_status infer_meter_create(infer_runtime *rt, const infer_meter_options *options, infer_meter **out, infer_error *err);
+INFER_API void infer_meter_destroy(infer_meter *meter);
+INFER_API infer_energy_kind infer_meter_kind(const infer_meter *meter);
+/* "perf (energy-pkg/cpu0+energy-ram/cpu0)", "estimate", "off"; and why "auto" passed over better sources, or "". Owned by the meter. */
+INFER_API const char *infer_meter_source(const infer_meter *meter);
+INFER_API const char *infer_meter_note(const infer_meter *meter);
+/* Sleeps for `seconds` (up to 3600) and takes the power of that time as baseline; *watts (may be NULL) gets it. An estimate keeps its own, at once. */
+INFER_API infer_status infer_meter_idle(infer_meter *meter, double seconds, double *watts, infer_error *err);
+/* A window. In between a thread reads counters that would wrap or powers that must be integrated; there is none for other sources, nor outside of windows.
+ * IO, FORMAT: a source failed during the window, which is over all the same. ARGUMENT: start twice, or stop without start. */
+INFER_API infer_status infer_meter_start(infer_meter *meter, infer_error *err);
+INFER_API infer_status infer_meter_stop(infer_meter *meter, infer_energy *out, infer_error *err);
 
 #ifdef __cplusplus
 }
