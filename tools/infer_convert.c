@@ -51,7 +51,7 @@ static void help(void)
            "  -o, --output FILE     the file to write\n"
            "      --type TYPE       number type of all matrices; default: as stored in IN. Types:%s\n"
            "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
-           "      --calibrate FILE  round q4g32 and q8g32 matrices so that what they make of this text changes least\n"
+           "      --calibrate FILE  round q4g32, n4g32, q8g32 matrices so that what they make of this text changes least\n"
            "      --calibrate-tokens N  of the text's first tokens; default 65536\n"
            "      --separator LINE  lines that are just LINE divide the documents of the text\n"
            "      --damping X       added to the diagonal of the inputs' moments, as a share of their mean; default 0.03\n"
