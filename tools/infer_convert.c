@@ -236,7 +236,7 @@ static infer_status open_floats(const arguments *a, const infer_source *source, 
 
 static infer_status calibrate_text(const arguments *a, const infer_model *model, eval_text *out, uint32_t *window, infer_error *err)
 {
-    cli_buffer input;
+    cli_buffer input = {0};
     uint64_t tokens = 0;
     infer_status s;
 
