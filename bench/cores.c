@@ -1,5 +1,7 @@
 #include "cores.h"
 
+#include "core/core.h"
+
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,28 +9,15 @@
 
 static bool parse(const char *list, cpu_set_t *out)
 {
+    unsigned long low, high;
     CPU_ZERO(out);
-    for (const char *p = list;;) {
-        char *end;
-        long low = strtol(p, &end, 10), high = low;
-        if (end == p || low < 0)
-            return false;
-        if (*end == '-') {
-            p = end + 1;
-            high = strtol(p, &end, 10);
-            if (end == p)
-                return false;
-        }
+    while (infer_cpu_range(&list, &low, &high)) {
         if (high < low || high >= CPU_SETSIZE)
             return false;
-        for (long cpu = low; cpu <= high; cpu++)
-            CPU_SET((int)cpu, out);
-        if (!*end || *end == '\n')
-            return true;
-        if (*end != ',')
-            return false;
-        p = end + 1;
+        for (; low <= high; low++)
+            CPU_SET((int)low, out);
     }
+    return !*list && CPU_COUNT(out);
 }
 
 bool infer_pin_cpus(const char *list)
@@ -50,16 +39,7 @@ bool infer_pin_cpus(const char *list)
 static bool read_text(const char *root, const char *path, char *out, size_t size)
 {
     char full[512];
-    FILE *f;
-    bool ok;
-    snprintf(full, sizeof full, "%s%s", root, path);
-    f = fopen(full, "re");
-    ok = f && fgets(out, (int)size, f);
-    if (f)
-        fclose(f);
-    if (ok)
-        out[strcspn(out, "\n")] = 0;
-    return ok;
+    return (size_t)snprintf(full, sizeof full, "%s%s", root, path) < sizeof full && infer_first_line(full, out, size);
 }
 
 /* "4" or "4,5,6": short enough for any processor that has classes. */

@@ -1,6 +1,7 @@
 #include "energy.h"
 
 #include "cores.h"
+#include "shapes.h"
 #include "stats.h"
 
 #include "core/core.h"
@@ -38,15 +39,6 @@ static window *window_at(const run *r, int phase, uint32_t repetition, uint32_t 
 }
 
 static bool measures(const run *r, int phase) { return phase == PROMPT ? r->options->prompt > 0 : r->options->tokens > 0; }
-
-/* Random, the same for the same seed (SplitMix64). */
-static uint64_t random_next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15ull;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
-}
 
 /* ---- work ---- */
 
@@ -182,13 +174,13 @@ static infer_status measure_window(const run *r, uint32_t subject, int phase, wi
 static infer_status measure_all(const run *r, infer_error *err)
 {
     uint32_t jobs[PHASES * INFER_ENERGY_MAX_REPEAT], n = 0;
-    uint64_t random = r->options->seed;
+    uint64_t random = r->options->seed ? r->options->seed : ~(uint64_t)0; /* 0 is no state of infer_random */
     infer_status s = INFER_OK;
     for (uint32_t i = 0; i < PHASES * r->options->repeat; i++)
         if (measures(r, (int)(i % PHASES)))
             jobs[n++] = i;
     for (uint32_t i = n; i > 1; i--) { /* Fisher and Yates */
-        uint32_t k = (uint32_t)(random_next(&random) % i), swap = jobs[i - 1];
+        uint32_t k = (uint32_t)(infer_random(&random) % i), swap = jobs[i - 1];
         jobs[i - 1] = jobs[k];
         jobs[k] = swap;
     }
@@ -264,7 +256,7 @@ infer_status infer_energy_measure(const infer_energy_subject *subjects, uint32_t
         for (uint32_t i = 1; i < count; i++)
             vocab = subjects[i].vocab < vocab ? subjects[i].vocab : vocab;
         for (size_t i = 0; i < ids; i++)
-            r.ids[i] = (int32_t)(random_next(&random) % vocab);
+            r.ids[i] = (int32_t)(infer_random(&random) % vocab);
         s = measure(&r, err);
     }
     infer_pin_cpus("");

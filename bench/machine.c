@@ -1,6 +1,7 @@
 #include "machine.h"
 
 #include "build_info.h"
+#include "core/core.h"
 
 #include <glob.h>
 #include <stdio.h>
@@ -56,15 +57,9 @@ static void read_files(const char *root, const char *pattern, void (*each)(const
     snprintf(full, sizeof full, "%s%s", root, pattern);
     if (glob(full, 0, NULL, &found) != 0)
         return;
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        FILE *f = fopen(found.gl_pathv[i], "re");
-        if (f && fgets(line, sizeof line, f)) {
-            line[strcspn(line, "\n")] = 0;
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        if (infer_first_line(found.gl_pathv[i], line, sizeof line))
             each(line, user);
-        }
-        if (f)
-            fclose(f);
-    }
     globfree(&found);
 }
 

@@ -337,9 +337,11 @@ bool infer_gptq_panel(const infer_gptq *g, const infer_quantizer *q, const float
         for (size_t i = 0; i < k; i++) /* in the order of the inputs from here */
             want[g->order[i]] = error[i];
         descend(g, q, row_codes, scales + r * groups, want, gradient);
+        if (!loss || !g->moments->rows)
+            continue;
         for (size_t i = 0; i < k; i++)
             sum += want[i] * gradient[i];
-        *loss += g->moments->rows ? sum / (double)g->moments->rows : 0;
+        *loss += sum / (double)g->moments->rows;
     }
     return true;
 }

@@ -56,6 +56,9 @@ infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *e
 infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err);
 void infer_unmap(infer_mapping *m);
 
+/* First line of a small file, as under /sys and /proc: without its newline, at most size - 1 bytes of it. False and errno when it cannot be read. */
+bool infer_first_line(const char *path, char *out, size_t size);
+
 uint64_t infer_now_ns(void);             /* monotonic */
 uint64_t infer_process_cpu_ns(void);     /* processor time of all threads of this process */
 /* Sleeps until infer_now_ns() reaches `due_ns`; a signal does not end it, but for one after which *stop (may be NULL) is nonzero. */
@@ -78,7 +81,11 @@ typedef struct infer_cpus {
 
 enum { INFER_MAX_CPUS = 8192, INFER_MAX_NODES = 1024 };
 
+/* Next range of a list of CPUs or nodes, such as "0-3,8,10-11". False at its end, where *list points to its NUL, and where it is no list. */
+bool infer_cpu_range(const char **list, unsigned long *low, unsigned long *high);
+
 void infer_cpus_available(infer_cpus *out);
+uint32_t infer_cpus_logical(void); /* its `logical`, without a look at the topology */
 /* The same from the files below `root` ("" for this system's) and allowed[size <= INFER_MAX_CPUS], a byte that is not 0 for each allowed CPU. What
  * cannot be read counts as: no quota, a core for each CPU, one node. */
 void infer_cpus_count(const char *root, const uint8_t *allowed, uint32_t size, infer_cpus *out);

@@ -72,6 +72,23 @@ void infer_unmap(infer_mapping *m)
     *m = (infer_mapping){NULL, 0, -1};
 }
 
+bool infer_first_line(const char *path, char *out, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), e;
+    ssize_t n;
+    if (fd < 0)
+        return false;
+    n = read(fd, out, size - 1);
+    e = errno;
+    close(fd);
+    errno = e;
+    if (n < 0)
+        return false;
+    out[n] = 0;
+    out[strcspn(out, "\n")] = 0;
+    return true;
+}
+
 uint64_t infer_now_ns(void)
 {
     struct timespec t;

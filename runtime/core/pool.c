@@ -132,15 +132,13 @@ static void run(infer_pool *pool, infer_pool_work *work, void *arg)
 infer_status infer_pool_create(const infer_allocator *a, uint32_t threads, infer_pool **out, infer_error *err)
 {
     size_t bytes = sizeof(infer_pool) + (threads - 1) * sizeof(helper);
-    infer_cpus cpus;
     infer_pool *pool = infer_alloc_zero(a, bytes);
     sigset_t all, old;
     if (!pool)
         return infer_fail_memory(err, bytes, "the thread pool");
     if (a)
         pool->allocator = *a;
-    infer_cpus_available(&cpus);
-    pool->spin_ns = threads <= cpus.logical ? SPIN_NS : 0;
+    pool->spin_ns = threads <= infer_cpus_logical() ? SPIN_NS : 0;
     pthread_mutex_init(&pool->turn, NULL);
     /* Helpers take no signals: the application's handlers run on its own threads. */
     sigfillset(&all);

@@ -10,7 +10,7 @@
 static bool has(const infer_energy_place *place, const char *supply, const char *file, const char *value)
 {
     char path[INFER_ENERGY_PATH], line[48];
-    return infer_sysfs_path(path, place, FOLDER "/%s/%s", supply, file) && infer_sysfs_line(path, line, sizeof line) && (!value || strcmp(line, value) == 0);
+    return infer_sysfs_path(path, place, FOLDER "/%s/%s", supply, file) && infer_first_line(path, line, sizeof line) && (!value || strcmp(line, value) == 0);
 }
 
 /* A battery of the machine, not of a mouse. */

@@ -70,8 +70,6 @@ extern const infer_perf infer_perf_system;
 
 /* root + path, formatted; false when it does not fit into INFER_ENERGY_PATH. */
 bool infer_sysfs_path(char out[INFER_ENERGY_PATH], const infer_energy_place *place, const char *format, ...) INFER_PRINTF(3, 4);
-/* First line of a file, at most size - 1 bytes; false and errno when it cannot be read. */
-bool infer_sysfs_line(const char *path, char *out, size_t size);
 /* The number in a file. IO: cannot be read; FORMAT: no finite number. */
 infer_status infer_sysfs_number(const char *path, double *out, infer_error *err);
 /* part->path's number x part->scale: the `read` of most sources. */

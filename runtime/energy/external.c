@@ -40,7 +40,7 @@ typedef infer_status get_line(const char *argument, char *line, size_t size, inf
 
 static infer_status line_of_file(const char *path, char *line, size_t size, infer_error *err)
 {
-    return infer_sysfs_line(path, line, size) ? INFER_OK : infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
+    return infer_first_line(path, line, size) ? INFER_OK : infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
 }
 
 static infer_status line_of_command(const char *command, char *line, size_t size, infer_error *err)

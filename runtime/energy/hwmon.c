@@ -28,7 +28,7 @@ static infer_status add_amd(infer_energy_parts *parts, const char *chip, infer_e
     infer_status s = INFER_OK;
     for (int i = 1; i <= MAX_SENSORS && s == INFER_OK; i++) {
         char path[INFER_ENERGY_PATH], label[48];
-        if (!infer_sysfs_path(path, &parts->place, FOLDER "/%s/energy%d_label", chip, i) || !infer_sysfs_line(path, label, sizeof label))
+        if (!infer_sysfs_path(path, &parts->place, FOLDER "/%s/energy%d_label", chip, i) || !infer_first_line(path, label, sizeof label))
             break;
         if (strncmp(label, "Esocket", 7) == 0 && infer_sysfs_path(path, &parts->place, FOLDER "/%s/energy%d_input", chip, i))
             s = add_part(parts, label, path, "", false, 1, err); /* cores are inside of their socket */
@@ -50,7 +50,7 @@ static infer_status add_ina(infer_energy_parts *parts, const char *chip, infer_e
     for (int pass = 0; pass < 2; pass++)
         for (int i = 1; i < CHANNELS && s == INFER_OK; i++) {
             char path[INFER_ENERGY_PATH], volts[INFER_ENERGY_PATH], amperes[INFER_ENERGY_PATH], label[48];
-            if (!infer_sysfs_path(path, &parts->place, FOLDER "/%s/in%d_label", chip, i) || !infer_sysfs_line(path, label, sizeof label) ||
+            if (!infer_sysfs_path(path, &parts->place, FOLDER "/%s/in%d_label", chip, i) || !infer_first_line(path, label, sizeof label) ||
                 strcmp(label, "NC") == 0)
                 continue;
             if (pass == 0) {
@@ -71,7 +71,7 @@ static infer_status add_chip(void *user, const char *chip, infer_error *err)
 {
     infer_energy_parts *parts = user;
     char path[INFER_ENERGY_PATH], name[48];
-    if (!infer_sysfs_path(path, &parts->place, FOLDER "/%s/name", chip) || !infer_sysfs_line(path, name, sizeof name))
+    if (!infer_sysfs_path(path, &parts->place, FOLDER "/%s/name", chip) || !infer_first_line(path, name, sizeof name))
         return INFER_OK;
     if (strcmp(name, "amd_energy") == 0)
         return add_amd(parts, chip, err);
@@ -85,7 +85,7 @@ static infer_status find_chip(void *user, const char *chip, infer_error *err)
     infer_energy_parts *parts = user;
     char path[INFER_ENERGY_PATH], name[48];
     (void)err;
-    if (infer_sysfs_path(path, &parts->place, FOLDER "/%s/name", chip) && infer_sysfs_line(path, name, sizeof name))
+    if (infer_sysfs_path(path, &parts->place, FOLDER "/%s/name", chip) && infer_first_line(path, name, sizeof name))
         parts->count += strcmp(name, "amd_energy") == 0 || strcmp(name, "ina3221") == 0;
     return INFER_OK;
 }

@@ -16,11 +16,16 @@ static infer_status cannot_open(const infer_energy_place *place, const char *eve
 {
     char path[INFER_ENERGY_PATH], paranoid[16] = "?";
     if (infer_sysfs_path(path, place, "/proc/sys/kernel/perf_event_paranoid"))
-        infer_sysfs_line(path, paranoid, sizeof paranoid);
+        infer_first_line(path, paranoid, sizeof paranoid);
     if (e == EACCES || e == EPERM)
         return infer_fail(err, INFER_ERROR_IO, "perf %s: %s: perf_event_paranoid is %s, and counting for the whole machine needs 0 or less, or CAP_PERFMON "
                           "(sysctl kernel.perf_event_paranoid=0)", event, strerror(e), paranoid);
     return infer_fail(err, INFER_ERROR_IO, "perf %s: %s", event, strerror(e));
+}
+
+static infer_status bad_cpumask(const char *cpus, infer_error *err)
+{
+    return infer_fail(err, INFER_ERROR_FORMAT, "perf cpumask: found \"%.40s\", expected a list of CPUs", cpus);
 }
 
 /* Opens one event on each CPU of the mask ("0" or "0,28"; one a package). Not an error where this machine has no such event: no part is added. */
@@ -29,33 +34,32 @@ static infer_status add_event(infer_energy_parts *parts, const char *event, uint
     const infer_energy_place *place = &parts->place;
     char path[INFER_ENERGY_PATH], line[64];
     unsigned long long config;
+    const char *at = cpus;
+    unsigned long cpu, last;
     double scale;
     infer_status s;
-    if (!infer_sysfs_path(path, place, FOLDER "/events/%s", event) || !infer_sysfs_line(path, line, sizeof line))
+    if (!infer_sysfs_path(path, place, FOLDER "/events/%s", event) || !infer_first_line(path, line, sizeof line))
         return INFER_OK;
     if (sscanf(line, "event=%llx", &config) != 1)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: found \"%.40s\", expected event=0x..", path, line);
     if (!infer_sysfs_path(path, place, FOLDER "/events/%s.scale", event) || (s = infer_sysfs_number(path, &scale, err)) != INFER_OK)
         return infer_fail(err, INFER_ERROR_IO, "perf %s: its scale cannot be read from %s", event, path);
-    for (const char *p = cpus; *p;) {
-        char *end;
-        long cpu = strtol(p, &end, 10), last = *end == '-' && end != p ? strtol(end + 1, &end, 10) : cpu;
-        if (end == p || (*end && *end != ',') || cpu < 0 || last < cpu)
-            return infer_fail(err, INFER_ERROR_FORMAT, "perf cpumask: found \"%.40s\", expected a list of CPUs", cpus);
+    while (infer_cpu_range(&at, &cpu, &last)) {
+        if (last < cpu)
+            return bad_cpumask(cpus, err);
         for (; cpu <= last; cpu++) {
             infer_energy_part *part = infer_energy_add(parts, err);
             if (!part)
                 return INFER_ERROR_UNSUPPORTED;
-            snprintf(part->name, sizeof part->name, "%s/cpu%ld", event, cpu);
+            snprintf(part->name, sizeof part->name, "%s/cpu%lu", event, cpu);
             snprintf(part->path, sizeof part->path, "%s", path);
             part->scale = scale * 1e6; /* of joules */
             part->fd = place->perf->open(place->perf->user, type, config, (int)cpu);
             if (part->fd < 0)
                 return cannot_open(place, event, errno, err);
         }
-        p = *end ? end + 1 : end;
     }
-    return INFER_OK;
+    return *at ? bad_cpumask(cpus, err) : INFER_OK;
 }
 
 static void close_all(infer_energy_parts *parts)
@@ -79,7 +83,7 @@ static infer_status open_events(infer_energy_parts *parts, infer_error *err)
     if ((s = infer_sysfs_number(path, &type, err)) != INFER_OK)
         return s;
     if (infer_sysfs_path(path, &parts->place, FOLDER "/cpumask"))
-        infer_sysfs_line(path, cpus, sizeof cpus);
+        infer_first_line(path, cpus, sizeof cpus);
     for (size_t i = 0; i < sizeof whole / sizeof whole[0] && s == INFER_OK && !parts->count; i++) {
         s = add_event(parts, whole[i], (uint32_t)type, cpus, err);
         if (s == INFER_OK && i == 0 && parts->count)

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,28 +20,11 @@ bool infer_sysfs_path(char out[INFER_ENERGY_PATH], const infer_energy_place *pla
     return more >= 0 && n + more < (int)INFER_ENERGY_PATH;
 }
 
-bool infer_sysfs_line(const char *path, char *out, size_t size)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), e;
-    ssize_t n;
-    if (fd < 0)
-        return false;
-    n = read(fd, out, size - 1);
-    e = errno;
-    close(fd);
-    errno = e;
-    if (n < 0)
-        return false;
-    out[n] = 0;
-    out[strcspn(out, "\n")] = 0;
-    return true;
-}
-
 infer_status infer_sysfs_number(const char *path, double *out, infer_error *err)
 {
     char line[128], *end;
     double value;
-    if (!infer_sysfs_line(path, line, sizeof line))
+    if (!infer_first_line(path, line, sizeof line))
         return infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
     value = strtod(line, &end);
     if (end == line || !isfinite(value))

@@ -40,7 +40,7 @@ static infer_status add_zone(void *user, const char *entry, infer_error *err)
     infer_status s;
     for (const char *p = entry + strlen(w->prefix); *p; p++)
         zone.depth += *p == ':';
-    if (!infer_sysfs_path(path, &w->parts->place, FOLDER "/%s/name", entry) || !infer_sysfs_line(path, zone.name, sizeof zone.name))
+    if (!infer_sysfs_path(path, &w->parts->place, FOLDER "/%s/name", entry) || !infer_first_line(path, zone.name, sizeof zone.name))
         snprintf(zone.name, sizeof zone.name, "%.40s", entry);
     if (!w->wanted(&zone))
         return INFER_OK;
@@ -49,7 +49,7 @@ static infer_status add_zone(void *user, const char *entry, infer_error *err)
     snprintf(part->name, sizeof part->name, "%s", zone.name);
     if (!infer_sysfs_path(part->path, &w->parts->place, FOLDER "/%s/energy_uj", entry))
         return infer_fail(err, INFER_ERROR_ARGUMENT, "the root folder's name is too long");
-    if (!infer_sysfs_line(part->path, path, sizeof path) && errno == EACCES)
+    if (!infer_first_line(part->path, path, sizeof path) && errno == EACCES)
         return infer_fail(err, INFER_ERROR_IO, "%s: only root may read it (since CVE-2020-8694: power tells on secrets); perf's counters need no root where "
                           "perf_event_paranoid is 0 or less", part->path);
     if (!infer_sysfs_path(path, &w->parts->place, FOLDER "/%s/max_energy_range_uj", entry) || (s = infer_sysfs_number(path, &range, NULL)) != INFER_OK ||

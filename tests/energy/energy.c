@@ -4,13 +4,12 @@
  */
 #include "check_tap.h"
 #include "energy/energy.h"
+#include "tree.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static char root[] = "/tmp/infer-energy-XXXXXX";
@@ -18,28 +17,7 @@ static infer_runtime *rt;
 
 /* ---- trees ---- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-    (void)st;
-    (void)type;
-    return at->level ? remove(path) : 0;
-}
-
-/* A number or a word into a file of the tree, its folders made. */
-static void put(const char *path, const char *text)
-{
-    char full[512];
-    FILE *f;
-    snprintf(full, sizeof full, "%s%s", root, path);
-    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); *p++ = '/') {
-        *p = 0;
-        mkdir(full, 0755);
-    }
-    if (!(f = fopen(full, "w")) || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0) {
-        perror(full);
-        exit(1);
-    }
-}
+static void put(const char *path, const char *line) { tree_put(root, path, line); }
 
 static void put_number(const char *path, double value)
 {
@@ -61,7 +39,7 @@ static void set_up(const char *name)
 {
     char path[512], line[512];
     FILE *f;
-    nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    tree_clear(root);
     snprintf(path, sizeof path, "%s/%s.tree", TREES, name);
     if (!(f = fopen(path, "r"))) {
         perror(path);
@@ -549,7 +527,7 @@ int main(void)
     test_estimate();
     test_rest();
     infer_runtime_destroy(rt);
-    nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    tree_clear(root);
     rmdir(root);
     return tap_done();
 }

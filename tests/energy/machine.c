@@ -2,32 +2,20 @@
 #include "check_tap.h"
 #include "cores.h"
 #include "machine.h"
+#include "tree.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static char root[] = "/tmp/infer-machine-XXXXXX";
 
-static void put(const char *path, const char *text)
-{
-    char full[512];
-    FILE *f;
-    snprintf(full, sizeof full, "%s%s", root, path);
-    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); *p++ = '/') {
-        *p = 0;
-        mkdir(full, 0755);
-    }
-    if (!(f = fopen(full, "w")) || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0)
-        exit(1);
-}
+static void put(const char *path, const char *line) { tree_put(root, path, line); }
 
 int main(void)
 {
     infer_core_class classes[INFER_CORE_CLASSES];
     infer_machine_state state;
-    char command[64];
     if (!mkdtemp(root))
         return 1;
     tap_ok(infer_core_classes(root, classes) == 0, "nothing told: no classes");
@@ -56,8 +44,8 @@ int main(void)
     tap_ok(strcmp(state.power, "mains") == 0, "mains");
     tap_ok(!infer_pin_cpus("nonsense") && !infer_pin_cpus("3-1") && !infer_pin_cpus("0,") && !infer_pin_cpus("99999"), "lists of CPUs that are none");
     tap_ok(infer_pin_cpus("0-1023") && infer_pin_cpus(""), "and one that is");
-    snprintf(command, sizeof command, "rm -r %s", root);
-    if (system(command) != 0)
+    tree_clear(root);
+    if (rmdir(root) != 0)
         return 1;
     return tap_done();
 }

@@ -175,7 +175,6 @@ typedef struct round_job {
     uint32_t rows, k;
     uint8_t *memory; /* of each thread */
     size_t memory_each;
-    double *losses; /* [panels] */
     _Atomic uint32_t next, failed;
 } round_job;
 
@@ -199,7 +198,7 @@ static void round_panels(void *arg, uint32_t thread)
         uint8_t *packed = j->packed + p * infer_panel_bytes(type, j->k);
         size_t float_bytes = (size_t)infer_panel_bytes(INFER_QTYPE_F32, j->k);
         infer_unpack_panel(INFER_QTYPE_F32, (const uint8_t *)j->w + p * float_bytes, n, j->k, rows);
-        if (!infer_gptq_panel(j->gptq, j->quantizer, rows, n, codes, scales, scratch, &j->losses[p]) ||
+        if (!infer_gptq_panel(j->gptq, j->quantizer, rows, n, codes, scales, scratch, NULL) ||
             !infer_pack_panel_codes(type, codes, scales, n, j->k, packed)) {
             atomic_store(&j->failed, 1);
             break;
@@ -214,13 +213,13 @@ static infer_status fail_value(const calibrator *c, const infer_tensor_info *t, 
     return infer_fail(c->err, INFER_ERROR_FORMAT, "tensor %s: a value is not finite, or too large for %s", t->name, infer_qtype_find(type)->name);
 }
 
-/* From here on the rounded model uses these values. */
-static void use(calibrator *c, size_t tensor, float *floats)
+/* From here on the rounded model uses these values of the tensor. */
+static void use(calibrator *c, size_t tensor, const infer_tensor_info *info, float *floats)
 {
     infer_graph *g = &c->rounded.plan->graph;
     c->floats[tensor] = floats;
     for (size_t i = 0; i < g->node_count; i++)
-        if (tensor_of(c, (uint32_t)i) == tensor)
+        if (g->nodes[i].weight.info == info) /* both streams share the model's list of tensors */
             g->nodes[i].weight.data = floats;
 }
 
@@ -237,8 +236,7 @@ static infer_status round_matrix(calibrator *c, uint32_t node, const infer_gptq 
     j.memory = infer_alloc(NULL, threads * j.memory_each);
     j.packed = infer_alloc(NULL, packed_bytes);
     j.floats = infer_alloc_zero(NULL, n->weight.info->bytes);
-    j.losses = infer_alloc_array(NULL, infer_ceil_div(j.rows, INFER_TILE_ROWS), sizeof *j.losses);
-    if (!j.memory || !j.packed || !j.floats || !j.losses)
+    if (!j.memory || !j.packed || !j.floats)
         s = infer_fail_memory(c->err, packed_bytes + n->weight.info->bytes, n->weight.info->name);
     if (s == INFER_OK) {
         infer_pool_run(c->model->rt->pool, round_panels, &j);
@@ -247,14 +245,13 @@ static infer_status round_matrix(calibrator *c, uint32_t node, const infer_gptq 
     }
     if (s == INFER_OK) {
         c->packed[tensor] = (infer_convert_packed){j.quantizer->type, j.packed};
-        use(c, tensor, j.floats);
+        use(c, tensor, n->weight.info, j.floats);
         j.packed = NULL;
         j.floats = NULL;
     }
     infer_free(NULL, j.memory);
     infer_free(NULL, j.packed);
     infer_free(NULL, j.floats);
-    infer_free(NULL, j.losses);
     return s;
 }
 
@@ -356,7 +353,7 @@ static infer_status round_plainly(calibrator *c, uint32_t node, size_t tensor)
         return s;
     }
     c->packed[tensor] = (infer_convert_packed){type, packed};
-    use(c, tensor, (float *)(void *)floats);
+    use(c, tensor, info, (float *)(void *)floats);
     return INFER_OK;
 }
 
