@@ -9,7 +9,8 @@ typedef struct infer_source_tensor {
     char name[INFER_FILE_MAX_NAME + 1];
     uint64_t rows, cols;
     bool matrix;        /* a matmul weight or embedding: goes to tile16x4. Else rows/f32 */
-    infer_qtype stored; /* what the source holds: F32, F16, BF16, Q8G32, Q4G32 or N4G32 when its codes can be carried over bit for bit, or T2R: rows of -s, 0 and s */
+    infer_qtype stored; /* what the source holds: F32, F16, BF16, Q8G32, Q4G32 or N4G32 when its codes can be carried over bit for bit, or T2R:
+                         * rows of -s, 0 and s */
 } infer_source_tensor;
 
 typedef struct infer_source {

@@ -1,7 +1,7 @@
 /*
  * y = x w^T with vpdpbusd: sixteen output rows x four inputs an instruction. Weights are made unsigned (q4g32 codes are stored 8 too
- * large, q8g32 codes get 128 added, vpshufb turns n4g32 codes into values + 64), activations are broadcast from memory, and the sum of a group starts from -offset x the sum of its
- * activation codes, so that it ends as the exact sum. Static functions only.
+ * large, q8g32 codes get 128 added, vpshufb turns n4g32 codes into values + 64), activations are broadcast from memory, and the sum of a
+ * group starts from -offset x the sum of its activation codes, so that it ends as the exact sum. Static functions only.
  *
  * For 16 outputs of a token a group of 32 inputs costs 8 vpdpbusd, a product of scales and a fused multiply-add, and on Zen 4 all of them
  * need the same two pipes: 0.80 of the peak of vpdpbusd alone is what the formula of kernels.h can reach there.

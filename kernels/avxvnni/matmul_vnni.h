@@ -1,7 +1,7 @@
 /*
  * y = x w^T with the 256-bit vpdpbusd of AVX-VNNI: eight output rows x four inputs an instruction. Weights are made unsigned (q4g32
- * codes are stored 8 too large, q8g32 codes get 128 added, vpshufb turns n4g32 codes into values + 64) and the sum of a group starts from -offset x the sum of its activation codes,
- * so that it ends as the exact sum. Static functions only.
+ * codes are stored 8 too large, q8g32 codes get 128 added, vpshufb turns n4g32 codes into values + 64) and the sum of a group starts from
+ * -offset x the sum of its activation codes, so that it ends as the exact sum. Static functions only.
  */
 #ifndef INFER_KERNELS_AVXVNNI_MATMUL_VNNI_H
 #define INFER_KERNELS_AVXVNNI_MATMUL_VNNI_H
