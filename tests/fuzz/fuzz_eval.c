@@ -4,9 +4,9 @@
 #include "eval/results.h"
 #include "eval/teacher.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void fuzz_one(const uint8_t *data, size_t size)
 {
-    const char *path = fuzz_file(data, size, ".teacher");
+    const char *path = fuzz_file("teacher", data, size);
     infer_error err;
     eval_teacher t;
     eval_results r;
@@ -22,5 +22,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         eval_results_attach(&r, path, &err);
         eval_results_free(&r);
     }
-    return 0;
 }

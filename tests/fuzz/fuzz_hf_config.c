@@ -4,7 +4,7 @@
 #include "import/hf_config.h"
 #include "import/json_file.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void fuzz_one(const uint8_t *data, size_t size)
 {
     infer_error err;
     infer_hf_files files = {0};
@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *metadata;
 
     if (infer_json_parse((const char *)data, size, &(infer_json_limits){1 << 20, 1 << 16}, "config.json", &files.config, &err) != INFER_OK)
-        return 0;
+        return;
     files.tokenizer = cJSON_Duplicate(files.config, 1);
     files.generation = cJSON_Duplicate(files.config, 1);
     if (infer_hf_model_read(&files, "folder", &model, &err) == INFER_OK) {
@@ -30,5 +30,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     infer_hf_files_free(NULL, &files);
-    return 0;
 }

@@ -1,37 +1,51 @@
 #!/bin/bash
-# Builds the fuzz targets in build-fuzz/ (clang, sanitizers), makes their seeds and runs each for a while. Finds stay in build-fuzz/.
+# Builds the fuzz targets in build-fuzz/ (clang, sanitizers), makes their seeds and runs each for a while. What it finds stays in build-fuzz/found/.
+# An input of up to 64 KB must not crash, leak, take a second of processor time (fuzz.h) or let the process grow beyond 256 MB.
 #
-# usage: tests/fuzz/run.sh [SECONDS for each target, default 20] [TARGET...]
+# usage: tests/fuzz/run.sh [SECONDS for each target, default 20, or EXECUTIONSx] [TARGET...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=tools/lib.sh
 . tools/lib.sh
 
-seconds=${1:-20}
+limit=-max_total_time=${1:-20}
+[[ $limit != *x ]] || limit=-runs=${1%x}
 shift || true
 folder=build-fuzz
-export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:${ASAN_OPTIONS:-}
+# The quarantine of freed memory would count as the program's.
+export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:quarantine_size_mb=16:${ASAN_OPTIONS:-}
 
 step 'packages'
 install "${build_packages[@]}" clang libclang-rt-14-dev python3
 step "build $folder/"
 CC=clang configure "$folder" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false -Dtests=disabled -Dbench=disabled --buildtype=debugoptimized
 build "$folder"
-python3 tests/fuzz/seeds.py "$folder/corpus"
+python3 tests/fuzz/seeds.py "$folder/corpus" "$folder/tools"
+mkdir -p "$folder/found"
 
-programs=("$@")
-[ ${#programs[@]} -gt 0 ] || for source in tests/fuzz/fuzz_*.c; do programs+=("$(basename "$source" .c)"); done
-passed=0 failed=0
-for name in "${programs[@]}"; do
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(meson introspect "$folder" --targets |
+    python3 -c 'import json, sys; print("\n".join(t["name"][5:] for t in json.load(sys.stdin) if t["name"].startswith("fuzz_")))')
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+passed=0 failed=0 executions=0 table=''
+for name in "${targets[@]}"; do
     mkdir -p "$folder/corpus/$name"
-    step "$name, $seconds s"
-    if "$folder/tests/fuzz/$name" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -max_len=65536 -verbosity=0 \
-        -artifact_prefix="$folder/$name-" "$folder/corpus/$name"; then
+    step "$name"
+    if "$folder/tests/fuzz/fuzz_$name" "$limit" -rss_limit_mb=256 -malloc_limit_mb=256 -timeout=60 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+        -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name" >"$log" 2>&1; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
+        cat "$log"
         note "$name: FAILED"
     fi
+    table+=$(awk -v name="$name" '{ v[$1] = $2 } END { printf "%s %d %d %d", name, v["stat::number_of_executed_units:"],
+        v["stat::average_exec_per_sec:"], v["stat::peak_rss_mb:"] }' "$log")$'\n'
+    executions=$((executions + $(awk '/number_of_executed_units/ { n = $2 } END { print n + 0 }' "$log")))
 done
+step 'executions, executions/s, peak MB'
+column -t <<<"$table"
+note "$executions executions"
 printf '%d passed, %d failed, 0 skipped\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

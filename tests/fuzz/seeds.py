@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Writes small valid inputs for the fuzz targets of vocabularies and models: FOLDER/fuzz_NAME/.
+"""Writes small valid inputs for the fuzz targets: FOLDER/NAME/.
 
-usage: seeds.py FOLDER
+usage: seeds.py FOLDER TOOLS
+
+TOOLS: the folder with infer-convert and infer-eval, which make .infer files and what infer-eval reads back.
 """
 import json
 import pathlib
 import struct
+import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "formats"))
 from importing import gguf, llama_gguf, tokenizer_bin
@@ -26,6 +30,11 @@ def section(kind, flags, pre, texts, scores=None, types=None, merges=(), pattern
     for block in [patterns] * (pre == 5) + [charsmap] * bool(flags & 65536):
         out += bytes(-len(out) % 4) + struct.pack("<I", len(block)) + block
     return struct.pack("<I", len(out)) + out + " Ab\u00e9  ab1\n\nba".encode()
+
+
+def part(data):
+    """As fuzz_part reads it."""
+    return struct.pack("<H", len(data)) + data
 
 
 def tokenizers():
@@ -108,7 +117,7 @@ def gguf_splits():
         split = {"split.count": 2, "split.tensors.count": len(names)}
         a = gguf({**values, **split, "split.no": 0}, {n: tensors[n] for n in names[:first]})
         b = gguf({**split, "split.no": 1}, {n: tensors[n] for n in names[first:]})
-        yield struct.pack("<I", len(a)) + a + b
+        yield part(a) + b
 
 
 def llama2cs():
@@ -120,7 +129,7 @@ def llama2cs():
     header = struct.pack("<7iB", *shape, 1)
     for raw in (struct.pack("<7i", *shape) + bytes(4 * (floats + 8 * 2)), struct.pack("<II", 0x616B3432, 1) + header + bytes(219 + 4 * floats),
                 struct.pack("<II", 0x616B3432, 2) + header + struct.pack("<I", 4) + bytes(215 + 4 * sum(norms) + 2 * sum(matrices))):
-        yield struct.pack("<H", len(tokenizer)) + tokenizer + raw
+        yield part(tokenizer) + raw
 
 
 def bitllamas():
@@ -130,7 +139,7 @@ def bitllamas():
     floats = bytes(4 * (dim + vocab * dim))
     matrices = b"".join((struct.pack("<f", 0.5) + bytes([0x1D] * (rows * cols // 4))) * layers for rows, cols in (
         (dim, dim), (kv, dim), (kv, dim), (dim, dim), (ffn, dim), (dim, ffn), (ffn, dim)))
-    yield struct.pack("<H", len(tokenizer)) + tokenizer + header + floats + matrices
+    yield part(tokenizer) + header + floats + matrices
 
 
 def safetensors():
@@ -160,16 +169,94 @@ def hf_configs():
     yield {"architectures": ["GPT2LMHeadModel"], "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 9, "activation_function": "gelu_new"}
 
 
+def vocab_jsons():
+    yield part(b"#version: 0.2\na b\n") + json.dumps({"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}).encode()
+
+
+def hf_folders():
+    """config.json, tokenizer.json, index, tensors."""
+    dim, ffn, vocab = 8, 12, 4
+    shapes = {"model.embed_tokens": [vocab, dim], "model.norm": [dim], "lm_head": [vocab, dim]}
+    layer = {"input_layernorm": [dim], "post_attention_layernorm": [dim], "self_attn.q_proj": [dim, dim], "self_attn.k_proj": [4, dim],
+             "self_attn.v_proj": [4, dim], "self_attn.o_proj": [dim, dim], "mlp.gate_proj": [ffn, dim], "mlp.up_proj": [ffn, dim], "mlp.down_proj": [dim, ffn]}
+    shapes.update({"model.layers.0." + name: shape for name, shape in layer.items()})
+    config = {"architectures": ["LlamaForCausalLM"], "vocab_size": vocab, "hidden_size": dim, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "num_key_value_heads": 1, "intermediate_size": ffn, "max_position_embeddings": 32}
+    bpe = {"added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}, "pre_tokenizer": {"type": "ByteLevel"}}
+    for kind, size in ("F32", 4), ("BF16", 2):
+        header, at = {}, 0
+        for name, shape in shapes.items():
+            end = at + size * shape[0] * (shape[1] if len(shape) > 1 else 1)
+            header[name + ".weight"] = {"dtype": kind, "shape": shape, "data_offsets": [at, end]}
+            at = end
+        text = json.dumps(header).encode()
+        index = {"weight_map": {name: "model.safetensors" for name in header}} if kind == "BF16" else None
+        yield (part(json.dumps(config).encode()) + part(json.dumps(bpe).encode()) + part(json.dumps(index).encode() if index else b"") +
+               struct.pack("<Q", len(text)) + text + bytes(i % 251 for i in range(at)))
+
+
+def chats():
+    say = [(0, b" Be brief."), (1, b"Who <|im_end|>\n are you? "), (2, b"[INST] I </s> am"), (1, b"\xff")]
+    for template in range(10):
+        for first in 0, 1:
+            yield bytes([template]) + b"".join(bytes([role]) + part(text) for role, text in say[first:])
+    yield b"{{ '<start_of_turn>' + role }} <end_of_turn>"
+
+
+def infers(tools):
+    """A model in every number type, and one with a chat template."""
+    values, tensors = llama_gguf(32, 16, 2, 6, fill=lambda n: bytes([0, 0, 0, 61, 0, 0, 0, 189] * (n // 8 + 1))[:n])
+    values.update({"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["?", "<s>", "a", "b", META + "ab", "ab"],
+                   "tokenizer.ggml.scores": [0.0, 0.0, -1.0, -2.0, -3.0, -4.0], "tokenizer.ggml.bos_token_id": 1})
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = pathlib.Path(folder) / "model.gguf", pathlib.Path(folder) / "model.infer"
+        for i, kind in enumerate(("f32", "f16", "bf16", "q8g32", "q4g32", "n4g32", "t2r")):
+            template = {"tokenizer.chat_template": "<|im_start|> <|im_end|>"} if i % 2 else {}
+            source.write_bytes(gguf({**values, **template}, tensors))
+            subprocess.run([tools / "infer-convert", source, "-o", out, "-f", "-q", "--type", kind], check=True)
+            yield out.read_bytes()
+
+
+def evals(tools, model):
+    """A recorded run."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        (folder / "model.infer").write_bytes(model)
+        (folder / "text").write_text("ab ab a b ab a b")
+        subprocess.run([tools / "infer-eval", folder / "model.infer", "--text", folder / "text", "--record", folder / "teacher"], check=True,
+                       capture_output=True)
+        yield (folder / "teacher").read_bytes()
+
+
+def metadata(files):
+    for raw in files:
+        at, size = struct.unpack_from("<2Q", raw, 24)
+        yield raw[at:at + size]
+    base = {"architecture": "gemma", "dim": 8, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 4, "ffn_dim": 12, "vocab": 9, "context": 32, "norm_eps": 1e-6,
+            "bos": 1, "eos": [2, 3], "chat_template": "<start_of_turn><end_of_turn>"}
+    for scaling in ({"type": "linear", "factor": 8}, {"type": "factors", "factors": [1, 2], "magnitude": 1.5},
+                    {"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_context": 16}):
+        yield json.dumps({**base, "rope": {"theta": 10000, "dim": 4, "pairs": "halves", "scaling": scaling}}).encode()
+    yield json.dumps({**base, "architecture": "gpt2"}).encode()
+
+
 def main():
-    folder = pathlib.Path(sys.argv[1])
-    for name, seeds in (("tokenizer", tokenizers()), ("tokenizer_json", (json.dumps(j).encode() for j in tokenizer_jsons())),
-                        ("sentencepiece", sentencepieces()), ("gguf", [*ggufs(), *gguf_models()]), ("gguf_split", gguf_splits()),
-                        ("llama2c", llama2cs()), ("bitllama", bitllamas()),
-                        ("safetensors", safetensors()), ("hf_config", (json.dumps(j).encode() for j in hf_configs()))):
-        target = folder / f"fuzz_{name}"
+    folder, tools = map(pathlib.Path, sys.argv[1:])
+    files = list(infers(tools))
+    kinds = {1: "spm", 2: "bpe", 3: "unigram", 4: "wordpiece"}
+    seeds = [("tokenizer_" + kinds[raw[4]], [raw]) for raw in tokenizers()]
+    seeds += [("tokenizer_json", (json.dumps(j).encode() for j in tokenizer_jsons())), ("sentencepiece", sentencepieces()), ("vocab_json", vocab_jsons()),
+              ("tokenizer_bin", [tokenizer_bin(5), tokenizer_bin(40)]), ("gguf", [*ggufs(), *gguf_models()]), ("gguf_split", gguf_splits()),
+              ("llama2c", llama2cs()), ("bitllama", bitllamas()), ("hf", hf_folders()), ("safetensors", safetensors()),
+              ("hf_config", (json.dumps(j).encode() for j in hf_configs())), ("chat", chats()), ("metadata", metadata(files)), ("file", files),
+              ("model", files), ("infer", files), ("eval", evals(tools, files[0])), ("vocab", (raw[4:4 + struct.unpack_from("<I", raw)[0]] for raw in tokenizers()))]
+    count = 0
+    for name, inputs in seeds:
+        target = folder / name
         target.mkdir(parents=True, exist_ok=True)
-        for i, seed in enumerate(seeds):
-            (target / f"seed{i}").write_bytes(seed)
+        for raw in inputs:
+            (target / f"seed{count}").write_bytes(raw)
+            count += 1
 
 
 if __name__ == "__main__":
