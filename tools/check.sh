@@ -52,7 +52,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
-packages=("${build_packages[@]}" gcc g++ libcriterion-dev libbenchmark-dev python3 python3-numpy binutils)
+packages=("${build_packages[@]}" gcc g++ libcriterion-dev libbenchmark-dev python3 python3-numpy binutils cmake zsh)
 folder=build-check
 options=(--werror -Dtests=enabled)
 multiplier=1

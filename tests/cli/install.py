@@ -3,8 +3,8 @@
 
 usage: install.py --build FOLDER [--data FOLDER] [--sanitized]
 
-Checks what is exported, that the header compiles alone, and that the example in the header's tour compiles and runs against the
-shared and the static library, in C and in C++, with nothing but what pkg-config says.
+Checks what is installed and exported, that the header compiles alone, and that the example in the header's tour compiles and runs against the
+shared and the static library, in C and in C++ with nothing but what pkg-config says, and in a CMake project that finds the package.
 """
 import argparse
 import glob
@@ -16,6 +16,21 @@ import sys
 import tempfile
 
 DEFAULT_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "data")
+SYMBOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "runtime", "symbols.txt")
+STRIPPED_BYTES = 1000000
+TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench"]
+FILES = ["include/infer/infer.h", "lib*/**/libinfer.so.0", "lib*/**/libinfer.so", "lib*/**/libinfer.a", "lib*/**/pkgconfig/libinfer.pc",
+         "lib*/**/cmake/libinfer/libinferConfig.cmake", "lib*/**/cmake/libinfer/libinferConfigVersion.cmake", "share/zsh/site-functions/_infer",
+         *(f"bin/{tool}" for tool in TOOLS), *(f"share/man/man1/{tool}.1" for tool in TOOLS),
+         *(f"share/bash-completion/completions/{tool}" for tool in TOOLS)]
+CMAKE_PROJECT = """cmake_minimum_required(VERSION 3.13)
+project(next C)
+find_package(libinfer 0.1 REQUIRED)
+add_executable(shared example.c)
+target_link_libraries(shared libinfer::infer)
+add_executable(static example.c)
+target_link_libraries(static libinfer::infer_static)
+"""
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 LANGUAGES = {"C11": ("gcc", "c", "-std=c11"), "C++17": ("g++", "c++", "-std=c++17")}
 
@@ -95,19 +110,37 @@ class Installed:
         return done.stdout, done.stderr
 
 
+def everything_is_there(installed):
+    for pattern in FILES:
+        installed.find(pattern)
+
+
 def only_infer_symbols(installed):
+    """infer.h, the list of symbols and the library agree. A name that was released stays in the list, or the soname changes."""
     require("nm")
+    with open(SYMBOLS, encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    listed = [line.split()[0] for line in lines]
+    if listed != sorted(set(listed)) or not all(re.fullmatch(r"infer_[a-z0-9_]+ \d+\.\d+\.\d+", line) for line in lines):
+        raise Failed("symbols.txt: expected sorted lines: a name that begins with infer_, and the version that had it first")
     found = {line.split()[-1].split("@")[0] for line in call(["nm", "-D", "--defined-only", installed.shared]).splitlines()}
     declared = installed.declared()
-    if not declared:
-        raise Failed("infer.h declares nothing")
-    if found - declared:
-        raise Failed("exported, but not declared in infer.h: " + ", ".join(sorted(found - declared)))
-    if declared - found:
-        raise Failed("declared in infer.h, but not exported: " + ", ".join(sorted(declared - found)))
-    strange = [name for name in found if not name.startswith("infer_")]
-    if strange:
-        raise Failed("exported without the prefix infer_: " + ", ".join(sorted(strange)))
+    for one, other, what in ((found, declared, "exported, but not declared in infer.h"), (declared, found, "declared in infer.h, but not exported"),
+                             (found, set(listed), "exported, but not in runtime/symbols.txt"), (set(listed), found, "in runtime/symbols.txt, but not exported")):
+        if one - other:
+            raise Failed(what + ": " + ", ".join(sorted(one - other)))
+
+
+def stripped_size(installed):
+    require("strip")
+    if installed.sanitized:
+        raise Skipped("a sanitized library is larger")
+    stripped = os.path.join(installed.folder, "stripped.so")
+    call(["strip", "-o", stripped, installed.shared])
+    size = os.path.getsize(stripped)
+    print(f"# the stripped shared library has {size} bytes")
+    if size >= STRIPPED_BYTES:
+        raise Failed(f"the stripped shared library has {size} bytes, expected less than {STRIPPED_BYTES}")
 
 
 def soname(installed):
@@ -148,6 +181,29 @@ def example_with_model(installed, language, static):
         raise Failed(f"unexpected output {out!r}, {err!r}")
 
 
+def cmake(installed):
+    require("cmake")
+    if installed.sanitized:
+        raise Skipped("a sanitized library wants a sanitized program")
+    source, build = os.path.join(installed.folder, "cmake"), os.path.join(installed.folder, "cmake", "build")
+    os.makedirs(build)
+    for name, text in (("CMakeLists.txt", CMAKE_PROJECT), ("example.c", installed.example())):
+        with open(os.path.join(source, name), "w", encoding="utf-8") as f:
+            f.write(text)
+    prefix = os.path.dirname(os.path.dirname(installed.find("bin/infer-run")))
+    call(["cmake", "-S", source, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_C_COMPILER=gcc"])
+    call(["cmake", "--build", build])
+    for program in "shared", "static":
+        out, err = installed.run(os.path.join(build, program), os.path.join(installed.folder, "absent.infer"), "Once")
+        if out or "absent.infer" not in err:
+            raise Failed(f"{program}: expected one line that names absent.infer, got {out!r}, {err!r}")
+    for version, found in (("0.1", True), ("0.2", False), ("1", False)):
+        with open(os.path.join(source, "CMakeLists.txt"), "w", encoding="utf-8") as f:
+            f.write(f"cmake_minimum_required(VERSION 3.13)\nproject(next C)\nfind_package(libinfer {version} QUIET)\n"
+                    f"if(NOT libinfer_FOUND STREQUAL {1 if found else 0})\nmessage(FATAL_ERROR \"version {version}: ${{libinfer_FOUND}}\")\nendif()\n")
+        call(["cmake", "-S", source, "-B", build])
+
+
 def main():
     parser = argparse.ArgumentParser(description="installs the build into a temporary folder and uses it, reports in TAP")
     parser.add_argument("--build", required=True)
@@ -156,7 +212,8 @@ def main():
     args = parser.parse_args()
     args.data = args.data or os.environ.get("INFER_TEST_DATA") or DEFAULT_DATA
 
-    tests = [("exported symbols are those of infer.h", only_infer_symbols, ()), ("soname", soname, ())]
+    tests = [("everything is there", everything_is_there, ()), ("exported symbols are those of infer.h and symbols.txt", only_infer_symbols, ()),
+             ("soname", soname, ()), ("stripped shared library below 1 MB", stripped_size, ()), ("CMake finds, compiles and links", cmake, ())]
     for language in LANGUAGES:
         tests.append((f"header alone, {language}", header_alone, (language,)))
         for static in (False, True):
