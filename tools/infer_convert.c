@@ -26,7 +26,11 @@ typedef struct arguments {
     infer_convert_rule *rules; /* room for one per argument */
     size_t rule_count;
     infer_qtype type;
-    bool force, quiet;
+    infer_convert_prune_rule *prune_rules; /* room for one per argument */
+    size_t prune_rule_count;
+    double prune_rate; /* of the layers' matrices */
+    int method, block; /* of infer_prune_method and infer_prune_block; -1: not given */
+    bool prune, force, quiet, json;
 } arguments;
 
 /* " f32 f16 ..." */
@@ -55,9 +59,14 @@ static void help(void)
            "      --calibrate-tokens N  of the text's first tokens; default 65536\n"
            "      --separator LINE  lines that are just LINE divide the documents of the text\n"
            "      --damping X       added to the diagonal of the inputs' moments, as a share of their mean; default 0.03\n"
+           "      --prune RATE      share of the weights of the layers' matrices that become zero, 0 to 1\n"
+           "      --prune GLOB=RATE  of the matrices whose names match; the last match wins\n"
+           "      --method NAME     magnitude; with --calibrate also wanda, sparsegpt and obs, the default there\n"
+           "      --block SHAPE     weights that go together: 16x1 (default), 16x4, 1x1 or 2:4\n"
            "      --tokenizer FILE  take the vocabulary from this file (tokenizer.json, .model, .bin, .gguf, .infer)\n"
            "  -f, --force           replace the output file if it exists\n"
            "  -q, --quiet           no progress, no summary\n"
+           "      --json            the summary as JSON on standard output\n"
            "  -h, --help\n"
            "      --version\n\n"
            "Inputs:\n",
@@ -87,6 +96,54 @@ static void add_type(arguments *a, char *text)
     a->rules[a->rule_count++] = (infer_convert_rule){text, t->type};
 }
 
+/* RATE or GLOB=RATE. */
+static void add_prune(arguments *a, char *text)
+{
+    char *equals = strrchr(text, '=');
+    double rate = cli_real("--prune", equals ? equals + 1 : text, 0, 1);
+
+    a->prune = true;
+    if (!equals) {
+        a->prune_rate = rate;
+        return;
+    }
+    if (equals == text)
+        cli_usage("--prune: found \"%s\", expected RATE or GLOB=RATE", text);
+    *equals = '\0';
+    a->prune_rules[a->prune_rule_count++] = (infer_convert_prune_rule){text, rate};
+}
+
+/* The place of `name` among `names`. */
+static int find_name(const char *option, const char *const *names, const char *name)
+{
+    char expected[64] = "";
+    size_t at = 0;
+    for (int i = 0; names[i]; i++) {
+        if (strcmp(names[i], name) == 0)
+            return i;
+        at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s", i ? ", " : "", names[i]);
+    }
+    cli_usage("%s: found \"%s\", expected one of %s", option, name, expected);
+}
+
+static void check_prune(arguments *a)
+{
+    bool half = a->prune_rate == 0 || a->prune_rate == 0.5;
+
+    if (!a->prune && (a->method >= 0 || a->block >= 0))
+        cli_usage("--method and --block go with --prune");
+    if (a->method > INFER_PRUNE_MAGNITUDE && !a->calibrate)
+        cli_usage("--method %s looks at the inputs of the matrices: --calibrate FILE gives them", infer_prune_method_names[a->method]);
+    if (a->method < 0)
+        a->method = a->calibrate ? INFER_PRUNE_OBS : INFER_PRUNE_MAGNITUDE;
+    if (a->block < 0)
+        a->block = INFER_PRUNE_16X1;
+    for (size_t i = 0; i < a->prune_rule_count; i++)
+        half = half && (a->prune_rules[i].rate == 0 || a->prune_rules[i].rate == 0.5);
+    if (a->block == INFER_PRUNE_2_4 && !half)
+        cli_usage("--block 2:4 drops two of four: --prune expects 0.5, or 0 for none");
+}
+
 static void parse(int argc, char **argv, arguments *a)
 {
     enum {
@@ -96,6 +153,10 @@ static void parse(int argc, char **argv, arguments *a)
         CALIBRATE_TOKENS,
         SEPARATOR,
         DAMPING,
+        PRUNE,
+        METHOD,
+        BLOCK,
+        JSON,
         VERSION
     };
     static const struct option options[] = {
@@ -106,6 +167,10 @@ static void parse(int argc, char **argv, arguments *a)
         {"calibrate-tokens", required_argument, NULL, CALIBRATE_TOKENS},
         {"separator", required_argument, NULL, SEPARATOR},
         {"damping", required_argument, NULL, DAMPING},
+        {"prune", required_argument, NULL, PRUNE},
+        {"method", required_argument, NULL, METHOD},
+        {"block", required_argument, NULL, BLOCK},
+        {"json", no_argument, NULL, JSON},
         {"force", no_argument, NULL, 'f'},
         {"quiet", no_argument, NULL, 'q'},
         {"help", no_argument, NULL, 'h'},
@@ -125,6 +190,10 @@ static void parse(int argc, char **argv, arguments *a)
         case CALIBRATE_TOKENS: a->calibrate_tokens = cli_whole("--calibrate-tokens", optarg, 1, 1u << 30); break;
         case SEPARATOR: a->separator = optarg; break;
         case DAMPING: a->damping = cli_real("--damping", optarg, 1e-6, 10); break;
+        case PRUNE: add_prune(a, optarg); break;
+        case METHOD: a->method = find_name("--method", infer_prune_method_names, optarg); break;
+        case BLOCK: a->block = find_name("--block", infer_prune_block_names, optarg); break;
+        case JSON: a->json = true; break;
         case 'h': help(); exit(0);
         case VERSION: printf("infer-convert %s\n", infer_version()); exit(0);
         default: cli_bad_option(c, argv);
@@ -139,6 +208,7 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("--calibrate-tokens, --separator and --damping go with --calibrate");
     if (a->separator && (!*a->separator || strpbrk(a->separator, "\r\n")))
         cli_usage("--separator: expected one line that is not empty");
+    check_prune(a);
     a->calibrate_tokens = a->calibrate_tokens ? a->calibrate_tokens : CALIBRATE_TOKENS_DEFAULT;
     a->damping = a->damping != 0 ? a->damping : DAMPING_DEFAULT;
     a->in = argv[optind];
@@ -254,28 +324,41 @@ static infer_status calibrate_text(const arguments *a, const infer_model *model,
     return out->tokens ? INFER_OK : infer_fail(err, INFER_ERROR_ARGUMENT, "%s: no text to calibrate with", a->calibrate);
 }
 
-/* The metadata with a note of how the matrices were rounded; `text` NULL: without one. Freed with cJSON_free; NULL: out of memory. */
-static char *note_quantization(const arguments *a, const char *metadata, const eval_text *text)
-{
-    cJSON *root = cJSON_Parse(metadata), *note;
-    char hash[20], *out = NULL;
+/* What is done to the matrices, [tensors of the source] each. */
+typedef struct work {
+    infer_qtype *types;
+    double *rates;                /* shares to prune */
+    infer_convert_packed *packed; /* results of calibration */
+    calibrate_pruned *pruned;     /* the same */
+    char *metadata;               /* of the new file, where it differs; of cJSON_malloc */
+} work;
 
-    if (!root)
-        return NULL;
-    cJSON_DeleteItemFromObjectCaseSensitive(root, "quantization");
-    if (text && (note = cJSON_AddObjectToObject(root, "quantization")) != NULL) {
-        uint64_t tokens = 0;
-        for (size_t i = 0; i < text->window_count; i++)
-            tokens += text->windows[i].inputs;
-        snprintf(hash, sizeof hash, "%016llx", (unsigned long long)XXH3_64bits(text->ids, text->id_count * sizeof *text->ids));
-        if (cJSON_AddStringToObject(note, "method", "gptq") && cJSON_AddNumberToObject(note, "tokens", (double)tokens) &&
-            cJSON_AddStringToObject(note, "text", hash) && cJSON_AddNumberToObject(note, "damping", a->damping))
-            out = cJSON_PrintUnformatted(root);
-    } else if (!text) {
-        out = cJSON_PrintUnformatted(root);
+static bool add_quantization(cJSON *root, const arguments *a, const eval_text *text)
+{
+    cJSON *note = cJSON_AddObjectToObject(root, "quantization");
+    uint64_t tokens = 0;
+    char hash[20];
+
+    for (size_t i = 0; i < text->window_count; i++)
+        tokens += text->windows[i].inputs;
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)XXH3_64bits(text->ids, text->id_count * sizeof *text->ids));
+    return cJSON_AddStringToObject(note, "method", "gptq") && cJSON_AddNumberToObject(note, "tokens", (double)tokens) &&
+           cJSON_AddStringToObject(note, "text", hash) && cJSON_AddNumberToObject(note, "damping", a->damping);
+}
+
+static bool add_pruning(cJSON *root, const arguments *a, const infer_source *source, const double *rates)
+{
+    cJSON *note = cJSON_AddObjectToObject(root, "pruning");
+    double all = 0, gone = 0;
+
+    for (size_t i = 0; i < source->tensor_count; i++) {
+        double weights = rates[i] > 0 ? (double)source->tensors[i].rows * (double)source->tensors[i].cols : 0;
+        all += weights;
+        gone += weights * rates[i];
     }
-    cJSON_Delete(root);
-    return out;
+    return cJSON_AddStringToObject(note, "method", infer_prune_method_names[a->method]) &&
+           cJSON_AddStringToObject(note, "block", infer_prune_block_names[a->block]) &&
+           cJSON_AddNumberToObject(note, "rate", all > 0 ? gone / all : 0);
 }
 
 /* Whether the note of an earlier calibration would be untrue: some matrix gets another type. */
@@ -287,33 +370,100 @@ static bool rounds_anew(const infer_source *source, const infer_qtype *types)
     return false;
 }
 
-/* With --calibrate, rounds what can be calibrated of the matrices, into packed [tensors]. *metadata: those of the new file, where they differ. */
-static infer_status prepare(const arguments *a, const infer_source *source, const infer_convert_options *options, watcher *w,
-                              infer_convert_packed *packed, char **metadata, infer_error *err)
+/* The metadata with notes of how the matrices were pruned and, with `text`, rounded; those that are no longer true go. */
+static infer_status note_work(const arguments *a, const infer_source *source, const eval_text *text, work *w, infer_error *err)
 {
-    infer_qtype *types = calloc(source->tensor_count + 1, sizeof *types);
-    calibrate_options o = {.damping = a->damping, .progress = on_calibrate, .user = w};
+    bool anew = rounds_anew(source, w->types), done;
+    cJSON *root;
+
+    if (!text && !a->prune && !(anew && strstr(source->metadata, "\"quantization\"")))
+        return INFER_OK;
+    root = cJSON_Parse(source->metadata);
+    if (text || anew || a->prune)
+        cJSON_DeleteItemFromObjectCaseSensitive(root, "quantization");
+    if (text || a->prune)
+        cJSON_DeleteItemFromObjectCaseSensitive(root, "pruning");
+    done = root && (!text || add_quantization(root, a, text)) && (!a->prune || add_pruning(root, a, source, w->rates));
+    w->metadata = done ? cJSON_PrintUnformatted(root) : NULL;
+    cJSON_Delete(root);
+    return w->metadata ? INFER_OK : infer_fail_memory(err, strlen(source->metadata), "metadata");
+}
+
+/* With --calibrate, prunes and rounds what can be calibrated of the matrices. */
+static infer_status calibrate(const arguments *a, const infer_source *source, watcher *bar, work *w, infer_error *err)
+{
+    calibrate_options o = {.damping = a->damping, .method = (infer_prune_method)a->method, .block = (infer_prune_block)a->block,
+                           .rates = a->prune ? w->rates : NULL, .pruned = w->pruned, .progress = on_calibrate, .user = bar};
     infer_runtime *rt = NULL;
     infer_model *model = NULL;
     eval_text text = {0};
-    infer_status s = types ? infer_convert_types(source, options, types, err) : infer_fail_memory(err, source->tensor_count * sizeof *types, "types");
+    infer_status s = infer_runtime_create(NULL, &rt, err);
 
-    if (s == INFER_OK && !a->calibrate) {
-        if (strstr(source->metadata, "\"quantization\"") && rounds_anew(source, types) && !(*metadata = note_quantization(a, source->metadata, NULL)))
-            s = infer_fail_memory(err, strlen(source->metadata), "metadata");
-    } else if (s == INFER_OK && (s = infer_runtime_create(NULL, &rt, err)) == INFER_OK && (s = open_floats(a, source, rt, w, &model, err)) == INFER_OK &&
+    if (s == INFER_OK && (s = open_floats(a, source, rt, bar, &model, err)) == INFER_OK &&
         (s = calibrate_text(a, model, &text, &o.window, err)) == INFER_OK) {
         o.text = &text;
-        s = calibrate_model(model, source, types, &o, packed, err);
-        if (s == INFER_OK && !(*metadata = note_quantization(a, source->metadata, &text)))
-            s = infer_fail_memory(err, strlen(source->metadata), "metadata");
-        end_progress(w);
+        s = calibrate_model(model, source, w->types, &o, w->packed, err);
+        end_progress(bar);
+        if (s == INFER_OK)
+            s = note_work(a, source, &text, w, err);
     }
     eval_text_free(&text);
     infer_model_close(model);
     infer_runtime_destroy(rt);
-    free(types);
     return s;
+}
+
+static infer_status prepare(const arguments *a, const infer_source *source, const infer_convert_options *options, watcher *bar, work *w,
+                            infer_error *err)
+{
+    infer_status s = infer_convert_types(source, options, w->types, err);
+    if (s == INFER_OK)
+        s = infer_convert_rates(source, a->prune_rate, a->prune_rules, a->prune_rule_count, options->block, w->rates, err);
+    if (s == INFER_OK)
+        s = a->calibrate ? calibrate(a, source, bar, w, err) : note_work(a, source, NULL, w, err);
+    return s;
+}
+
+static bool add_matrix(cJSON *list, const arguments *a, const infer_source_tensor *t, double rate, const calibrate_pruned *pruned)
+{
+    cJSON *item = cJSON_CreateObject();
+    if (!cJSON_AddItemToArray(list, item))
+        return false;
+    return cJSON_AddStringToObject(item, "tensor", t->name) && cJSON_AddNumberToObject(item, "rate", rate) &&
+           (!a->calibrate ||
+            (cJSON_AddNumberToObject(item, "zeros", pruned->zeros) && cJSON_AddNumberToObject(item, "loss", pruned->loss)));
+}
+
+static void print_json(const arguments *a, const infer_source *source, const infer_convert_result *r, const work *w)
+{
+    cJSON *root = cJSON_CreateObject(), *list;
+    bool done = cJSON_AddStringToObject(root, "file", a->out) && cJSON_AddNumberToObject(root, "tensors", (double)r->tensors) &&
+                cJSON_AddNumberToObject(root, "weights", (double)r->weights) &&
+                cJSON_AddNumberToObject(root, "tensor_bytes", (double)r->tensor_bytes) && (list = cJSON_AddArrayToObject(root, "pruned")) != NULL;
+    char *text;
+
+    for (size_t i = 0; i < source->tensor_count && done; i++)
+        if (w->rates[i] > 0)
+            done = add_matrix(list, a, &source->tensors[i], w->rates[i], &w->pruned[i]);
+    text = done ? cJSON_Print(root) : NULL;
+    if (!text)
+        cli_die("out of memory");
+    puts(text);
+    if (fflush(stdout) != 0)
+        cli_die("standard output: %s", strerror(errno));
+    cJSON_free(text);
+    cJSON_Delete(root);
+}
+
+static void free_work(const infer_source *source, work *w)
+{
+    for (size_t i = 0; i < source->tensor_count; i++)
+        infer_free(NULL, (void *)w->packed[i].data);
+    free(w->types);
+    free(w->rates);
+    free(w->packed);
+    free(w->pruned);
+    cJSON_free(w->metadata);
 }
 
 static int convert(const arguments *a)
@@ -321,10 +471,10 @@ static int convert(const arguments *a)
     infer_error err = {0};
     infer_source source;
     infer_convert_result result;
-    watcher w = {.quiet = a->quiet};
-    infer_convert_packed *packed;
-    char *metadata = NULL;
-    infer_convert_options options = {a->type, a->rules, a->rule_count, a->force, on_progress, &w, NULL, NULL};
+    watcher bar = {.quiet = a->quiet};
+    infer_convert_options options = {.type = a->type, .rules = a->rules, .rule_count = a->rule_count, .overwrite = a->force,
+                                     .progress = on_progress, .user = &bar, .block = (infer_prune_block)a->block};
+    work w = {0};
     infer_status status;
 
     if (same_file(a->in, a->out) || (a->tokenizer && same_file(a->tokenizer, a->out)))
@@ -332,19 +482,24 @@ static int convert(const arguments *a)
     if (infer_source_open(NULL, a->in, a->tokenizer, &source, &err) != INFER_OK)
         cli_die("%s", err.message);
     catch_interrupts();
-    packed = calloc(source.tensor_count + 1, sizeof *packed);
-    if (!packed)
+    w.types = calloc(source.tensor_count + 1, sizeof *w.types);
+    w.rates = calloc(source.tensor_count + 1, sizeof *w.rates);
+    w.packed = calloc(source.tensor_count + 1, sizeof *w.packed);
+    w.pruned = calloc(source.tensor_count + 1, sizeof *w.pruned);
+    if (!w.types || !w.rates || !w.packed || !w.pruned)
         cli_die("out of memory");
-    status = prepare(a, &source, &options, &w, packed, &metadata, &err);
-    options.packed = packed;
-    options.metadata = metadata;
+    status = prepare(a, &source, &options, &bar, &w, &err);
+    options.packed = w.packed;
+    options.metadata = w.metadata;
+    options.rates = w.rates;
     if (status == INFER_OK)
         status = infer_convert(NULL, &source, a->out, &options, &result, &err);
-    cli_progress_end(&w.bar);
-    for (size_t i = 0; i < source.tensor_count; i++)
-        infer_free(NULL, (void *)packed[i].data);
-    free(packed);
-    cJSON_free(metadata);
+    cli_progress_end(&bar.bar);
+    if (status == INFER_OK && !a->quiet)
+        summarize(a, &result);
+    if (status == INFER_OK && a->json)
+        print_json(a, &source, &result, &w);
+    free_work(&source, &w);
     infer_source_close(&source);
     if (status == INFER_ERROR_CANCELLED) {
         cli_note("interrupted, nothing was written");
@@ -352,22 +507,22 @@ static int convert(const arguments *a)
     }
     if (status != INFER_OK)
         cli_die("%s", err.message);
-    if (!a->quiet)
-        summarize(a, &result);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    arguments a = {.type = INFER_QTYPE_NONE};
+    arguments a = {.type = INFER_QTYPE_NONE, .method = -1, .block = -1};
     int status;
 
     cli_start("infer-convert");
     a.rules = calloc((size_t)argc, sizeof *a.rules);
-    if (!a.rules)
+    a.prune_rules = calloc((size_t)argc, sizeof *a.prune_rules);
+    if (!a.rules || !a.prune_rules)
         cli_die("out of memory");
     parse(argc, argv, &a);
     status = convert(&a);
     free(a.rules);
+    free(a.prune_rules);
     return status;
 }

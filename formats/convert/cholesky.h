@@ -10,5 +10,7 @@
 bool infer_cholesky(double *a, uint32_t k);
 /* Solves L L^T x = b in place. */
 void infer_cholesky_solve(const double *l, uint32_t k, double *b);
+/* The lower triangle of (L L^T)^-1, inverse [k][k]. */
+void infer_cholesky_inverse(const double *l, uint32_t k, double *inverse);
 
 #endif

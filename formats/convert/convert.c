@@ -6,6 +6,7 @@
 #include <fnmatch.h>
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 typedef struct converter {
     const infer_allocator *a;
@@ -17,6 +18,9 @@ typedef struct converter {
     int8_t *codes;      /* the same */
     uint16_t *scales;   /* a group of 32 each */
     void *panel;
+    infer_pruner *pruner; /* of the matrix that is being pruned; NULL: it is not */
+    uint8_t *kept;        /* with a pruner: which of the 16 rows' weights stay */
+    void *scratch;        /* of the pruner */
     infer_convert_progress progress;
     infer_error *err;
 } converter;
@@ -45,7 +49,35 @@ infer_status infer_convert_types(const infer_source *s, const infer_convert_opti
     return INFER_OK;
 }
 
+infer_status infer_convert_rates(const infer_source *s, double rate, const infer_convert_prune_rule *rules, size_t rule_count,
+                                 infer_prune_block block, double *rates, infer_error *err)
+{
+    for (size_t i = 0; i < s->tensor_count; i++)
+        rates[i] = s->tensors[i].matrix && strncmp(s->tensors[i].name, "layers.", 7) == 0 ? rate : 0;
+    for (size_t r = 0; r < rule_count; r++) {
+        bool used = false;
+        for (size_t i = 0; i < s->tensor_count; i++)
+            if (s->tensors[i].matrix && fnmatch(rules[r].glob, s->tensors[i].name, 0) == 0) {
+                rates[i] = rules[r].rate;
+                used = true;
+            }
+        if (!used)
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "pruning rule \"%s\" matches no matrix of the model", rules[r].glob);
+    }
+    for (size_t i = 0; i < s->tensor_count; i++) {
+        const infer_source_tensor *t = &s->tensors[i];
+        if (rates[i] > 0 && strcmp(t->name, "tok_embed") == 0)
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "tensor %s: embeddings are looked up row by row, and not pruned", t->name);
+        if (rates[i] > 0 && block == INFER_PRUNE_2_4 && t->cols % 4)
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "tensor %s: found %" PRIu64 " inputs, expected a multiple of 4 for pruning 2:4",
+                              t->name, t->cols);
+    }
+    return INFER_OK;
+}
+
 static const void *packed(const converter *c, size_t index) { return c->options->packed ? c->options->packed[index].data : NULL; }
+
+static double rate_of(const converter *c, size_t index) { return c->options->rates && !packed(c, index) ? c->options->rates[index] : 0; }
 
 static infer_layout layout_of(const infer_source_tensor *t) { return t->matrix ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS; }
 
@@ -104,14 +136,36 @@ static infer_status fail_value(converter *c, const infer_source_tensor *t, uint6
                       t->name, row, row + n - 1, infer_qtype_find(type)->name);
 }
 
-static infer_status write_matrix(converter *c, size_t index)
+static void close_pruner(converter *c)
+{
+    infer_pruner_free(c->pruner);
+    infer_free(c->a, c->kept);
+    infer_free(c->a, c->scratch);
+    c->pruner = NULL;
+    c->kept = NULL;
+    c->scratch = NULL;
+}
+
+static infer_status open_pruner(converter *c, const infer_source_tensor *t)
+{
+    size_t scratch_bytes;
+    infer_status s = infer_pruner_create(c->a, (uint32_t)t->cols, NULL, INFER_PRUNE_MAGNITUDE, c->options->block, 0, &c->pruner, c->err);
+    if (s != INFER_OK)
+        return s;
+    scratch_bytes = infer_pruner_scratch(c->pruner);
+    c->kept = infer_alloc(c->a, INFER_TILE_ROWS * t->cols);
+    c->scratch = infer_alloc(c->a, scratch_bytes);
+    return c->kept && c->scratch ? INFER_OK : infer_fail_memory(c->err, INFER_TILE_ROWS * t->cols + scratch_bytes, "pruning");
+}
+
+static infer_status write_panels(converter *c, size_t index)
 {
     const infer_source *s = c->source;
     const infer_source_tensor *t = &s->tensors[index];
     infer_qtype type = c->types[index];
     const uint8_t *ready = packed(c, index);
     int32_t low, high;
-    bool keep_codes = s->importer->read_codes && t->stored == type && infer_code_range(type, &low, &high), fits;
+    bool keep_codes = s->importer->read_codes && t->stored == type && infer_code_range(type, &low, &high) && !c->pruner, fits;
     infer_status status;
 
     for (uint64_t row = 0; row < t->rows; row += INFER_TILE_ROWS) {
@@ -125,14 +179,25 @@ static infer_status write_matrix(converter *c, size_t index)
                             : s->importer->read_f32(s, index, row, n, c->rows, c->err);
         if (status != INFER_OK)
             return status;
-        fits = keep_codes ? infer_pack_panel_codes(type, c->codes, c->scales, n, t->cols, c->panel)
-                          : infer_pack_panel(type, c->rows, n, t->cols, NULL, c->panel);
+        fits = !c->pruner || infer_pruner_panel(c->pruner, c->options->rates[index], false, c->rows, n, c->kept, c->scratch, NULL);
+        if (fits)
+            fits = keep_codes ? infer_pack_panel_codes(type, c->codes, c->scales, n, t->cols, c->panel)
+                              : infer_pack_panel(type, c->rows, n, t->cols, NULL, c->panel);
         if (!fits)
             return fail_value(c, t, row, n, type);
         if ((status = advance(c, c->panel, infer_panel_bytes(type, t->cols))) != INFER_OK)
             return status;
     }
     return INFER_OK;
+}
+
+static infer_status write_matrix(converter *c, size_t index)
+{
+    infer_status status = rate_of(c, index) > 0 ? open_pruner(c, &c->source->tensors[index]) : INFER_OK;
+    if (status == INFER_OK)
+        status = write_panels(c, index);
+    close_pruner(c);
+    return status;
 }
 
 static infer_status write_rows(converter *c, size_t index)

@@ -2,6 +2,7 @@
 #ifndef INFER_FORMATS_CONVERT_H
 #define INFER_FORMATS_CONVERT_H
 
+#include "convert/prune.h"
 #include "import/import.h"
 
 /* "layers.*.down" -> q8g32: the glob (fnmatch) is matched with tensor names. */
@@ -9,6 +10,12 @@ typedef struct infer_convert_rule {
     const char *glob;
     infer_qtype type;
 } infer_convert_rule;
+
+/* "layers.*.down" -> 0.5: the share of the matrices' weights that become zero. */
+typedef struct infer_convert_prune_rule {
+    const char *glob;
+    double rate; /* 0..1 */
+} infer_convert_prune_rule;
 
 typedef struct infer_convert_progress {
     const char *tensor;
@@ -31,6 +38,8 @@ typedef struct infer_convert_options {
     void *user;
     const infer_convert_packed *packed; /* [tensors of the source], instead of type and rules where it has data; NULL: none */
     const char *metadata;               /* instead of the source's; NULL: the source's */
+    const double *rates; /* [tensors of the source] share to prune by magnitude of a matrix that is not in `packed`; NULL: none */
+    infer_prune_block block;
 } infer_convert_options;
 
 typedef struct infer_convert_result {
@@ -41,9 +50,15 @@ typedef struct infer_convert_result {
 /* The type of each of the source's tensors in the new file, by `type` and `rules`: types [tensors]. ARGUMENT: rules. */
 infer_status infer_convert_types(const infer_source *s, const infer_convert_options *options, infer_qtype *types, infer_error *err);
 
-/* Matrices become tile16x4 in the chosen types, everything else f32 rows. Codes are carried over bit for bit when the type stays. Memory:
- * 16 rows. On failure nothing is left behind and an existing file is as it was. ARGUMENT: rules; CORRUPT, FORMAT, IO, UNSUPPORTED: the
- * source; FORMAT also for values that are not finite or too large for the type; `result` may be NULL. */
+/* The share of each tensor to be pruned: `rate` for the matrices of the layers, and what the rules say, the last one that matches: rates
+ * [tensors]. ARGUMENT: a rule that matches no matrix, or the embeddings, whose rows are looked up; a matrix that the block does not fit. */
+infer_status infer_convert_rates(const infer_source *s, double rate, const infer_convert_prune_rule *rules, size_t rule_count,
+                                 infer_prune_block block, double *rates, infer_error *err);
+
+/* Matrices become tile16x4 in the chosen types, everything else f32 rows. Codes are carried over bit for bit when the type stays.
+ * Memory: 16 rows, with `rates` a few times that. On failure nothing is left behind and an existing file is as it was. ARGUMENT: rules;
+ * CORRUPT, FORMAT, IO, UNSUPPORTED: the source; FORMAT also for values that are not finite or too large for the type; `result` may be
+ * NULL. */
 infer_status infer_convert(const infer_allocator *a, const infer_source *s, const char *path, const infer_convert_options *options,
                            infer_convert_result *result, infer_error *err);
 

@@ -168,10 +168,12 @@ typedef struct row_state {
     double *w, *error; /* [k] w - q so far */
 } row_state;
 
-/* Rounds the `size` inputs from position `at` of the order, the last first. target: w plus what the inputs behind them ask for. Returns their part of
- * the objective, or a number of at least `most`. */
-static double round_group(const infer_gptq *g, const infer_quantizer *q, uint32_t at, uint32_t size, double scale, const double *w, const double *target,
-                          double most, int32_t *codes, double *error)
+static bool stays(const infer_gptq *g, const uint8_t *kept, size_t at) { return !kept || kept[g->order[at]]; }
+
+/* Rounds the `size` inputs from position `at` of the order, the last first. target: w plus what the inputs behind them ask for. kept [k]: of the row, or
+ * NULL. Returns their part of the objective, or a number of at least `most`. */
+static double round_group(const infer_gptq *g, const infer_quantizer *q, uint32_t at, uint32_t size, const uint8_t *kept, double scale, const double *w,
+                          const double *target, double most, int32_t *codes, double *error)
 {
     double loss = 0;
     size_t k = g->moments->k;
@@ -180,7 +182,7 @@ static double round_group(const infer_gptq *g, const infer_quantizer *q, uint32_
         double want = target[i], pivot = g->factor[(at + i) * k + at + i], got, off;
         for (uint32_t j = i + 1; j < size; j++)
             want += error[j] * g->factor[(at + j) * k + at + i] / pivot;
-        codes[i] = scale != 0 ? nearest(q, want / scale) : nearest(q, 0);
+        codes[i] = scale != 0 && stays(g, kept, at + i) ? nearest(q, want / scale) : nearest(q, 0);
         got = scale * level(q, codes[i]);
         error[i] = w[i] - got;
         off = pivot * (want - got);
@@ -190,18 +192,18 @@ static double round_group(const infer_gptq *g, const infer_quantizer *q, uint32_
 }
 
 /* Tries the scales that the quantizer names, and keeps the best: *bits, codes, error. False: the value of largest magnitude is too large. */
-static bool fit_group(const infer_gptq *g, const infer_quantizer *q, uint32_t at, uint32_t size, const double *w, const double *target, uint16_t *bits,
-                      int32_t *codes, double *error)
+static bool fit_group(const infer_gptq *g, const infer_quantizer *q, uint32_t at, uint32_t size, const uint8_t *kept, const double *w,
+                      const double *target, uint16_t *bits, int32_t *codes, double *error)
 {
     double extreme = 0, least = INFINITY, trial_error[GROUP];
     int32_t trial[GROUP];
 
     for (uint32_t i = 0; i < size; i++)
-        if (fabs(target[i]) > fabs(extreme))
+        if (stays(g, kept, at + i) && fabs(target[i]) > fabs(extreme))
             extreme = target[i];
     *bits = 0;
     if (extreme == 0) {
-        round_group(g, q, at, size, 0, w, target, INFINITY, codes, error);
+        round_group(g, q, at, size, kept, 0, w, target, INFINITY, codes, error);
         return true;
     }
     for (float d = q->divisors[0]; d <= q->divisors[1]; d += q->step)
@@ -210,7 +212,7 @@ static bool fit_group(const infer_gptq *g, const infer_quantizer *q, uint32_t at
             double loss;
             if ((half & 0x7c00) == 0x7c00)
                 continue;
-            loss = round_group(g, q, at, size, scale_value(half), w, target, least, trial, trial_error);
+            loss = round_group(g, q, at, size, kept, scale_value(half), w, target, least, trial, trial_error);
             if (loss < least) {
                 least = loss;
                 *bits = half;
@@ -221,13 +223,13 @@ static bool fit_group(const infer_gptq *g, const infer_quantizer *q, uint32_t at
     return least < INFINITY;
 }
 
-/* What the outputs of the float model make of a row: w (cross + damp) (h + damp)^-1, in g->order. */
-static void aim(const infer_gptq *g, const float *w, double *out, double *scratch)
+/* What the outputs of the float model make of a row: w (cross + damp) (h + damp)^-1, in g->order; `across` false: w itself. */
+static void aim(const infer_gptq *g, const float *w, bool across, double *out, double *scratch)
 {
     const infer_moments *m = g->moments;
     size_t k = m->k;
 
-    if (!m->cross) {
+    if (!m->cross || !across) {
         for (size_t i = 0; i < k; i++)
             out[i] = w[g->order[i]];
         return;
@@ -244,7 +246,7 @@ static void aim(const infer_gptq *g, const float *w, double *out, double *scratc
 
 /* Coordinate descent: one code, or one group's scale, at a time to where the objective is least. error: w - q, gradient: H error, both in the order of
  * the inputs. */
-static void descend(const infer_gptq *g, const infer_quantizer *q, int8_t *codes, uint16_t *scales, double *error, double *gradient)
+static void descend(const infer_gptq *g, const infer_quantizer *q, const uint8_t *kept, int8_t *codes, uint16_t *scales, double *error, double *gradient)
 {
     const double *h = g->moments->h;
     size_t k = g->moments->k;
@@ -265,7 +267,7 @@ static void descend(const infer_gptq *g, const infer_quantizer *q, int8_t *codes
             for (uint32_t i = from; i < from + size; i++) {
                 double width = h[i * k + i] + g->damp, now = level(q, codes[i]);
                 int32_t code = nearest(q, now + gradient[i] / width / scale);
-                if (code == codes[i])
+                if (code == codes[i] || (kept && !kept[i]))
                     continue;
                 step = scale * (level(q, code) - now);
                 codes[i] = (int8_t)code;
@@ -303,20 +305,21 @@ static void descend(const infer_gptq *g, const infer_quantizer *q, int8_t *codes
 
 size_t infer_gptq_scratch(const infer_gptq *g) { return 3 * (size_t)g->moments->k; }
 
-bool infer_gptq_panel(const infer_gptq *g, const infer_quantizer *q, const float *w, uint32_t n, int8_t *codes, uint16_t *scales, double *scratch,
-                      double *loss)
+bool infer_gptq_panel(const infer_gptq *g, const infer_quantizer *q, const float *w, const uint8_t *kept, uint32_t n, int8_t *codes, uint16_t *scales,
+                      double *scratch, double *loss)
 {
     size_t k = g->moments->k, groups = infer_ceil_div(k, GROUP);
     double *want = scratch, *error = scratch + k, *gradient = scratch + 2 * k;
 
     for (uint32_t r = 0; r < n; r++) {
         const float *row = w + r * k;
+        const uint8_t *row_kept = kept ? kept + r * k : NULL;
         int8_t *row_codes = codes + r * k;
         double sum = 0;
         for (size_t i = 0; i < k; i++)
             if (!isfinite(row[i]))
                 return false;
-        aim(g, row, want, gradient);
+        aim(g, row, !kept, want, gradient);
         for (size_t end = k; end > 0;) {
             uint32_t group = g->order[end - 1] / GROUP, size = group_size((uint32_t)k, group), at = (uint32_t)(end - size);
             double target[GROUP];
@@ -328,7 +331,7 @@ bool infer_gptq_panel(const infer_gptq *g, const infer_quantizer *q, const float
                     target[i] += error[j] * g->factor[j * k + at + i];
             for (uint32_t i = 0; i < size; i++)
                 target[i] = want[at + i] + target[i] / g->factor[(at + i) * k + at + i];
-            if (!fit_group(g, q, at, size, want + at, target, &scales[r * groups + group], group_codes, error + at))
+            if (!fit_group(g, q, at, size, row_kept, want + at, target, &scales[r * groups + group], group_codes, error + at))
                 return false;
             for (uint32_t i = 0; i < size; i++)
                 row_codes[g->order[at + i]] = (int8_t)group_codes[i];
@@ -336,7 +339,7 @@ bool infer_gptq_panel(const infer_gptq *g, const infer_quantizer *q, const float
         }
         for (size_t i = 0; i < k; i++) /* in the order of the inputs from here */
             want[g->order[i]] = error[i];
-        descend(g, q, row_codes, scales + r * groups, want, gradient);
+        descend(g, q, row_kept, row_codes, scales + r * groups, want, gradient);
         if (!loss || !g->moments->rows)
             continue;
         for (size_t i = 0; i < k; i++)

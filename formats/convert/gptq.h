@@ -43,9 +43,10 @@ infer_status infer_gptq_create(const infer_allocator *a, const infer_moments *mo
 void infer_gptq_free(infer_gptq *g);
 /* Doubles of scratch space that infer_gptq_panel wants. */
 size_t infer_gptq_scratch(const infer_gptq *g);
-/* w [n][k], n in 1..16, to codes [n][k] and fp16 scales [n][ceil(k / 32)]. Adds the objective, per input, to *loss (may be NULL). False: a value
- * is not finite, or too large for an fp16 scale. */
-bool infer_gptq_panel(const infer_gptq *g, const infer_quantizer *q, const float *w, uint32_t n, int8_t *codes, uint16_t *scales, double *scratch,
-                      double *loss);
+/* w [n][k], n in 1..16, to codes [n][k] and fp16 scales [n][ceil(k / 32)]. kept [n][k], or NULL: where it is 0, w is too and the code will mean 0; w then
+ * are the weights to come near to, whatever `cross` says (infer_pruner_panel has heeded it). Adds the objective, per input, to *loss (may be NULL).
+ * False: a value is not finite, or too large for an fp16 scale. */
+bool infer_gptq_panel(const infer_gptq *g, const infer_quantizer *q, const float *w, const uint8_t *kept, uint32_t n, int8_t *codes, uint16_t *scales,
+                      double *scratch, double *loss);
 
 #endif

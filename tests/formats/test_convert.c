@@ -251,11 +251,69 @@ Test(convert, can_be_interrupted)
     infer_source_close(&s);
 }
 
+/* By magnitude, in every type and block: the share of each matrix of the layers is zero in the file, and nothing else is. */
+Test(convert, prunes)
+{
+    infer_source s = sample_source(0);
+    double rates[64] = {0};
+    cr_assert_leq(s.tensor_count, 64);
+    for (uint32_t id = 0; id < INFER_QTYPE_NONE; id++)
+        for (uint32_t block = 0; infer_prune_block_names[block]; block++) {
+            const infer_convert_prune_rule exempt = {"layers.0.o", 0};
+            infer_convert_options options = {.type = (infer_qtype)id, .overwrite = true, .rates = rates, .block = block};
+            infer_error err = {0};
+            infer_file *f;
+            if (!infer_qtype_find(id))
+                continue;
+            cr_assert_eq(infer_convert_rates(&s, 0.5, &exempt, 1, block, rates, &err), INFER_OK, "%s", err.message);
+            cr_assert_eq(infer_convert(NULL, &s, sample_path("pruned.infer"), &options, NULL, &err), INFER_OK, "%s", err.message);
+            cr_assert_eq(infer_file_open(NULL, sample_path("pruned.infer"), &f, &err), INFER_OK, "%s", err.message);
+            for (size_t i = 0; i < s.tensor_count; i++) {
+                const infer_source_tensor *t = &s.tensors[i];
+                const infer_tensor_info *info = infer_file_find(f, t->name);
+                bool pruned = strncmp(t->name, "layers.", 7) == 0 && t->matrix && strcmp(t->name, "layers.0.o") != 0;
+                float before[16 * 16], found[16 * 16];
+                size_t zeros = 0, natural = 0;
+                if (!t->matrix)
+                    continue;
+                cr_expect(rates[i] == (pruned ? 0.5 : 0));
+                cr_assert_eq(s.importer->read_f32(&s, i, 0, t->rows, before, &err), INFER_OK);
+                infer_unpack_panel(info->type, infer_file_data(f, info), (uint32_t)t->rows, t->cols, found);
+                for (size_t j = 0; j < t->rows * t->cols; j++) {
+                    zeros += found[j] == 0;
+                    natural += before[j] == 0;
+                }
+                if (id == INFER_QTYPE_F32)
+                    cr_expect(pruned ? zeros >= t->rows * t->cols / 2 : zeros == natural, "%s %s: %zu", t->name, infer_prune_block_names[block], zeros);
+                else
+                    cr_expect(!pruned || zeros >= t->rows * t->cols / 2, "%s %s: %zu", t->name, infer_prune_block_names[block], zeros);
+            }
+            infer_file_close(f);
+        }
+    infer_source_close(&s);
+}
+
+Test(convert, pruning_rules)
+{
+    infer_source s = sample_source(0);
+    double rates[64];
+    infer_error err = {0};
+    const infer_convert_prune_rule none[] = {{"nothing.*", 0.5}}, embeddings[] = {{"tok*", 0.5}};
+    cr_expect_eq(infer_convert_rates(&s, 0.5, none, 1, INFER_PRUNE_16X1, rates, &err), INFER_ERROR_ARGUMENT);
+    cr_expect(strstr(err.message, "nothing.*"));
+    cr_expect_eq(infer_convert_rates(&s, 0.5, embeddings, 1, INFER_PRUNE_16X1, rates, &err), INFER_ERROR_ARGUMENT);
+    cr_expect(strstr(err.message, "tok_embed"));
+    infer_source_close(&s);
+}
+
 Test(convert, failing_allocations)
 {
     infer_source s = sample_source(8);
-    infer_convert_options options = {.type = INFER_QTYPE_NONE, .overwrite = true};
+    double rates[64] = {0};
+    infer_convert_options options = {.type = INFER_QTYPE_NONE, .overwrite = true, .rates = rates, .block = INFER_PRUNE_16X1};
     bool done = false;
+    cr_assert_leq(s.tensor_count, 64);
+    cr_assert_eq(infer_convert_rates(&s, 0.5, NULL, 0, options.block, rates, NULL), INFER_OK);
     for (size_t n = 1; !done; n++) {
         check_allocator c;
         infer_error err = {0};

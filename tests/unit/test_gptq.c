@@ -84,7 +84,7 @@ static void rounded(const infer_moments *m, infer_qtype type, int8_t *codes, uin
     double *scratch;
     cr_assert_eq(infer_gptq_create(NULL, m, 0.001, &g, NULL), INFER_OK);
     scratch = infer_alloc_array(NULL, infer_gptq_scratch(g), sizeof *scratch);
-    cr_assert(infer_gptq_panel(g, infer_quantizer_find(type), w, N, codes, scales, scratch, loss));
+    cr_assert(infer_gptq_panel(g, infer_quantizer_find(type), w, NULL, N, codes, scales, scratch, loss));
     infer_free(NULL, scratch);
     infer_gptq_free(g);
 }
@@ -225,15 +225,15 @@ Test(gptq, hostile_numbers)
     memset(h, 0, sizeof h); /* a text in which the matrix sees only zeros */
     cr_assert_eq(infer_gptq_create(NULL, &m, 0.01, &g, &err), INFER_OK);
     cr_expect_eq(infer_gptq_scratch(g), 3 * K);
-    cr_expect(infer_gptq_panel(g, q, w, N, codes, scales, scratch, &loss));
+    cr_expect(infer_gptq_panel(g, q, w, NULL, N, codes, scales, scratch, &loss));
     memset(w, 0, sizeof w);
-    cr_expect(infer_gptq_panel(g, q, w, N, codes, scales, scratch, &loss));
+    cr_expect(infer_gptq_panel(g, q, w, NULL, N, codes, scales, scratch, &loss));
     for (uint32_t i = 0; i < N * K; i++)
         cr_expect_eq(codes[i], 0);
     w[5] = NAN;
-    cr_expect_not(infer_gptq_panel(g, q, w, N, codes, scales, scratch, &loss));
+    cr_expect_not(infer_gptq_panel(g, q, w, NULL, N, codes, scales, scratch, &loss));
     w[5] = 1e30f;
-    cr_expect_not(infer_gptq_panel(g, q, w, N, codes, scales, scratch, &loss));
+    cr_expect_not(infer_gptq_panel(g, q, w, NULL, N, codes, scales, scratch, &loss));
     infer_gptq_free(g);
 }
 

@@ -48,10 +48,12 @@ static size_t tensor_of(const calibrator *c, uint32_t node)
     return i;
 }
 
+static double rate_of(const calibrator *c, size_t tensor) { return c->o->rates ? c->o->rates[tensor] : 0; }
+
 static bool wanted(const calibrator *c, uint32_t node)
 {
     size_t t = node_at(c, node)->op == INFER_OP_MATMUL ? tensor_of(c, node) : c->source->tensor_count;
-    return t < c->source->tensor_count && !c->packed[t].data && infer_quantizer_find(c->types[t]);
+    return t < c->source->tensor_count && !c->packed[t].data && (infer_quantizer_find(c->types[t]) || rate_of(c, t) > 0);
 }
 
 /* A segment: the nodes of a layer, or those before or behind all layers. */
@@ -163,46 +165,64 @@ static infer_status gather(calibrator *c, uint32_t value, uint32_t first, uint32
     return s;
 }
 
-/* ---- rounding ---- */
+/* ---- pruning and rounding ---- */
 
 typedef struct round_job {
     const infer_gptq *gptq;
-    const infer_quantizer *quantizer;
+    const infer_quantizer *quantizer; /* NULL: the type has no groups to calibrate */
+    const infer_pruner *pruner;       /* NULL: nothing is pruned */
+    double rate;
+    double (*losses)[2];              /* [panels] when pruning */
+    uint64_t *zeros;                  /* [panels] the same */
+    infer_qtype type;
     const float *w; /* tile16x4 */
     uint8_t *packed;
     float *floats;  /* tile16x4 of the rounded values */
     uint32_t rows, k;
     uint8_t *memory; /* of each thread */
-    size_t memory_each;
+    size_t memory_each, scratch_bytes;
     _Atomic uint32_t next, failed;
 } round_job;
 
-static size_t round_memory(const infer_gptq *g, uint32_t k)
+/* The scratch space of pruning and rounding, 16 rows, their scales, codes, and which of them stay. */
+static void measure_memory(round_job *j)
 {
-    return infer_round_up(infer_gptq_scratch(g) * sizeof(double) + 16 * (size_t)k * (sizeof(float) + 1) + 16 * infer_ceil_div(k, 32) * 2, 64);
+    size_t rounding = infer_gptq_scratch(j->gptq) * sizeof(double), pruning = j->pruner ? infer_pruner_scratch(j->pruner) : 0;
+    j->scratch_bytes = infer_round_up(rounding > pruning ? rounding : pruning, 64);
+    j->memory_each = infer_round_up(j->scratch_bytes + 16 * (size_t)j->k * (sizeof(float) + 2) + 16 * infer_ceil_div(j->k, 32) * 2, 64);
 }
 
 static void round_panels(void *arg, uint32_t thread)
 {
     round_job *j = arg;
     uint32_t panels = (uint32_t)infer_ceil_div(j->rows, INFER_TILE_ROWS), p;
-    double *scratch = (double *)(void *)(j->memory + thread * j->memory_each);
-    float *rows = (float *)(scratch + infer_gptq_scratch(j->gptq));
+    void *scratch = j->memory + thread * j->memory_each;
+    float *rows = (float *)(void *)((uint8_t *)scratch + j->scratch_bytes);
     uint16_t *scales = (uint16_t *)(rows + 16 * (size_t)j->k);
     int8_t *codes = (int8_t *)(scales + 16 * infer_ceil_div(j->k, 32));
+    uint8_t *kept = (uint8_t *)codes + 16 * (size_t)j->k;
 
     while ((p = atomic_fetch_add(&j->next, 1)) < panels && !atomic_load(&j->failed)) {
         uint32_t n = j->rows - p * INFER_TILE_ROWS < INFER_TILE_ROWS ? j->rows - p * INFER_TILE_ROWS : INFER_TILE_ROWS;
-        infer_qtype type = j->quantizer->type;
-        uint8_t *packed = j->packed + p * infer_panel_bytes(type, j->k);
+        uint8_t *packed = j->packed + p * infer_panel_bytes(j->type, j->k);
         size_t float_bytes = (size_t)infer_panel_bytes(INFER_QTYPE_F32, j->k);
+        bool fits = true;
         infer_unpack_panel(INFER_QTYPE_F32, (const uint8_t *)j->w + p * float_bytes, n, j->k, rows);
-        if (!infer_gptq_panel(j->gptq, j->quantizer, rows, n, codes, scales, scratch, NULL) ||
-            !infer_pack_panel_codes(type, codes, scales, n, j->k, packed)) {
+        if (j->pruner) {
+            fits = infer_pruner_panel(j->pruner, j->rate, j->type != INFER_QTYPE_T2R, rows, n, kept, scratch, j->losses[p]);
+            for (size_t i = 0; i < (size_t)n * j->k; i++)
+                j->zeros[p] += !kept[i];
+        }
+        if (fits && j->quantizer)
+            fits = infer_gptq_panel(j->gptq, j->quantizer, rows, j->pruner ? kept : NULL, n, codes, scales, scratch, NULL) &&
+                   infer_pack_panel_codes(j->type, codes, scales, n, j->k, packed);
+        else if (fits)
+            fits = infer_pack_panel(j->type, rows, n, j->k, NULL, packed);
+        if (!fits) {
             atomic_store(&j->failed, 1);
             break;
         }
-        infer_unpack_panel(type, packed, n, j->k, rows);
+        infer_unpack_panel(j->type, packed, n, j->k, rows);
         infer_pack_panel(INFER_QTYPE_F32, rows, n, j->k, NULL, (uint8_t *)j->floats + p * float_bytes);
     }
 }
@@ -222,28 +242,47 @@ static void use(calibrator *c, size_t tensor, const infer_tensor_info *info, flo
             g->nodes[i].weight.data = floats;
 }
 
-static infer_status round_matrix(calibrator *c, uint32_t node, const infer_gptq *gptq)
+/* The sums of all panels, in their order. */
+static void report_pruned(calibrator *c, size_t tensor, const round_job *j)
 {
-    size_t tensor = tensor_of(c, node);
+    double losses[2] = {0}, zeros = 0;
+    for (size_t p = 0; p < infer_ceil_div(j->rows, INFER_TILE_ROWS); p++) {
+        losses[0] += j->losses[p][0];
+        losses[1] += j->losses[p][1];
+        zeros += (double)j->zeros[p];
+    }
+    c->o->pruned[tensor] = (calibrate_pruned){zeros / ((double)j->rows * j->k), losses[1] > 0 ? losses[0] / losses[1] : 0};
+}
+
+static infer_status round_matrix(calibrator *c, uint32_t node, const infer_gptq *gptq, const infer_pruner *pruner)
+{
+    size_t tensor = tensor_of(c, node), panels;
     const infer_node *n = node_at(c, node);
     uint32_t threads = infer_pool_threads(c->model->rt->pool), k = (uint32_t)n->weight.info->cols;
-    round_job j = {.gptq = gptq, .quantizer = infer_quantizer_find(c->types[tensor]), .w = n->weight.data, .rows = (uint32_t)n->weight.info->rows, .k = k};
-    uint64_t packed_bytes = infer_ceil_div(j.rows, INFER_TILE_ROWS) * infer_panel_bytes(j.quantizer->type, k);
+    round_job j = {.gptq = gptq, .quantizer = infer_quantizer_find(c->types[tensor]), .pruner = rate_of(c, tensor) > 0 ? pruner : NULL,
+                   .rate = rate_of(c, tensor), .type = c->types[tensor], .w = n->weight.data, .rows = (uint32_t)n->weight.info->rows, .k = k};
+    uint64_t packed_bytes;
     infer_status s = INFER_OK;
 
-    j.memory_each = round_memory(gptq, k);
+    panels = infer_ceil_div(j.rows, INFER_TILE_ROWS);
+    packed_bytes = panels * infer_panel_bytes(j.type, k);
+    measure_memory(&j);
     j.memory = infer_alloc(NULL, threads * j.memory_each);
     j.packed = infer_alloc(NULL, packed_bytes);
     j.floats = infer_alloc_zero(NULL, n->weight.info->bytes);
-    if (!j.memory || !j.packed || !j.floats)
-        s = infer_fail_memory(c->err, packed_bytes + n->weight.info->bytes, n->weight.info->name);
+    j.losses = infer_alloc_array(NULL, panels, sizeof *j.losses);
+    j.zeros = infer_alloc_array(NULL, panels, sizeof *j.zeros);
+    if (!j.memory || !j.packed || !j.floats || !j.losses || !j.zeros)
+        s = infer_fail_memory(c->err, packed_bytes + n->weight.info->bytes + threads * j.memory_each, n->weight.info->name);
     if (s == INFER_OK) {
         infer_pool_run(c->model->rt->pool, round_panels, &j);
         if (atomic_load(&j.failed))
-            s = fail_value(c, n->weight.info, j.quantizer->type);
+            s = fail_value(c, n->weight.info, j.type);
     }
     if (s == INFER_OK) {
-        c->packed[tensor] = (infer_convert_packed){j.quantizer->type, j.packed};
+        if (j.pruner)
+            report_pruned(c, tensor, &j);
+        c->packed[tensor] = (infer_convert_packed){j.type, j.packed};
         use(c, tensor, n->weight.info, j.floats);
         j.packed = NULL;
         j.floats = NULL;
@@ -251,30 +290,44 @@ static infer_status round_matrix(calibrator *c, uint32_t node, const infer_gptq 
     infer_free(NULL, j.memory);
     infer_free(NULL, j.packed);
     infer_free(NULL, j.floats);
+    infer_free(NULL, j.losses);
+    infer_free(NULL, j.zeros);
     return s;
+}
+
+/* k x k matrices of doubles that calibration holds at once. */
+static uint64_t count_squares(const calibrator *c)
+{
+    static const uint64_t of_method[] = {[INFER_PRUNE_SPARSEGPT] = 1, [INFER_PRUNE_OBS] = 2};
+    return 3 + (c->o->rates ? infer_pool_threads(c->model->rt->pool) + of_method[c->o->method] : 0);
 }
 
 /* All matrices that read the input of `node` and are not rounded yet. */
 static infer_status round_group(calibrator *c, uint32_t value, uint32_t first, uint32_t node, uint32_t end, double damping)
 {
+    const infer_tensor_info *info = node_at(c, node)->weight.info;
     uint32_t x = node_at(c, node)->in[0];
-    infer_moments m = {.k = (uint32_t)node_at(c, node)->weight.info->cols};
+    infer_moments m = {.k = (uint32_t)info->cols};
+    uint64_t bytes = count_squares(c) * sizeof *m.h * m.k * m.k;
     infer_gptq *gptq = NULL;
+    infer_pruner *pruner = NULL;
     infer_status s = INFER_OK;
 
-    if (3 * sizeof *m.h * m.k * m.k > MOMENT_BYTES)
+    if (bytes > MOMENT_BYTES)
         return infer_fail(c->err, INFER_ERROR_UNSUPPORTED, "tensor %s: the moments of its %u inputs take %llu MiB, and calibration has at most %llu",
-                          node_at(c, node)->weight.info->name, m.k, (unsigned long long)(3 * sizeof *m.h * m.k * m.k >> 20),
-                          (unsigned long long)(MOMENT_BYTES >> 20));
+                          info->name, m.k, (unsigned long long)(bytes >> 20), (unsigned long long)(MOMENT_BYTES >> 20));
     m.h = infer_alloc_array(NULL, (size_t)m.k * m.k, sizeof *m.h);
     m.cross = infer_alloc_array(NULL, (size_t)m.k * m.k, sizeof *m.cross);
     if (!m.h || !m.cross)
         s = infer_fail_memory(c->err, 2 * (size_t)m.k * m.k * sizeof *m.h, "the moments of a matrix's inputs");
     if (s == INFER_OK && (s = gather(c, value, first, node, &m)) == INFER_OK)
         s = infer_gptq_create(NULL, &m, damping, &gptq, c->err);
+    if (s == INFER_OK && c->o->rates)
+        s = infer_pruner_create(NULL, m.k, &m, c->o->method, c->o->block, damping, &pruner, c->err);
     for (uint32_t i = node; i < end && s == INFER_OK; i++)
         if (wanted(c, i) && node_at(c, i)->in[0] == x)
-            s = round_matrix(c, i, gptq);
+            s = round_matrix(c, i, gptq, pruner);
+    infer_pruner_free(pruner);
     infer_gptq_free(gptq);
     infer_free(NULL, m.h);
     infer_free(NULL, m.cross);
