@@ -54,7 +54,7 @@ uint32_t infer_case_layers(const infer_shape *s, infer_op_kind op, infer_qtype t
         base.name = all[i].name;
         base.n = all[i].n;
         base.k = all[i].k;
-        if (base.k && infer_tensor_bytes(type, INFER_LAYOUT_TILE16X4, 16, base.k, &bytes)) {
+        if (base.k && infer_tensor_bytes(type, infer_matrix_layout(type), 16, base.k, &bytes)) {
             most = INFER_CASE_MAX_WEIGHTS / bytes * 16;
             base.n = base.n > most ? (uint32_t)most : base.n;
         }
@@ -135,7 +135,7 @@ static infer_status make_weights(infer_case *c, infer_qtype type, size_t cold_by
 {
     uint64_t bytes;
     infer_status s;
-    if (!infer_tensor_bytes(type, INFER_LAYOUT_TILE16X4, c->layer.n, c->layer.k, &bytes))
+    if (!infer_tensor_bytes(type, infer_matrix_layout(type), c->layer.n, c->layer.k, &bytes))
         return infer_fail(err, INFER_ERROR_ARGUMENT, "weights of %u x %u cannot be stored", c->layer.n, c->layer.k);
     if ((s = make_copies(c, (size_t)bytes, cold_bytes, err)) != INFER_OK ||
         (s = infer_random_matrix(type, c->layer.n, c->layer.k, random, c->cold, err)) != INFER_OK)
@@ -177,11 +177,11 @@ static void set_matmul(infer_case *c, infer_qtype type, uint64_t *random)
     uint32_t m = c->m, n = c->layer.n, k = c->layer.k;
     float *x = get_floats(c, (size_t)m * k, random), *y = get_output(c, (size_t)m * n * sizeof *y);
     void *codes = get(c, infer_q8_rows_bytes(m, k));
-    bool integer = infer_qtype_find(type)->group == 32;
+    bool integer = infer_qtype_find(type)->group >= 32;
     if (!x || !y || !codes)
         return;
     c->args.matmul = (infer_matmul_args){.x = x, .xq = infer_q8_rows_at(codes, m, k), .y = y, .m = m, .n = n, .k = k, .x_stride = k, .y_stride = n};
-    quantize__ref(&(infer_quantize_args){x, c->args.matmul.xq, m, k, k}, (infer_region){0, m, 0, k});
+    quantize__ref(&(infer_quantize_args){.x = x, .y = c->args.matmul.xq, .m = m, .k = k, .x_stride = k}, (infer_region){0, m, 0, k});
     c->bytes = (integer ? (double)infer_q8_rows_bytes(m, k) : 4.0 * m * k) + 4.0 * m * n;
     c->ops = 2.0 * m * n * k;
 }
@@ -209,7 +209,7 @@ static void set_rows(infer_case *c, uint64_t *random)
     case INFER_OP_QUANTIZE:
         y = get_output(c, infer_q8_rows_bytes(m, n));
         if (y)
-            c->args.quantize = (infer_quantize_args){x, infer_q8_rows_at(y, m, n), m, n, n};
+            c->args.quantize = (infer_quantize_args){.x = x, .y = infer_q8_rows_at(y, m, n), .m = m, .k = n, .x_stride = n};
         c->bytes = 4.0 * count + infer_q8_rows_bytes(m, n);
         break;
     case INFER_OP_RMSNORM:
@@ -277,7 +277,7 @@ infer_status infer_case_create(infer_op_kind op, infer_qtype type, const infer_l
 {
     bool weights = op == INFER_OP_MATMUL || op == INFER_OP_EMBED;
     const infer_kernel *reference =
-        infer_kernel_find(op, type, weights ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_NONE, INFER_CPU_REF);
+        infer_kernel_find(op, type, weights ? infer_matrix_layout(type) : INFER_LAYOUT_NONE, INFER_CPU_REF);
     infer_case *c = infer_alloc_zero(NULL, sizeof *c);
     uint64_t random = 1;
     infer_status s = INFER_OK;

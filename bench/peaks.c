@@ -240,7 +240,8 @@ static double run_sequence(infer_peaks *p, const sequence *s)
 
 double infer_peaks_ops(infer_peaks *peaks, infer_qtype type, infer_cpu_level level)
 {
-    infer_qtype wanted = type == INFER_QTYPE_F16 || type == INFER_QTYPE_BF16 ? INFER_QTYPE_F32 : type == INFER_QTYPE_T2R ? INFER_QTYPE_Q4G32 : type;
+    infer_qtype wanted = type == INFER_QTYPE_F16 || type == INFER_QTYPE_BF16 ? INFER_QTYPE_F32 : type == INFER_QTYPE_T2R || type == INFER_QTYPE_Q4G64 ? INFER_QTYPE_Q4G32 :
+                         type == INFER_QTYPE_Q8G64 ? INFER_QTYPE_Q8G32 : type;
     double best = 0;
     for (const sequence *s = sequences; s->fn; s++)
         if (s->type == wanted && infer_cpu_level_includes(level, s->level)) {

@@ -1,5 +1,6 @@
 #include "shapes.h"
 
+#include "cols.h"
 #include "file.h"
 #include "pack/pack.h"
 
@@ -122,7 +123,7 @@ static infer_status pack(panel_pool *p, uint32_t n, uint8_t *panel, infer_error 
 static infer_status fill_pool(panel_pool *p, infer_qtype type, uint32_t k, infer_error *err)
 {
     infer_status s = INFER_OK;
-    if (p->k == k)
+    if (p->k == k && p->type == type)
         return INFER_OK;
     free_pool(p);
     p->type = type;
@@ -138,10 +139,40 @@ static infer_status fill_pool(panel_pool *p, infer_qtype type, uint32_t k, infer
     return s;
 }
 
+/* Codes of all values; factors and scales for the usual deviation. */
+static infer_status random_cols(infer_qtype type, uint32_t rows, uint32_t k, uint64_t *random, uint8_t *out, infer_error *err)
+{
+    infer_cols c = infer_cols_at(out, rows, k, infer_qtype_find(type)->cols_bits);
+    float *column = (float *)(void *)out, *row = column + c.groups * INFER_COLS_GROUP;
+    uint64_t bytes = 0;
+
+    if (!infer_tensor_bytes(type, INFER_LAYOUT_COLS, rows, k, &bytes))
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "weights of %u x %u cannot be stored", rows, k);
+    memset(out, 0, (size_t)bytes);
+    for (uint32_t i = 0; i < k; i++)
+        column[i] = 1;
+    for (uint32_t o = 0; o < rows; o++)
+        row[o] = DEVIATION / (c.bits == 8 ? 73.0f : 4.6f); /* deviation of the codes */
+    for (size_t s = 0; s * INFER_COLS_STRIPE < c.padded; s++)
+        for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
+            uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g), *codes = group + width;
+            memset(group, 7 << 4, width); /* 1 */
+            for (size_t i = 0; i < INFER_COLS_GROUP * infer_cols_codes_bytes(width, c.bits); i += 8) {
+                uint64_t r = infer_random(random);
+                for (int j = 0; j < 8; j++) /* no -128 */
+                    codes[i + j] = (uint8_t)(r >> 8 * j) == 128 && c.bits == 8 ? 0 : (uint8_t)(r >> 8 * j);
+            }
+        }
+    return INFER_OK;
+}
+
 infer_status infer_random_matrix(infer_qtype type, uint32_t rows, uint32_t k, uint64_t *random, uint8_t *out, infer_error *err)
 {
     panel_pool pool = {.random = *random};
-    infer_status s = fill_pool(&pool, type, k, err);
+    infer_status s;
+    if (infer_matrix_layout(type) == INFER_LAYOUT_COLS)
+        return random_cols(type, rows, k, random, out, err);
+    s = fill_pool(&pool, type, k, err);
     for (uint32_t row = 0; row < rows && s == INFER_OK; row += PANEL_ROWS, out += pool.panel_bytes) {
         if (rows - row < PANEL_ROWS)
             s = pack(&pool, rows - row, out, err);
@@ -179,6 +210,32 @@ static infer_status write_ones(infer_writer *w, uint32_t n, infer_error *err)
     return s;
 }
 
+/* As infer-convert has it: embeddings and the head are not in the layout cols. */
+static infer_qtype type_of(const tensor *t, infer_qtype type)
+{
+    if (!t->matrix)
+        return INFER_QTYPE_F32;
+    if (infer_matrix_layout(type) == INFER_LAYOUT_COLS && strncmp(t->name, "layers.", 7) != 0)
+        return infer_qtype_find(type)->cols_bits == 8 ? INFER_QTYPE_Q8G32 : INFER_QTYPE_Q4G32;
+    return type;
+}
+
+static infer_status write_cols(infer_writer *w, const tensor *t, infer_qtype type, uint64_t *random, const volatile sig_atomic_t *stop, infer_error *err)
+{
+    uint64_t bytes = 0;
+    uint8_t *out;
+    infer_status s;
+    if (*stop)
+        return infer_fail(err, INFER_ERROR_CANCELLED, "the writing of random weights was cancelled");
+    infer_tensor_bytes(type, INFER_LAYOUT_COLS, t->rows, t->cols, &bytes);
+    if (!(out = infer_alloc(NULL, (size_t)bytes)))
+        return infer_fail_memory(err, (size_t)bytes, "random weights");
+    if ((s = random_cols(type, t->rows, t->cols, random, out, err)) == INFER_OK)
+        s = infer_writer_write(w, out, (size_t)bytes, err);
+    infer_free(NULL, out);
+    return s;
+}
+
 static infer_status write_tensors(const infer_shape *shape, infer_qtype type, infer_writer *w, const volatile sig_atomic_t *stop, infer_error *err)
 {
     size_t count = tensor_count(shape);
@@ -186,14 +243,16 @@ static infer_status write_tensors(const infer_shape *shape, infer_qtype type, in
     infer_status s = INFER_OK;
     for (size_t i = 0; i < count && s == INFER_OK; i++) {
         tensor t = tensor_at(shape, i);
-        s = infer_writer_declare(w, t.name, t.matrix ? type : INFER_QTYPE_F32, t.matrix ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS, t.rows, t.cols,
-                                 err);
+        infer_qtype of = type_of(&t, type);
+        s = infer_writer_declare(w, t.name, of, t.matrix ? infer_matrix_layout(of) : INFER_LAYOUT_ROWS, t.rows, t.cols, err);
     }
     for (size_t i = 0; i < count && s == INFER_OK; i++) {
         tensor t = tensor_at(shape, i);
         if (!t.matrix)
             s = write_ones(w, t.cols, err);
-        else if ((s = fill_pool(&pool, type, t.cols, err)) == INFER_OK)
+        else if (infer_matrix_layout(type_of(&t, type)) == INFER_LAYOUT_COLS)
+            s = write_cols(w, &t, type, &pool.random, stop, err);
+        else if ((s = fill_pool(&pool, type_of(&t, type), t.cols, err)) == INFER_OK)
             s = write_matrix(w, &pool, t.rows, stop, err);
     }
     free_pool(&pool);

@@ -7,6 +7,7 @@
  *  - matmul, integer types: per group of 32 inputs the exact int32 sum s of weight code x activation code; then, in k order,
  *        y = fmaf((float)s, w_scale * x_scale, y)       with w_scale * x_scale rounded to float, y starting at +0.
  *    t2r, whose scale belongs to the row: t = fmaf((float)s, x_scale, t), t starting at +0; y = t * w_scale.
+ *    layout cols: t = fmaf((float)s, w_scale * x_scale, t), t starting at +0; y = t * row factor. That of the input is in the activations.
  *  - matmul, float types: four partial sums p[j], j = k mod 4, each p[j] = fmaf(w, x, p[j]) in k order;
  *        y = (p[0] + p[1]) + (p[2] + p[3]).
  *  - sums over a row (rmsnorm, layernorm): sixteen partial sums p[j], j = i mod 16, in i order, squares by fused multiply-adds; then
@@ -118,21 +119,23 @@ static inline infer_q8_rows infer_q8_rows_at(void *buffer, size_t m, size_t k)
     return r;
 }
 
-/* x [m][x_stride] -> y. Per group of 32: amax = the largest |x|; scale = amax / 127; code = rint(x * (127 / amax)), half to even. Groups with
+/* x [m][x_stride] -> y. With factors, x is x * factors[column] from here on; then magnitudes below `threshold` are silent and become 0. Per group of 32: amax = the largest |x|; scale = amax / 127; code = rint(x * (127 / amax)), half to even. Groups with
  * amax < 2^-100 get scale 0 and codes 0; groups with an infinity or NaN get scale NaN and codes 0, so that it shows in the output. Columns
  * behind k in the last group get code 0. Region: any rows; columns are multiples of 32, or end at k. */
 typedef struct infer_quantize_args {
     const float *x;
     infer_q8_rows y;
     uint32_t m, k, x_stride;
+    const float *factors; /* [k]; NULL: none */
+    float threshold;      /* 0: none */
 } infer_quantize_args;
 
 /* ---- weights ---- */
 
-/* y[m][n] = x[m][k] * w[n][k]^T. Integer types read xq, float types x. Region: columns (output rows of w) at multiples of 16, or ending
- * at n; any rows. */
+/* y[m][n] = x[m][k] * w[n][k]^T. Integer types read xq, float types x. Region: columns (output rows of w) at multiples of 16, with the layout cols of
+ * 128, or ending at n; any rows. The layout cols reads only the weights of inputs that have a code other than 0 in some token. */
 typedef struct infer_matmul_args {
-    const void *w; /* tile16x4, 64-byte aligned */
+    const void *w; /* 64-byte aligned */
     const float *x;
     infer_q8_rows xq;
     float *y;

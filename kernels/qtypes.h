@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 typedef enum infer_qtype {
-#define QTYPE(NAME, id, name, group, head_bytes, panel_bytes, element_bytes) INFER_QTYPE_##NAME = id,
+#define QTYPE(NAME, id, name, group, head_bytes, panel_bytes, element_bytes, cols_bits) INFER_QTYPE_##NAME = id,
 #include "qtypes.def"
 #undef QTYPE
     INFER_QTYPE_NONE = 255 /* kernels that have no weights */
@@ -16,6 +16,7 @@ typedef enum infer_qtype {
 typedef enum infer_layout {
     INFER_LAYOUT_ROWS = 0,     /* row after row, one input after the other */
     INFER_LAYOUT_TILE16X4 = 1, /* panels of 16 rows; see formats/SPEC.md */
+    INFER_LAYOUT_COLS = 2,     /* each input's weights together */
     INFER_LAYOUT_NONE = 255
 } infer_layout;
 
@@ -24,8 +25,9 @@ typedef struct infer_qtype_info {
     const char *name;
     uint32_t group;         /* inputs that share a scale; 4 for the float types */
     uint32_t head_bytes;    /* tile16x4: before the groups of each panel */
-    uint32_t panel_bytes;   /* tile16x4: 16 rows x one group */
+    uint32_t panel_bytes;   /* tile16x4: 16 rows x one group; 0 when the type has no such layout */
     uint32_t element_bytes; /* rows: 0 when the type has no such layout */
+    uint32_t cols_bits;     /* cols: of a code; 0 when the type has no such layout */
 } infer_qtype_info;
 
 /* NULL for ids and names that are not in qtypes.def. */
@@ -33,6 +35,9 @@ const infer_qtype_info *infer_qtype_find(uint32_t id);
 const infer_qtype_info *infer_qtype_find_name(const char *name);
 /* "tile16x4"; NULL for unknown ids. */
 const char *infer_layout_name(uint32_t layout);
+
+/* The layout of matrices of this type: cols where it has that one, else tile16x4. */
+infer_layout infer_matrix_layout(infer_qtype type);
 
 /* Bytes of a [rows][cols] tensor. False: type and layout do not go together, or the product overflows 63 bits. */
 bool infer_tensor_bytes(uint32_t type, uint32_t layout, uint64_t rows, uint64_t cols, uint64_t *bytes);

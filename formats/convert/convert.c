@@ -46,6 +46,9 @@ infer_status infer_convert_types(const infer_source *s, const infer_convert_opti
         if (!used)
             return infer_fail(err, INFER_ERROR_ARGUMENT, "type rule \"%s\" matches no matrix of the model", rule->glob);
     }
+    for (size_t i = 0; i < s->tensor_count; i++)
+        if (infer_matrix_layout(types[i]) == INFER_LAYOUT_COLS && strncmp(s->tensors[i].name, "layers.", 7) != 0)
+            types[i] = infer_qtype_find(types[i])->cols_bits == 8 ? INFER_QTYPE_Q8G32 : INFER_QTYPE_Q4G32;
     return INFER_OK;
 }
 
@@ -79,7 +82,10 @@ static const void *packed(const converter *c, size_t index) { return c->options-
 
 static double rate_of(const converter *c, size_t index) { return c->options->rates && !packed(c, index) ? c->options->rates[index] : 0; }
 
-static infer_layout layout_of(const infer_source_tensor *t) { return t->matrix ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS; }
+static infer_layout layout_of(const converter *c, size_t index)
+{
+    return c->source->tensors[index].matrix ? infer_matrix_layout(c->types[index]) : INFER_LAYOUT_ROWS;
+}
 
 static infer_status declare(converter *c)
 {
@@ -92,8 +98,8 @@ static infer_status declare(converter *c)
             c->types[i] = c->options->packed[i].type;
     for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
         const infer_source_tensor *t = &s->tensors[i];
-        status = infer_writer_declare(c->writer, t->name, c->types[i], layout_of(t), t->rows, t->cols, c->err);
-        if (status == INFER_OK && infer_tensor_bytes(c->types[i], layout_of(t), t->rows, t->cols, &bytes))
+        status = infer_writer_declare(c->writer, t->name, c->types[i], layout_of(c, i), t->rows, t->cols, c->err);
+        if (status == INFER_OK && infer_tensor_bytes(c->types[i], layout_of(c, i), t->rows, t->cols, &bytes))
             c->progress.total_bytes += bytes;
     }
     return status;
@@ -191,11 +197,50 @@ static infer_status write_panels(converter *c, size_t index)
     return INFER_OK;
 }
 
+/* In the layout cols, all at once. */
+static infer_status write_cols(converter *c, size_t index)
+{
+    const infer_source *s = c->source;
+    const infer_source_tensor *t = &s->tensors[index];
+    infer_qtype type = c->types[index];
+    const void *stored = packed(c, index);
+    uint64_t bytes = 0, numbers = t->rows * t->cols; /* bounded: the tensor was declared */
+    float *rows = NULL;
+    void *scratch = NULL, *out = NULL;
+    infer_status status = INFER_OK;
+
+    infer_tensor_bytes(type, INFER_LAYOUT_COLS, t->rows, t->cols, &bytes);
+    if (!stored && s->importer->read_stored && t->stored == type && !c->pruner)
+        status = s->importer->read_stored(s, index, &stored, c->err);
+    if (status != INFER_OK || stored)
+        return status != INFER_OK ? status : advance(c, stored, bytes);
+    rows = infer_alloc_array(c->a, numbers, sizeof *rows);
+    scratch = infer_alloc(c->a, infer_pack_cols_scratch(t->rows, t->cols));
+    out = infer_alloc(c->a, (size_t)bytes);
+    if (!rows || !scratch || !out)
+        status = infer_fail_memory(c->err, numbers * sizeof *rows + bytes, t->name);
+    for (uint64_t row = 0; row < t->rows && status == INFER_OK; row += INFER_TILE_ROWS) {
+        uint32_t n = t->rows - row < INFER_TILE_ROWS ? (uint32_t)(t->rows - row) : INFER_TILE_ROWS;
+        float *at = rows + row * t->cols;
+        status = s->importer->read_f32(s, index, row, n, at, c->err);
+        if (status == INFER_OK && c->pruner && !infer_pruner_panel(c->pruner, c->options->rates[index], false, at, n, c->kept, c->scratch, NULL))
+            status = fail_value(c, t, row, n, type);
+    }
+    if (status == INFER_OK && !infer_pack_cols(type, rows, t->rows, t->cols, scratch, out))
+        status = fail_value(c, t, 0, t->rows, type);
+    if (status == INFER_OK)
+        status = advance(c, out, bytes);
+    infer_free(c->a, rows);
+    infer_free(c->a, scratch);
+    infer_free(c->a, out);
+    return status;
+}
+
 static infer_status write_matrix(converter *c, size_t index)
 {
     infer_status status = rate_of(c, index) > 0 ? open_pruner(c, &c->source->tensors[index]) : INFER_OK;
     if (status == INFER_OK)
-        status = write_panels(c, index);
+        status = layout_of(c, index) == INFER_LAYOUT_COLS ? write_cols(c, index) : write_panels(c, index);
     close_pruner(c);
     return status;
 }

@@ -57,7 +57,7 @@ static infer_status copy_parts(infer_source *s, const infer_file *f, const char 
         memcpy(tensors[i].name, t->name, strlen(t->name) + 1);
         tensors[i].rows = t->rows;
         tensors[i].cols = t->cols;
-        tensors[i].matrix = t->layout == INFER_LAYOUT_TILE16X4;
+        tensors[i].matrix = t->layout != INFER_LAYOUT_ROWS;
         tensors[i].stored = t->type;
     }
     return INFER_OK;
@@ -106,6 +106,10 @@ static infer_status read_f32(const infer_source *s, size_t index, uint64_t row, 
         memcpy(out, (const float *)infer_file_data(s->state, t) + row * t->cols, (size_t)(n * t->cols * sizeof(float)));
         return INFER_OK;
     }
+    if (t->layout == INFER_LAYOUT_COLS) {
+        infer_unpack_cols(t->type, infer_file_data(s->state, t), t->rows, t->cols, row, n, out);
+        return INFER_OK;
+    }
     if (row % INFER_TILE_ROWS != 0)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "rows of tensor %s are read in panels of %d", t->name, INFER_TILE_ROWS);
     for (uint64_t done = 0; done < n; done += INFER_TILE_ROWS) {
@@ -144,6 +148,16 @@ static infer_status read_codes(const infer_source *s, size_t index, uint64_t row
     return INFER_OK;
 }
 
+static infer_status read_stored(const infer_source *s, size_t index, const void **out, infer_error *err)
+{
+    const infer_tensor_info *t;
+    infer_status status = find_rows(s, index, 0, 1, &t, err);
+
+    if (status == INFER_OK)
+        *out = infer_file_data(s->state, t);
+    return status;
+}
+
 const infer_importer infer_importer_infer = {
     .name = "infer",
     .description = ".infer, for other types",
@@ -151,5 +165,6 @@ const infer_importer infer_importer_infer = {
     .open = open_source,
     .read_f32 = read_f32,
     .read_codes = read_codes,
+    .read_stored = read_stored,
     .close = close_source,
 };

@@ -12,6 +12,17 @@ void quantize__avx2(const void *args, infer_region at)
             size_t g = t * row_groups + k / 32;
             __m256 x[4];
             load_group(in, a->k - k, x);
+            if (a->factors) {
+                __m256 factors[4];
+                load_group(a->factors + k, a->k - k, factors);
+                for (int i = 0; i < 4; i++)
+                    x[i] = _mm256_mul_ps(x[i], factors[i]);
+            }
+            if (a->threshold > 0)
+                for (int i = 0; i < 4; i++) {
+                    __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x[i]);
+                    x[i] = _mm256_andnot_ps(_mm256_cmp_ps(magnitude, _mm256_set1_ps(a->threshold), _CMP_LT_OQ), x[i]);
+                }
             quantize_group(x, a->y.codes + 32 * g, a->y.scales + g, a->y.offset8 + 2 * g);
         }
     }

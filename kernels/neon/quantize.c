@@ -52,10 +52,13 @@ void quantize__neon(const void *args, infer_region at)
         const float *x = a->x + (size_t)t * a->x_stride;
         for (uint32_t k = at.col0; k < at.col1; k += 32) {
             size_t g = t * row_groups + k / 32;
-            float padded[32] = {0};
-            if (a->k - k < 32)
-                memcpy(padded, x + k, (a->k - k) * sizeof *x);
-            quantize_group(a->k - k < 32 ? padded : x + k, a->y.codes + 32 * g, a->y.scales + g, a->y.offset8 + 2 * g);
+            bool plain = a->k - k >= 32 && !a->factors && !(a->threshold > 0);
+            float copy[32] = {0};
+            for (uint32_t i = 0; !plain && i < 32 && k + i < a->k; i++) {
+                copy[i] = a->factors ? x[k + i] * a->factors[k + i] : x[k + i];
+                copy[i] = fabsf(copy[i]) < a->threshold ? 0 : copy[i];
+            }
+            quantize_group(plain ? x + k : copy, a->y.codes + 32 * g, a->y.scales + g, a->y.offset8 + 2 * g);
         }
     }
 }

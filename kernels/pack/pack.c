@@ -350,6 +350,8 @@ void infer_unpack_panel(infer_qtype type, const void *panel, uint32_t n, uint64_
                 group = bytes + INFER_TILE_T2_HEAD_BYTES + i / 32 * INFER_TILE_T2_GROUP_BYTES;
                 x = (float)infer_tile_t2_code(group, r, i % 32) * infer_tile_t2_scale(bytes, r);
                 break;
+            case INFER_QTYPE_Q8G64: /* these have no panels */
+            case INFER_QTYPE_Q4G64:
             case INFER_QTYPE_NONE:
                 break;
             }

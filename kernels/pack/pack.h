@@ -1,4 +1,4 @@
-/* Rows of floats or codes -> one panel of tile16x4, and back. Memory: the caller's. Reference speed is enough: conversion happens once. */
+/* Rows of floats or codes -> stored matrices, and back: panels of tile16x4, and the layout cols. Memory: the caller's. Reference speed is enough: conversion happens once. */
 #ifndef INFER_KERNELS_PACK_H
 #define INFER_KERNELS_PACK_H
 
@@ -22,5 +22,14 @@ bool infer_pack_panel_codes(infer_qtype type, const int8_t *codes, const uint16_
 /* The panel's values as floats, rows [16][k] (only the first n rows, n <= 16, are written). */
 void infer_unpack_panel(infer_qtype type, const void *panel, uint32_t n, uint64_t k, float *rows);
 uint64_t infer_panel_bytes(infer_qtype type, uint64_t k);
+
+/* ---- the layout `cols`: whole matrices, as the factors of the inputs depend on all rows ---- */
+
+/* rows [n][k] to q8g64 or q4g64; out gets infer_tensor_bytes. Factors of inputs and outputs by balancing mean squares; scales of least squared error
+ * (q4g64) or that reach the largest magnitude (q8g64). A matrix whose rows hold only -s, 0 and s is kept as it is. scratch: infer_pack_cols_scratch bytes, aligned for double. False: a value is not finite. */
+bool infer_pack_cols(infer_qtype type, const float *rows, uint64_t n, uint64_t k, void *scratch, void *out);
+size_t infer_pack_cols_scratch(uint64_t n, uint64_t k);
+/* Rows row0.. of a matrix [n][k] as floats, rows [count][k]. */
+void infer_unpack_cols(infer_qtype type, const void *w, uint64_t n, uint64_t k, uint64_t row0, uint64_t count, float *rows);
 
 #endif

@@ -8,11 +8,16 @@ void quantize__ref(const void *args, infer_region at)
     size_t row_groups = a->y.row_groups;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        const float *x = a->x + (size_t)t * a->x_stride;
+        const float *row = a->x + (size_t)t * a->x_stride;
         for (uint32_t k = at.col0; k < at.col1; k += 32) {
             size_t g = t * row_groups + k / 32;
             int32_t sum[2] = {0, 0};
-            infer_ref_quantize_group(x + k, a->k - k < 32 ? a->k - k : 32, a->y.codes + 32 * g, a->y.scales + g);
+            float x[32];
+            for (uint32_t i = 0; i < 32 && k + i < a->k; i++) {
+                x[i] = a->factors ? row[k + i] * a->factors[k + i] : row[k + i];
+                x[i] = fabsf(x[i]) < a->threshold ? 0 : x[i];
+            }
+            infer_ref_quantize_group(x, a->k - k < 32 ? a->k - k : 32, a->y.codes + 32 * g, a->y.scales + g);
             for (uint32_t i = 0; i < 32; i++)
                 sum[i % 4 / 2] += a->y.codes[32 * g + i];
             a->y.offset8[2 * g] = (int16_t)(-8 * sum[0]);

@@ -18,7 +18,8 @@ static bool wants_q8(const infer_node *n)
     return n->op == INFER_OP_MATMUL && infer_qtype_find(n->weight.info->type)->element_bytes == 0;
 }
 
-/* Copies g into plan->graph, with one quantize node before the first of the integer matmuls that read a value. */
+/* Copies g into plan->graph, with one quantize node before the first of the integer matmuls that read a value; in the layout cols, whose matrices have
+ * factors for their inputs, with one for each. */
 static bool insert_quantize(infer_plan *plan, const infer_graph *g)
 {
     infer_graph *out = &plan->graph;
@@ -35,7 +36,13 @@ static bool insert_quantize(infer_plan *plan, const infer_graph *g)
         const infer_node *n = &g->nodes[i];
         infer_node *copy;
         uint32_t x = n->in[0];
-        if (wants_q8(n)) {
+        if (wants_q8(n) && n->weight.info->layout == INFER_LAYOUT_COLS) {
+            char name[64];
+            snprintf(name, sizeof name, "%.40s.q8", n->name);
+            x = infer_build_quantize(out, n->layer, name, x);
+            if (x != INFER_NONE)
+                out->nodes[out->node_count - 1].weight = n->weight;
+        } else if (wants_q8(n)) {
             if (quantized[x] == INFER_NONE) {
                 char name[64];
                 snprintf(name, sizeof name, "%.40s.q8", g->nodes[g->values[x].producer].name);
@@ -439,7 +446,7 @@ uint64_t infer_plan_weight_bytes(const infer_plan *plan)
     uint64_t bytes = 0;
     for (size_t i = 0; i < plan->graph.node_count; i++) {
         const infer_node *n = &plan->graph.nodes[i];
-        if (n->weight.info && n->op != INFER_OP_EMBED)
+        if (n->weight.info && n->op != INFER_OP_EMBED && n->op != INFER_OP_QUANTIZE)
             bytes += n->weight.info->bytes;
     }
     return bytes;

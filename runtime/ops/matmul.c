@@ -1,5 +1,7 @@
 #include "ops/ops.h"
 
+#include "cols.h"
+
 uint32_t infer_build_matmul(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w, infer_value_kind kind)
 {
     uint32_t out = x == INFER_NONE ? INFER_NONE : infer_graph_value(g, kind, g->values[x].rows, (uint32_t)w.info->rows);
@@ -13,8 +15,8 @@ uint32_t infer_build_matmul(infer_graph *g, uint32_t layer, const char *name, ui
 
 uint32_t infer_op_matmul_grain(const infer_graph *g, const infer_node *n)
 {
-    (void)g, (void)n;
-    return 16; /* a panel */
+    (void)g;
+    return n->weight.info->layout == INFER_LAYOUT_COLS ? INFER_COLS_TILE : 16; /* a panel */
 }
 
 void infer_op_matmul_bind(const infer_plan *plan, const infer_node *n, const infer_batch *batch, infer_args *args)

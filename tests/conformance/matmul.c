@@ -1,6 +1,7 @@
 /* Operations that read weights. */
 #include "conformance.h"
 
+#include "cols.h"
 #include "pack/pack.h"
 #include "ref/mathf.h"
 #include "tile16x4.h"
@@ -10,6 +11,9 @@
 /* Tensors are 64-byte aligned, yet panel groups with scales are multiples of 32 bytes, so kernels can rely on no more; 32 lets every one of
  * these buffers end exactly at the guard page. */
 static size_t weight_align(infer_qtype type) { return infer_qtype_find(type)->panel_bytes % 64 ? 32 : 64; }
+
+/* Outputs at whose multiples regions are cut. */
+static uint32_t grain(infer_qtype type) { return infer_matrix_layout(type) == INFER_LAYOUT_COLS ? INFER_COLS_TILE : 16; }
 
 /* ---- weights: every byte is filled, padding with anything at all, since it must not show ---- */
 
@@ -45,9 +49,28 @@ static void fill_ternary(test *t, uint8_t *panel, size_t bytes, fill f)
     }
 }
 
-static void fill_weights(test *t, infer_qtype type, uint8_t *w, size_t bytes, uint32_t k, fill f)
+/* Factors, scales and codes; those of inputs and outputs that do not exist too. */
+static void fill_cols(test *t, uint32_t bits, uint8_t *w, uint32_t n, uint32_t k, fill f)
+{
+    infer_cols c = infer_cols_at(w, n, k, bits);
+
+    fill_floats(t, (float *)(void *)w, c.groups * INFER_COLS_GROUP + c.padded, f);
+    for (size_t s = 0; s * INFER_COLS_STRIPE < c.padded; s++)
+        for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
+            uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g);
+            for (size_t o = 0; o < width; o++)
+                group[o] = (uint8_t)random_below(t, 256);
+            fill_ints(t, (int8_t *)group + width, INFER_COLS_GROUP * infer_cols_codes_bytes(width, bits), -127, 127, f);
+        }
+}
+
+static void fill_weights(test *t, infer_qtype type, uint8_t *w, size_t bytes, uint32_t n, uint32_t k, fill f)
 {
     const infer_qtype_info *info = infer_qtype_find(type);
+    if (info->cols_bits) {
+        fill_cols(t, info->cols_bits, w, n, k, f);
+        return;
+    }
     size_t step = type == INFER_QTYPE_T2R ? (size_t)infer_panel_bytes(type, k) : info->panel_bytes;
 
     for (uint8_t *group = w; group < w + bytes; group += step) {
@@ -111,22 +134,26 @@ static void matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k, fill weight
 
     infer_qtype type = t->kernel->type;
     bool is_float = infer_qtype_find(type)->group == 4;
-    size_t panels = (n + 15) / 16, bytes = panels * (size_t)infer_panel_bytes(type, k);
+    uint32_t parts = (n + grain(type) - 1) / grain(type);
+    uint64_t bytes = 0;
     infer_matmul_args a = {.m = m, .n = n, .k = k, .x_stride = k + random_below(t, 3), .y_stride = n + random_below(t, 3)};
     size_t x_count = (size_t)(m - 1) * a.x_stride + k, y_count = (size_t)m * a.y_stride;
     infer_region all = {0, m, 0, n}, part;
-    uint8_t *w = buffer(SLOT_W, bytes, weight_align(type));
+    uint8_t *w;
+    infer_tensor_bytes(type, infer_matrix_layout(type), n, k, &bytes);
+    w = buffer(SLOT_W, (size_t)bytes, weight_align(type));
     float *x = buffer(SLOT_X, x_count * sizeof *x, sizeof *x), *y, *want;
 
     begin_case(t, "m %u n %u k %u weights %s x %s", m, n, k, fill_name(weight_fill), fill_name(x_fill));
-    fill_weights(t, type, w, bytes, k, weight_fill);
+    fill_weights(t, type, w, (size_t)bytes, n, k, weight_fill);
     fill_floats(t, x, x_count, x_fill);
     a.w = w;
     if (is_float) {
         a.x = x;
     } else {
         size_t row_groups = infer_q8_groups(k) + random_below(t, 3), groups = (m - 1) * row_groups + infer_q8_groups(k);
-        infer_quantize_args q = {.x = x, .m = m, .k = k, .x_stride = a.x_stride};
+        /* in half of the cases some inputs are silent, up to all of them */
+        infer_quantize_args q = {.x = x, .m = m, .k = k, .x_stride = a.x_stride, .threshold = random_below(t, 2) ? 0 : 1.2f * fabsf(random_unit(t))};
         a.xq.row_groups = (uint32_t)row_groups;
         a.xq.codes = buffer(SLOT_CODES, groups * 32, 32);
         a.xq.scales = buffer(SLOT_SCALES, groups * sizeof(float), sizeof(float));
@@ -143,8 +170,8 @@ static void matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k, fill weight
 
     part.row0 = random_below(t, m);
     part.row1 = part.row0 + 1 + random_below(t, m - part.row0);
-    part.col0 = 16 * random_below(t, (uint32_t)panels);
-    part.col1 = part.col0 + 16 * (1 + random_below(t, (uint32_t)panels - part.col0 / 16));
+    part.col0 = grain(type) * random_below(t, parts);
+    part.col1 = part.col0 + grain(type) * (1 + random_below(t, parts - part.col0 / grain(type)));
     part.col1 = part.col1 < n ? part.col1 : n;
     check_matmul(t, &a, y, y_count, want, part);
 }
@@ -155,7 +182,8 @@ void test_matmul(test *t)
     static const uint32_t edges[] = {31, 32, 33, 47, 48, 49, 63, 64, 65, 95, 97, 127, 128, 129, 255, 256, 257, 511, 513, 1025};
     /* stories260K, TinyStories-656K, a 15M, a slice of a 1B; and token counts that cross the blocks a kernel may use */
     static const uint32_t shapes[][3] = {{1, 172, 64},   {9, 64, 172},   {1, 512, 64},    {33, 128, 384},  {66, 288, 768},  {1, 768, 288},
-                                         {1, 256, 2048}, {5, 64, 5632},  {129, 48, 160},  {257, 17, 2049}, {31, 100, 1100}, {6, 320, 33}};
+                                         {1, 256, 2048}, {5, 64, 5632},  {129, 48, 160},  {257, 17, 2049}, {31, 100, 1100}, {6, 320, 33},
+                                         {1, 1025, 130},  {1, 2300, 100},  {19, 1200, 97}};
     uint32_t next = 0;
 
     for (uint32_t n = 1; n <= 33; n++)
@@ -192,7 +220,7 @@ static void embed_case(test *t, uint32_t m, uint32_t n, uint32_t k, fill f)
     float *want;
 
     begin_case(t, "m %u n %u k %u weights %s%s scale %a", m, n, k, fill_name(f), positions ? " by position" : "", a.scale);
-    fill_weights(t, type, w, bytes, k, f);
+    fill_weights(t, type, w, bytes, n, k, f);
     for (uint32_t i = 0; i < m; i++)
         ids[i] = (int32_t)random_below(t, n);
     y_count = (size_t)m * a.y_stride;

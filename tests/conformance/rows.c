@@ -72,6 +72,12 @@ static void quantize_case(test *t, uint32_t m, uint32_t k, fill f)
     begin_case(t, "m %u k %u x %s", m, k, fill_name(f));
     fill_floats(t, x, x_count, f);
     a.x = x;
+    if (random_below(t, 2)) {
+        float *factors = float_buffer(SLOT_AUX, k);
+        fill_floats(t, factors, k, random_below(t, 4) ? FILL_RANDOM : f);
+        a.factors = factors;
+    }
+    a.threshold = random_below(t, 2) ? fabsf(random_unit(t)) : 0;
     want = a.y = q8_buffers(SLOT_CODES2, SLOT_SCALES2, SLOT_OFFSET82, m, row_groups);
     t->ref(&a, all);
     a.y = q8_buffers(SLOT_CODES, SLOT_SCALES, SLOT_OFFSET8, m, row_groups);

@@ -209,10 +209,11 @@ void unit_qtypes(test *t)
     CHECK(t, infer_qtype_find(INFER_QTYPE_Q4G32)->panel_bytes == 288 && infer_qtype_find(INFER_QTYPE_Q8G32)->panel_bytes == 544);
     CHECK(t, infer_qtype_find_name("bf16") == infer_qtype_find(INFER_QTYPE_BF16));
     CHECK(t, !infer_qtype_find(99) && !infer_qtype_find(INFER_QTYPE_NONE) && !infer_qtype_find(~0u) && !infer_qtype_find_name("q5"));
-    CHECK(t, strcmp(infer_layout_name(INFER_LAYOUT_TILE16X4), "tile16x4") == 0 && !infer_layout_name(2));
+    CHECK(t, strcmp(infer_layout_name(INFER_LAYOUT_TILE16X4), "tile16x4") == 0 && !infer_layout_name(3));
+    CHECK(t, strcmp(infer_layout_name(INFER_LAYOUT_COLS), "cols") == 0);
     begin_case(t, "bytes");
     CHECK(t, !infer_tensor_bytes(INFER_QTYPE_Q8G32, INFER_LAYOUT_ROWS, 1, 1, &bytes));
-    CHECK(t, !infer_tensor_bytes(INFER_QTYPE_F32, 2, 1, 1, &bytes) && !infer_tensor_bytes(9, INFER_LAYOUT_ROWS, 1, 1, &bytes));
+    CHECK(t, !infer_tensor_bytes(INFER_QTYPE_F32, 3, 1, 1, &bytes) && !infer_tensor_bytes(77, INFER_LAYOUT_ROWS, 1, 1, &bytes));
     CHECK(t, !infer_tensor_bytes(INFER_QTYPE_F32, INFER_LAYOUT_ROWS, UINT64_MAX, UINT64_MAX, &bytes));
     CHECK(t, !infer_tensor_bytes(INFER_QTYPE_F32, INFER_LAYOUT_ROWS, 1ull << 61, 1, &bytes)); /* 2^63: one too many */
     CHECK(t, !infer_tensor_bytes(INFER_QTYPE_F32, INFER_LAYOUT_TILE16X4, UINT64_MAX, 1, &bytes));
@@ -225,6 +226,12 @@ void unit_qtypes(test *t)
     CHECK(t, !infer_tensor_bytes(INFER_QTYPE_T2R, INFER_LAYOUT_TILE16X4, 16, UINT64_MAX / 4, &bytes));
     CHECK(t, infer_tensor_bytes(INFER_QTYPE_BF16, INFER_LAYOUT_TILE16X4, 1, 5, &bytes) && bytes == 256);
     CHECK(t, infer_tensor_bytes(INFER_QTYPE_F32, INFER_LAYOUT_TILE16X4, 0, 5, &bytes) && bytes == 0);
+    CHECK(t, !infer_tensor_bytes(INFER_QTYPE_F32, INFER_LAYOUT_COLS, 1, 1, &bytes));
+    CHECK(t, !infer_tensor_bytes(INFER_QTYPE_Q4G64, INFER_LAYOUT_TILE16X4, 1, 1, &bytes) && !infer_tensor_bytes(INFER_QTYPE_Q4G64, INFER_LAYOUT_ROWS, 1, 1, &bytes));
+    CHECK(t, infer_tensor_bytes(INFER_QTYPE_Q4G64, INFER_LAYOUT_COLS, 129, 65, &bytes) && bytes == 4 * 128 + 4 * 256 + 2 * 256 * 33);
+    CHECK(t, infer_tensor_bytes(INFER_QTYPE_Q8G64, INFER_LAYOUT_COLS, 128, 64, &bytes) && bytes == 4 * 64 + 4 * 128 + 128 * 65);
+    CHECK(t, !infer_tensor_bytes(INFER_QTYPE_Q8G64, INFER_LAYOUT_COLS, INT64_MAX, 1, &bytes) &&
+                 !infer_tensor_bytes(INFER_QTYPE_Q8G64, INFER_LAYOUT_COLS, 1ull << 32, 1ull << 32, &bytes));
 }
 
 /* ---- pack.c ---- */
@@ -279,6 +286,35 @@ static void pack_case(test *t, infer_qtype type, uint32_t n, uint32_t k, fill f)
     for (uint32_t r = 0; r < 16; r++)
         for (uint32_t i = 0; i < k_padded; i++)
             CHECK(t, (r < n && i < k) || whole[(size_t)r * k_padded + i] == 0);
+}
+
+/* Layout cols: what is packed comes back within a step, ternary rows exactly; zeros stay zeros; what is not finite is refused. */
+void unit_pack_cols(test *t)
+{
+    static const infer_qtype cols[] = {INFER_QTYPE_Q8G64, INFER_QTYPE_Q4G64};
+    enum { MAX_N = 1030, MAX_K = 70 };
+    static double scratch[2 * MAX_K + MAX_N];
+
+    for (uint32_t i = 0; i < 40; i++) {
+        infer_qtype type = cols[i % 2];
+        uint32_t n = i < 36 ? 1 + random_below(t, 140) : MAX_N, k = 1 + random_below(t, MAX_K);
+        float *rows = buffer(SLOT_X, (size_t)n * k * sizeof *rows, sizeof *rows), *back = buffer(SLOT_Y, (size_t)n * k * sizeof *back, sizeof *back), scale = 0.37f;
+        bool ternary = i % 4 == 3;
+        uint64_t bytes = 0;
+        void *w;
+        CHECK(t, infer_tensor_bytes(type, INFER_LAYOUT_COLS, n, k, &bytes));
+        w = buffer(SLOT_W, (size_t)bytes, 64);
+        begin_case(t, "%s n %u k %u%s", infer_qtype_find(type)->name, n, k, ternary ? " ternary" : "");
+        for (size_t j = 0; j < (size_t)n * k; j++)
+            rows[j] = ternary ? scale * (float)((int)random_below(t, 3) - 1) : j / k == 1 || j % k == 2 ? 0 : random_unit(t);
+        CHECK(t, infer_pack_cols(type, rows, n, k, scratch, w));
+        check_canaries(t, SLOT_W);
+        infer_unpack_cols(type, w, n, k, 0, n, back);
+        for (size_t j = 0; j < (size_t)n * k; j++)
+            check_near(t, back[j], rows[j], ternary || rows[j] == 0 ? 0 : type == INFER_QTYPE_Q8G64 ? 0.02 : 0.35, "unpacked value");
+        rows[random_below(t, n * k)] = i % 8 ? NAN : INFINITY;
+        CHECK(t, !infer_pack_cols(type, rows, n, k, scratch, w));
+    }
 }
 
 void unit_pack(test *t)

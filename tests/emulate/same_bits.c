@@ -26,6 +26,7 @@ static const struct {
     {INFER_OP_EMBED, INFER_QTYPE_Q8G32, 0x3d15a09cfc1a2ed9},   {INFER_OP_EMBED, INFER_QTYPE_Q4G32, 0xdae2e36d3739053a},
     {INFER_OP_MATMUL, INFER_QTYPE_N4G32, 0xf85e989a8a415384},  {INFER_OP_EMBED, INFER_QTYPE_N4G32, 0xa7180f714c7751eb},
     {INFER_OP_MATMUL, INFER_QTYPE_T2R, 0x79cee5ceae7107ae},    {INFER_OP_EMBED, INFER_QTYPE_T2R, 0x894ef65e91efdb55},
+    {INFER_OP_MATMUL, INFER_QTYPE_Q8G64, 0x0f2a18af6cf78b3a},  {INFER_OP_MATMUL, INFER_QTYPE_Q4G64, 0xd527379db43ee297},
     {INFER_OP_QUANTIZE, INFER_QTYPE_NONE, 0x02fb9d1287d6b18f}, {INFER_OP_RMSNORM, INFER_QTYPE_NONE, 0xf824fb84833ddcf3},
     {INFER_OP_LAYERNORM, INFER_QTYPE_NONE, 0x7a871b70fadb050b},
     {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},     {INFER_OP_ACTIVATION, INFER_QTYPE_NONE, 0xc99badec2775dec3},
@@ -90,7 +91,11 @@ static bool make_weights(infer_qtype type)
 {
     size_t panel_bytes = (size_t)infer_panel_bytes(type, K);
 
+    static double scratch[2 * K + N];
+
     fill(rows, (size_t)N * K);
+    if (infer_matrix_layout(type) == INFER_LAYOUT_COLS)
+        return infer_pack_cols(type, rows, N, K, scratch, weights);
     for (uint32_t n = 0; n < N; n += 16)
         if (!infer_pack_panel(type, rows + (size_t)n * K, N - n < 16 ? N - n : 16, K, NULL, weights + n / 16 * panel_bytes))
             return false;
@@ -117,10 +122,12 @@ static uint64_t hash_matmul(const infer_kernel *kernel)
     for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
         uint32_t m = tokens[i];
         infer_matmul_args a = {.w = weights, .x = x, .y = y, .m = m, .n = N, .k = K, .x_stride = K, .y_stride = N};
-        if (infer_qtype_find(kernel->type)->group == 32)
+        uint32_t cut = kernel->layout == INFER_LAYOUT_COLS ? N : 32; /* its regions have 128 columns */
+        if (infer_qtype_find(kernel->type)->group >= 32)
             a.xq = quantize(m);
-        kernel->fn(&a, (infer_region){0, m, 0, 32});
-        kernel->fn(&a, (infer_region){0, m, 32, N});
+        kernel->fn(&a, (infer_region){0, m, 0, cut});
+        if (cut < N)
+            kernel->fn(&a, (infer_region){0, m, cut, N});
         hash = add_to_hash(hash, y, (size_t)m * N * sizeof *y);
     }
     return hash;

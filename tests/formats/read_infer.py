@@ -141,9 +141,10 @@ def xxh3(data):
 
 # name, inputs a group, bytes a panel's head, bytes a group, bytes a number in rows
 TYPES = {0: ("f32", 4, 0, 256, 4), 1: ("f16", 4, 0, 128, 2), 2: ("bf16", 4, 0, 128, 2), 3: ("q8g32", 32, 0, 544, 0), 4: ("q4g32", 32, 0, 288, 0),
-         5: ("n4g32", 32, 0, 288, 0), 6: ("t2r", 32, 64, 128, 0)}
+         5: ("n4g32", 32, 0, 288, 0), 6: ("t2r", 32, 64, 128, 0), 9: ("q8g64", 64, 0, 0, 0), 10: ("q4g64", 64, 0, 0, 0)}
+COLS_BITS = {"q8g64": 8, "q4g64": 4}
 N4_VALUES = (-63, -49, -39, -30, -23, -17, -11, -5, 0, 6, 12, 18, 25, 32, 41, 52)
-LAYOUTS = {0: "rows", 1: "tile16x4"}
+LAYOUTS = {0: "rows", 1: "tile16x4", 2: "cols"}
 
 
 def align(x):
@@ -172,6 +173,8 @@ class Tensor:
         raw = raw or self.data()
         if self.layout == "rows":
             return self.number(raw, row * self.cols + col), None, None
+        if self.layout == "cols":
+            return self.at_cols(row, col, raw)
         panel = row // 16 * (self.head_bytes + -(-self.cols // self.group) * self.group_bytes)
         start = panel + self.head_bytes + col // self.group * self.group_bytes
         r, i = row % 16, col % self.group
@@ -190,6 +193,22 @@ class Tensor:
             code = byte >> 4 if i % 8 >= 4 else byte & 15
             code = N4_VALUES[code] if self.type == "n4g32" else code - 8
         return scale * code, scale, code
+
+    def at_cols(self, row, col, raw):
+        bits, groups, outputs = COLS_BITS[self.type], -(-self.cols // 64), -(-self.rows // 128) * 128
+        column, = struct.unpack_from("<f", raw, 4 * col)
+        factor, = struct.unpack_from("<f", raw, 256 * groups + 4 * row)
+        stripe, o = row // 1024 * 1024, row % 1024
+        width = min(1024, outputs - stripe)
+        group = 256 * groups + 4 * outputs + groups * stripe * (1 + 8 * bits) + col // 64 * width * (1 + 8 * bits)
+        byte = raw[group + o]
+        scale = (16 + (byte & 15)) / 16 * 2.0 ** ((byte >> 4 & 7) - 7) * (-1 if byte & 128 else 1) * factor * column
+        codes = group + width + col % 64 * width * bits // 8
+        if bits == 8:
+            code, = struct.unpack_from("<b", raw, codes + o)
+        else:
+            code = (raw[codes + o // 128 * 64 + o % 64] >> (4 if o % 128 >= 64 else 0) & 15) - 8
+        return code * scale, scale, code
 
 
 class Vocabulary:
@@ -285,8 +304,12 @@ class File:
             need(type_ in TYPES and layout in LAYOUTS, "directory: type or layout")
             need(1 <= rows <= 1 << 30 and 1 <= cols <= 1 << 30, "directory: shape")
             _, group, head_bytes, group_bytes, number_bytes = TYPES[type_]
-            need(layout == 1 or number_bytes, "directory: type and layout")
-            expected = rows * cols * number_bytes if layout == 0 else -(-rows // 16) * (head_bytes + -(-cols // group) * group_bytes)
+            need((number_bytes, group_bytes, TYPES[type_][0] in COLS_BITS)[layout], "directory: type and layout")
+            if layout == 2:
+                groups, outputs = -(-cols // 64), -(-rows // 128) * 128
+                expected = 256 * groups + 4 * outputs + groups * outputs * (1 + 8 * COLS_BITS[TYPES[type_][0]])
+            else:
+                expected = rows * cols * number_bytes if layout == 0 else -(-rows // 16) * (head_bytes + -(-cols // group) * group_bytes)
             need(size == expected, "directory: bytes")
             need(offset == at and align(offset + size) <= len(self.raw), "directory: offset")
             at = align(offset + size)

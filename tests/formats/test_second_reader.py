@@ -66,7 +66,8 @@ def same_weights(file, tensors, kind):
     for name, rows in tensors.items():
         t = file.tensors[name]
         assert (t.rows, t.cols) == (len(rows), len(rows[0])), name
-        assert (t.type, t.layout) == (("f32", "rows") if "norm" in name else (kind, "tile16x4")), name
+        stored = {"q8g64": "q8g32", "q4g64": "q4g32"}.get(kind, kind) if name == "tok_embed" else kind
+        assert (t.type, t.layout) == (("f32", "rows") if "norm" in name else (stored, "cols" if stored[-2:] == "64" else "tile16x4")), name
         rng = random.Random(name)
         places = [(rng.randrange(t.rows), rng.randrange(t.cols)) for _ in range(150)] + [(t.rows - 1, t.cols - 1), (0, 0), (t.rows - 1, 0)]
         for r, c in places:
@@ -77,7 +78,7 @@ def same_weights(file, tensors, kind):
                 assert abs(scale - mean) <= 1e-6 * mean and code in (-1, 0, 1)
                 bound = max(0.51 * scale, abs(wanted) - 0.99 * scale)
             elif scale is not None:  # half a step; for q4g32 and n4g32, what lies beyond the end of the other sign
-                bound = abs(scale) * {"q8g32": 0.51, "q4g32": 1.01, "n4g32": 14}[kind]
+                bound = abs(scale) * {"q8g32": 0.51, "q4g32": 1.01, "n4g32": 14, "q8g64": 0.51, "q4g64": 2.6}[stored]
                 assert -127 <= code <= 127
             else:
                 bound = 0 if t.type == "f32" else abs(wanted) / (2048 if t.type == "f16" else 256) + 1e-7
@@ -117,6 +118,14 @@ def examples_of_the_specification():
     raw[1664] = 0xFF
     holder.raw = bytes(raw)
     assert t.at(16, 32)[0] == -0.5
+    t = read_infer.Tensor(holder, "x", 10, 2, 1100, 70, 0, 81152, 0)
+    raw = bytearray(81152)
+    raw[4 * 69:4 * 70] = struct.pack("<f", 3.0)
+    raw[512 + 4 * 1095:512 + 4 * 1096] = struct.pack("<f", 0.5)
+    raw[76999] = 0xE8
+    raw[77383] = 0xB4
+    holder.raw = bytes(raw)
+    assert t.at(1095, 69)[0] == -3.375
     t = read_infer.Tensor(holder, "x", 0, 1, 2, 6, 0, 512, 0)
     holder.raw = bytes(276) + struct.pack("<f", 7.0) + bytes(232)
     assert t.at(1, 5)[0] == 7.0
@@ -153,7 +162,7 @@ def bad_files(tools, folder, good):
                [(0, 1, 0), (8, 4, 2), (12, 4, 64), (16, 8, 0), (84, 4, 1), (112, 8, 1), (80, 4, 0), (80, 4, 65537)] +
                [(i, 8, v) for i in range(24, 80, 8) for v in (1, 1 << 40, (1 << 64) - 1)]]
     changes += [(f"directory, byte {i}: {v:#x}", directory + i, n, v) for i, n, v in
-                [(0, 8, 0), (8, 8, 1), (16, 8, 0), (24, 8, 1 << 31), (32, 8, 5), (40, 4, 1), (44, 2, 0), (44, 2, 300), (46, 1, 9), (47, 1, 9), (47, 1, 0)]]
+                [(0, 8, 0), (8, 8, 1), (16, 8, 0), (24, 8, 1 << 31), (32, 8, 5), (40, 4, 1), (44, 2, 0), (44, 2, 300), (46, 1, 9), (47, 1, 9), (47, 1, 0), (47, 1, 2)]]
     changes += [("a name with a space", names, 1, 0x20), ("two names the same", names + 10 + len("layers.0."), 1, 0)]
     changes += [(f"tokenizer, byte {i}: {v:#x}", vocab + i, 4, v) for i, v in
                 [(0, 0), (4, 1 << 17), (8, 6), (12, VOCAB), (16, VOCAB), (20, VOCAB), (24, 0), (24, VOCAB - 1), (28, 1), (32, 0), (36, 0x7FC00000),
@@ -183,7 +192,7 @@ def main():
         folder = pathlib.Path(name)
         tensors = make_model(folder, 1)
         check("examples of SPEC.md", examples_of_the_specification)
-        for kind in ("f32", "f16", "bf16", "q8g32", "q4g32", "n4g32", "t2r"):
+        for kind in ("f32", "f16", "bf16", "q8g32", "q4g32", "n4g32", "t2r", "q8g64", "q4g64"):
             path = folder / f"{kind}.infer"
             subprocess.run([tools / "infer-convert", folder / "model.bin", "-o", path, "--type", kind, "-q"], check=True)
             file = read_infer.File(path.read_bytes())

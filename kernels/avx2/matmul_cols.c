@@ -1,0 +1,366 @@
+/*
+ * y = x w^T in layout `cols`. Columns of inputs that are not 0 are taken in pairs (q4g64) or fours (q8g64): interleaving their bytes gives what
+ * vpmaddubsw multiplies. Sums of 32 inputs: q4g64 in 16 bits, starting from offset8 (32 x 127 x 8 fits); q8g64 in 32 bits.
+ * One token: eight columns at a time go over the outputs of a stripe, while those two blocks ahead are prefetched: the hardware cannot know which ones
+ * they are. More tokens: the columns that any of them needs are interleaved into L1 and meet every token.
+ */
+#include "cols.h"
+#include "kernels.h"
+#include "vector.h"
+
+enum {
+    HALF = 32,          /* inputs of an exact sum */
+    BLOCK = 8,          /* columns that are added at once */
+    AHEAD = 2 * BLOCK,  /* columns from the one in use to the one that is prefetched */
+    BLOCK_TOKENS = 16,
+    BLOCK_OUTPUTS = 512 /* with more tokens */
+};
+
+ALWAYS_INLINE uint32_t active_mask(const int8_t *codes)
+{
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(load_256(codes), _mm256_setzero_si256()));
+}
+
+/*
+ * Sums of 32 inputs x 32 outputs x what a byte holds, as interleaving leaves them.
+ *   q4g64: four vectors of 16: low nibbles of outputs 0-7 16-23, high nibbles of these, low of 8-15 24-31, high of these
+ *   q8g64: four vectors of 8: outputs 0-3 16-19, 4-7 20-23, 8-11 24-27, 12-15 28-31
+ */
+ALWAYS_INLINE void add_pair(__m256i sums[4], __m256i a, __m256i b, __m256i x)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    __m256i first = _mm256_unpacklo_epi8(a, b), second = _mm256_unpackhi_epi8(a, b);
+    sums[0] = _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(_mm256_and_si256(first, low), x));
+    sums[1] = _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(first, 4), low), x));
+    sums[2] = _mm256_add_epi16(sums[2], _mm256_maddubs_epi16(_mm256_and_si256(second, low), x));
+    sums[3] = _mm256_add_epi16(sums[3], _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(second, 4), low), x));
+}
+
+ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i w, __m256i x, __m256i magnitude)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x)), _mm256_set1_epi16(1)));
+}
+
+ALWAYS_INLINE void add_four(__m256i sums[4], __m256i a, __m256i b, __m256i c, __m256i d, __m256i x, __m256i magnitude)
+{
+    __m256i ab = _mm256_unpacklo_epi8(a, b), cd = _mm256_unpacklo_epi8(c, d);
+    sums[0] = add_products(sums[0], _mm256_unpacklo_epi16(ab, cd), x, magnitude);
+    sums[1] = add_products(sums[1], _mm256_unpackhi_epi16(ab, cd), x, magnitude);
+    ab = _mm256_unpackhi_epi8(a, b);
+    cd = _mm256_unpackhi_epi8(c, d);
+    sums[2] = add_products(sums[2], _mm256_unpacklo_epi16(ab, cd), x, magnitude);
+    sums[3] = add_products(sums[3], _mm256_unpackhi_epi16(ab, cd), x, magnitude);
+}
+
+/* Sums of outputs o..o+7 of 128, as floats. */
+ALWAYS_INLINE __m256 sums_at(const __m256i *sums, uint32_t o, const uint32_t bits)
+{
+    if (bits == 4) { /* byte o % 64, low nibbles below 64 */
+        const __m128i *at = (const __m128i *)(sums + o % 64 / 32 * 4 + o % 16 / 8 * 2 + o / 64) + o % 32 / 16;
+        return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_load_si128(at)));
+    } else {
+        const __m128i *at = (const __m128i *)(sums + o / 32 * 4 + o % 16 / 4) + o % 32 / 16;
+        return _mm256_cvtepi32_ps(_mm256_setr_m128i(_mm_load_si128(at), _mm_load_si128(at + 2)));
+    }
+}
+
+/* infer_cols_scale of eight bytes. */
+ALWAYS_INLINE __m256 scales_at(const uint8_t *bytes)
+{
+    __m256i v = _mm256_slli_epi32(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)bytes)), 19);
+    v = _mm256_and_si256(v, _mm256_set1_epi32((int32_t)0x83f80000));
+    return _mm256_castsi256_ps(_mm256_add_epi32(v, _mm256_set1_epi32(120 << 23)));
+}
+
+/* y[outputs] += sums x (scales x activation scales), the halves of a group in order; the second only if the input has one. */
+ALWAYS_INLINE void add_group(float *y, const __m256i *first, const __m256i *second, const uint8_t *scales, const float *x_scales, size_t outputs,
+                             const uint32_t bits)
+{
+    const size_t step = bits == 4 ? 8 : 16; /* vectors of sums for 128 outputs */
+    __m256 x0 = _mm256_set1_ps(x_scales[0]), x1 = _mm256_set1_ps(second ? x_scales[1] : 0);
+    for (size_t tile = 0; tile < outputs / INFER_COLS_TILE; tile++, y += INFER_COLS_TILE, scales += INFER_COLS_TILE) {
+#pragma GCC unroll 16
+        for (uint32_t o = 0; o < INFER_COLS_TILE; o += 8) {
+            __m256 scale = scales_at(scales + o), out = _mm256_load_ps(y + o);
+            out = _mm256_fmadd_ps(sums_at(first + tile * step, o, bits), _mm256_mul_ps(scale, x0), out);
+            if (second)
+                out = _mm256_fmadd_ps(sums_at(second + tile * step, o, bits), _mm256_mul_ps(scale, x1), out);
+            _mm256_store_ps(y + o, out);
+        }
+    }
+}
+
+/* out[count] = y x row */
+ALWAYS_INLINE void finish(float *out, const float *y, const float *row, uint32_t count)
+{
+    for (uint32_t o = 0; o < count; o += 16)
+        store_16(out + o, count - o, _mm256_mul_ps(_mm256_load_ps(y + o), _mm256_loadu_ps(row + o)),
+                 _mm256_mul_ps(_mm256_load_ps(y + o + 8), _mm256_loadu_ps(row + o + 8)));
+}
+
+/* Outputs of a stripe: all of it, and those of the region in it, whole tiles. */
+typedef struct span {
+    size_t stripe, width, first, count;
+} span;
+
+/* ---- one token ---- */
+
+/* The columns of a group's inputs that are not 0, and their codes: the two halves one after the other, each filled up to whole units with inputs
+ * times 0. `down`: lines are taken from a column's last to its first, so that the hardware, which goes on where a run of rising lines ends, does not read
+ * what is skipped. */
+typedef struct active {
+    bool down;
+    uint32_t end[2];
+    const uint8_t *column[2 * HALF];
+    int8_t x[2 * HALF];
+} active;
+
+ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint8_t *columns, size_t pitch, const uint32_t unit)
+{
+    uint32_t n = 0;
+    a->end[1] = 0;
+    for (size_t h = 0; h < halves; h++) {
+        for (uint32_t mask = active_mask(codes + HALF * h); mask; mask &= mask - 1, n++) {
+            size_t i = HALF * h + (uint32_t)__builtin_ctz(mask);
+            a->column[n] = columns + i * pitch;
+            a->x[n] = codes[i];
+        }
+        for (; n % unit; n++) {
+            a->column[n] = a->column[n - 1];
+            a->x[n] = 0;
+        }
+        a->end[h] = n;
+    }
+    a->down = n < 28 * halves;
+}
+
+/* sums = start, or what they are, + the columns at i.. of a list, while those of `next` are prefetched in the same order. */
+ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active *a, uint32_t i, const uint32_t columns, size_t bytes,
+                               const uint8_t *const *next, const uint32_t bits)
+{
+    const uint8_t *const *column = a->column + i;
+    __m256i x[BLOCK / 2], magnitude[BLOCK / 4];
+    for (uint32_t c = 0; bits == 4 && c < columns; c += 2) {
+        int16_t pair;
+        memcpy(&pair, a->x + i + c, sizeof pair);
+        x[c / 2] = _mm256_set1_epi16(pair);
+    }
+    for (uint32_t c = 0; bits == 8 && c < columns; c += 4) {
+        x[c / 4] = broadcast_32(a->x + i + c);
+        magnitude[c / 4] = _mm256_abs_epi8(x[c / 4]);
+    }
+    for (size_t done = 0; done < bytes; done += 32) {
+        size_t b = a->down ? bytes - 32 - done : done;
+        __m256i s[4], *at = sums + b / 8;
+        for (int v = 0; v < 4; v++)
+            s[v] = start ? *start : at[v];
+#pragma GCC unroll 8
+        for (uint32_t c = 0; c < columns; c += bits == 4 ? 2 : 4) {
+            if (bits == 4)
+                add_pair(s, load_256(column[c] + b), load_256(column[c + 1] + b), x[c / 2]);
+            else
+                add_four(s, load_256(column[c] + b), load_256(column[c + 1] + b), load_256(column[c + 2] + b), load_256(column[c + 3] + b), x[c / 4],
+                         magnitude[c / 4]);
+        }
+        for (int v = 0; v < 4; v++)
+            at[v] = s[v];
+        for (uint32_t c = 0; c < columns / 2; c++) /* those of one half of the columns with each half of a line */
+            _mm_prefetch((const char *)(next[b % 64 / 32 * (columns / 2) + c] + b), _MM_HINT_T0);
+    }
+}
+
+/* The same with `columns` that the compiler does not know, fewer than BLOCK. */
+ALWAYS_INLINE void add_rest(__m256i *sums, const __m256i *start, const active *a, uint32_t i, uint32_t columns, size_t bytes,
+                            const uint8_t *const *next, const uint32_t bits)
+{
+    if (columns == 4)
+        add_columns(sums, start, a, i, 4, bytes, next, bits);
+    else if (bits == 4 && columns == 2)
+        add_columns(sums, start, a, i, 2, bytes, next, bits);
+    else if (bits == 4 && columns == 6)
+        add_columns(sums, start, a, i, 6, bytes, next, bits);
+}
+
+/* Sums of one half: from `start`, the columns i..end - 1. */
+ALWAYS_INLINE void add_half(__m256i *sums, __m256i start, const active *a, uint32_t i, uint32_t end, size_t bytes, const uint8_t *const *ahead,
+                            const uint32_t bits)
+{
+    if (end - i >= BLOCK) {
+        add_columns(sums, &start, a, i, BLOCK, bytes, ahead + i, bits);
+        for (i += BLOCK; end - i >= BLOCK; i += BLOCK)
+            add_columns(sums, NULL, a, i, BLOCK, bytes, ahead + i, bits);
+        add_rest(sums, NULL, a, i, end - i, bytes, ahead + i, bits);
+    } else if (end > i) {
+        add_rest(sums, &start, a, i, end - i, bytes, ahead + i, bits);
+    } else {
+        for (size_t v = 0; v < bytes / 8; v++)
+            sums[v] = start;
+    }
+}
+
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, const uint32_t bits)
+{
+    size_t halves = infer_q8_groups(a->k), first = t * (size_t)a->xq.row_groups, pitch = infer_cols_codes_bytes(s->width, bits);
+    size_t bytes = infer_cols_codes_bytes(s->count, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+    const uint32_t unit = bits == 4 ? 2 : 4;
+    _Alignas(64) float y[INFER_COLS_STRIPE];
+    __m256i sums[2][INFER_COLS_STRIPE / 8];
+    active lists[2];
+
+    memset(y, 0, s->count * sizeof *y);
+    list_active(&lists[0], a->xq.codes + HALF * first, halves < 2 ? halves : 2, infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8, pitch, unit);
+    for (size_t g = 0; g < w->groups; g++) {
+        const active *now = &lists[g % 2];
+        active *next = &lists[(g + 1) % 2];
+        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *ahead[2 * HALF];
+        size_t left = halves - 2 * g;
+        uint32_t end = now->end[left > 1], n = 0;
+        next->end[0] = next->end[1] = 0;
+        if (left > 2)
+            list_active(next, a->xq.codes + HALF * (first + 2 * g + 2), left - 2 < 2 ? left - 2 : 2,
+                        infer_cols_codes(w, s->stripe, g + 1) + s->first * bits / 8, pitch, unit);
+        for (uint32_t i = AHEAD; i < end; i++)
+            ahead[n++] = now->column[i];
+        for (uint32_t i = 0; i < next->end[1] && n < end; i++)
+            ahead[n++] = next->column[i];
+        while (n < end) /* nothing to come, or little */
+            ahead[n++] = now->column[0];
+        for (size_t b = 0; b < s->count; b += 64)
+            _mm_prefetch((const char *)(scales + b), _MM_HINT_T0);
+        for (uint32_t h = 0, i = 0; h < 2 && h < left; i = now->end[h++]) {
+            const int16_t *offset8 = a->xq.offset8 + 2 * (first + 2 * g + h);
+            __m256i start = bits == 4 ? _mm256_set1_epi16((int16_t)(offset8[0] + offset8[1])) : _mm256_setzero_si256();
+            add_half(sums[h], start, now, i, now->end[h], bytes, ahead, bits);
+        }
+        add_group(y, sums[0], left > 1 ? sums[1] : NULL, scales, a->xq.scales + first + 2 * g, s->count, bits);
+    }
+    finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
+}
+
+/* ---- more tokens ---- */
+
+/* The columns of 32 inputs that any token needs, in units of two or four, for 128 outputs. */
+typedef struct joined {
+    uint32_t count;
+    uint8_t input[HALF];
+    _Alignas(32) uint8_t codes[HALF][INFER_COLS_TILE];
+} joined;
+
+ALWAYS_INLINE void join(joined *j, uint32_t mask, const uint8_t *codes, size_t pitch, const uint32_t bits)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    uint32_t n = 0;
+    for (; mask; mask &= mask - 1)
+        j->input[n++] = (uint8_t)__builtin_ctz(mask);
+    for (j->count = n; j->count % (bits == 4 ? 2 : 4); j->count++)
+        j->input[j->count] = j->input[n - 1]; /* any: it is multiplied by 0 */
+    for (uint32_t i = 0; i < j->count; i += bits == 4 ? 2 : 4) {
+        const uint8_t *a = codes + j->input[i] * pitch, *b = codes + j->input[i + 1] * pitch;
+        __m256i *out = (__m256i *)(void *)j->codes[i];
+        if (bits == 4) {
+            for (int k = 0; k < 2; k++, out += 4) {
+                __m256i va = load_256(a + 32 * k), vb = load_256(b + 32 * k);
+                __m256i first = _mm256_unpacklo_epi8(va, vb), second = _mm256_unpackhi_epi8(va, vb);
+                out[0] = _mm256_and_si256(first, low);
+                out[1] = _mm256_and_si256(_mm256_srli_epi16(first, 4), low);
+                out[2] = _mm256_and_si256(second, low);
+                out[3] = _mm256_and_si256(_mm256_srli_epi16(second, 4), low);
+            }
+        } else {
+            const uint8_t *c = codes + j->input[i + 2] * pitch, *d = codes + j->input[i + 3] * pitch;
+            for (int k = 0; k < 4; k++, out += 4) {
+                __m256i va = load_256(a + 32 * k), vb = load_256(b + 32 * k), vc = load_256(c + 32 * k), vd = load_256(d + 32 * k);
+                __m256i ab = _mm256_unpacklo_epi8(va, vb), cd = _mm256_unpacklo_epi8(vc, vd);
+                out[0] = _mm256_unpacklo_epi16(ab, cd);
+                out[1] = _mm256_unpackhi_epi16(ab, cd);
+                ab = _mm256_unpackhi_epi8(va, vb);
+                cd = _mm256_unpackhi_epi8(vc, vd);
+                out[2] = _mm256_unpacklo_epi16(ab, cd);
+                out[3] = _mm256_unpackhi_epi16(ab, cd);
+            }
+        }
+    }
+    for (uint32_t i = n; i < j->count; i++)
+        j->input[i] = HALF;
+}
+
+ALWAYS_INLINE void multiply(const joined *j, const int8_t *codes, const int16_t *offset8, __m256i *out, const uint32_t bits)
+{
+    int8_t x[HALF + 1];
+    memcpy(x, codes, HALF);
+    x[HALF] = 0;
+    for (int part = 0; part < (bits == 4 ? 1 : 2); part++, out += 8) {
+        __m256i sums[8];
+        for (int v = 0; v < 8; v++)
+            sums[v] = bits == 4 ? _mm256_set1_epi16((int16_t)(offset8[0] + offset8[1])) : _mm256_setzero_si256();
+        for (uint32_t i = 0; i < j->count; i += bits == 4 ? 2 : 4) {
+            const __m256i *w = (const __m256i *)(const void *)j->codes[i] + 8 * part;
+            if (bits == 4) {
+                __m256i pair = _mm256_set1_epi16((int16_t)((uint8_t)x[j->input[i]] | x[j->input[i + 1]] * 256));
+#pragma GCC unroll 8
+                for (int v = 0; v < 8; v++)
+                    sums[v] = _mm256_add_epi16(sums[v], _mm256_maddubs_epi16(w[v], pair));
+            } else {
+                int8_t four[4] = {x[j->input[i]], x[j->input[i + 1]], x[j->input[i + 2]], x[j->input[i + 3]]};
+                __m256i xs = broadcast_32(four), magnitude = _mm256_abs_epi8(xs);
+#pragma GCC unroll 8
+                for (int v = 0; v < 8; v++)
+                    sums[v] = add_products(sums[v], w[v], xs, magnitude);
+            }
+        }
+        for (int v = 0; v < 8; v++)
+            out[v] = sums[v];
+    }
+}
+
+ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const span *s, const uint32_t bits)
+{
+    size_t halves = infer_q8_groups(a->k), pitch = infer_cols_codes_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+    _Alignas(64) float y[BLOCK_TOKENS][BLOCK_OUTPUTS];
+    joined j[2];
+
+    for (uint32_t t = t0; t < t1; t++)
+        memset(y[t - t0], 0, s->count * sizeof y[0][0]);
+    for (size_t g = 0; g < w->groups; g++) {
+        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *codes = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
+        size_t count = halves - 2 * g < 2 ? 1 : 2;
+        uint32_t mask[2] = {0, 0};
+        for (uint32_t t = t0; t < t1; t++)
+            for (size_t h = 0; h < count; h++)
+                mask[h] |= active_mask(a->xq.codes + HALF * (t * (size_t)a->xq.row_groups + 2 * g + h));
+        for (size_t o = 0; o < s->count; o += INFER_COLS_TILE) {
+            for (size_t h = 0; h < count; h++)
+                join(&j[h], mask[h], codes + HALF * h * pitch + o * bits / 8, pitch, bits);
+            for (uint32_t t = t0; t < t1; t++) {
+                size_t at = t * (size_t)a->xq.row_groups + 2 * g;
+                __m256i sums[2][16];
+                for (size_t h = 0; h < count; h++)
+                    multiply(&j[h], a->xq.codes + HALF * (at + h), a->xq.offset8 + 2 * (at + h), sums[h], bits);
+                add_group(y[t - t0] + o, sums[0], count > 1 ? sums[1] : NULL, scales + o, a->xq.scales + at, INFER_COLS_TILE, bits);
+            }
+        }
+    }
+    for (uint32_t t = t0; t < t1; t++)
+        finish(a->y + (size_t)t * a->y_stride + o0, y[t - t0], w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
+}
+
+ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uint32_t bits)
+{
+    infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
+    bool one = at.row1 - at.row0 == 1;
+
+    for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE), most = one ? INFER_COLS_STRIPE : BLOCK_OUTPUTS; o < end;) {
+        span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
+        s.width = infer_cols_width(&w, s.stripe);
+        s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
+        s.count = s.count < most ? s.count : most;
+        if (one)
+            one_token(a, &w, at.row0, &s, bits);
+        for (uint32_t t = at.row0; !one && t < at.row1; t += BLOCK_TOKENS)
+            tokens(a, &w, t, at.row1 - t < BLOCK_TOKENS ? at.row1 : t + BLOCK_TOKENS, &s, bits);
+        o += s.count;
+    }
+}
+
+void matmul_q8g64_cols__avx2(const void *args, infer_region at) { matmul(args, at, 8); }
+void matmul_q4g64_cols__avx2(const void *args, infer_region at) { matmul(args, at, 4); }
