@@ -30,6 +30,8 @@ typedef struct infer_file infer_file;
 
 /* Maps `path`, checks header, directory hash, every range and size; reads no tensor. */
 infer_status infer_file_open(const infer_allocator *a, const char *path, infer_file **out, infer_error *err);
+/* The same with a copy of the file in memory instead of a map. */
+infer_status infer_file_load(const infer_allocator *a, const char *path, infer_file **out, infer_error *err);
 void infer_file_close(infer_file *f);
 const char *infer_file_path(const infer_file *f);
 uint64_t infer_file_bytes(const infer_file *f);
@@ -45,8 +47,8 @@ const infer_tensor_info *infer_file_find(const infer_file *f, const char *name);
 const void *infer_file_data(const infer_file *f, const infer_tensor_info *t);
 /* Compares the tensor's hash with its bytes: CORRUPT names tensor, offset, found and expected. */
 infer_status infer_file_verify(const infer_file *f, const infer_tensor_info *t, infer_error *err);
-/* CORRUPT when the file became shorter than its map. */
-infer_status infer_file_check_size(const infer_file *f, infer_error *err);
+/* CORRUPT when the file became shorter than its map, or was written to. */
+infer_status infer_file_check(const infer_file *f, infer_error *err);
 
 /* ---- writer.c ---- */
 

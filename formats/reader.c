@@ -261,7 +261,7 @@ static infer_status read_directory(infer_file *f, const header *h, infer_error *
     return check_padding(f, h->dir_offset + h->dir_bytes, h->data_offset, "tensor directory", err);
 }
 
-infer_status infer_file_open(const infer_allocator *a, const char *path, infer_file **out, infer_error *err)
+static infer_status open_file(const infer_allocator *a, const char *path, bool copy, infer_file **out, infer_error *err)
 {
     infer_file *f = infer_alloc_zero(a, sizeof *f);
     size_t path_bytes = strlen(path) + 1;
@@ -279,7 +279,8 @@ infer_status infer_file_open(const infer_allocator *a, const char *path, infer_f
         goto fail;
     }
     memcpy(f->path, path, path_bytes);
-    if ((s = infer_map_file(path, &f->map, err)) != INFER_OK)
+    s = copy ? infer_copy_file(&f->allocator, path, &f->map, err) : infer_map_file(path, &f->map, err);
+    if (s != INFER_OK)
         goto fail;
     if ((s = read_header(f, &h, err)) != INFER_OK || (s = read_metadata(f, &h, err)) != INFER_OK ||
         (s = read_vocab(f, &h, err)) != INFER_OK || (s = read_directory(f, &h, err)) != INFER_OK)
@@ -291,6 +292,16 @@ fail:
     return s;
 }
 
+infer_status infer_file_open(const infer_allocator *a, const char *path, infer_file **out, infer_error *err)
+{
+    return open_file(a, path, false, out, err);
+}
+
+infer_status infer_file_load(const infer_allocator *a, const char *path, infer_file **out, infer_error *err)
+{
+    return open_file(a, path, true, out, err);
+}
+
 void infer_file_close(infer_file *f)
 {
     infer_allocator allocator; /* outlives f */
@@ -298,8 +309,7 @@ void infer_file_close(infer_file *f)
     if (!f)
         return;
     allocator = f->allocator;
-    if (f->map.fd >= 0)
-        infer_unmap(&f->map);
+    infer_unmap(&f->map);
     infer_strmap_free(&f->by_name, a);
     infer_free(a, f->tensors);
     infer_free(a, f->names);
@@ -350,7 +360,7 @@ static uint64_t hash_tensor(const void *data, size_t bytes)
 infer_status infer_file_verify(const infer_file *f, const infer_tensor_info *t, infer_error *err)
 {
     char what[INFER_FILE_MAX_NAME + 16];
-    infer_status s = infer_file_check_size(f, err);
+    infer_status s = infer_file_check(f, err);
     uint64_t hash;
 
     if (s != INFER_OK)
@@ -362,4 +372,4 @@ infer_status infer_file_verify(const infer_file *f, const infer_tensor_info *t, 
     return check_padding(f, t->offset + t->bytes, t->offset + align_up(t->bytes), what, err);
 }
 
-infer_status infer_file_check_size(const infer_file *f, infer_error *err) { return infer_map_check(&f->map, f->path, err); }
+infer_status infer_file_check(const infer_file *f, infer_error *err) { return infer_map_check(&f->map, f->path, err); }

@@ -75,7 +75,7 @@ static infer_status write_at(infer_writer *w, const uint8_t *p, size_t bytes, ui
         ssize_t n = pwrite(w->fd, p, bytes, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
+        if (n <= 0)
             return fail_errno(w, "cannot write", err);
         p += n;
         offset += (uint64_t)n;

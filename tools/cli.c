@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,21 @@
 
 static const char *tool = "infer";
 
+/* A mapped file was cut off while it was read. The library leaves signals alone; a program can at least say so. */
+static void on_bus_error(int signal_number)
+{
+    static const char said[] = ": a file became shorter while it was read\n";
+    (void)signal_number;
+    (void)!write(STDERR_FILENO, tool, strlen(tool));
+    (void)!write(STDERR_FILENO, said, sizeof said - 1);
+    _exit(1);
+}
+
 void cli_start(const char *name)
 {
+    struct sigaction action = {.sa_handler = on_bus_error};
     tool = name;
+    sigaction(SIGBUS, &action, NULL);
     setvbuf(stderr, NULL, _IOLBF, 0);
 }
 

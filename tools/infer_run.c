@@ -24,6 +24,7 @@ typedef struct arguments {
     const char *model, *prompt, *prompt_file;
     uint32_t tokens;
     infer_runtime_options runtime;
+    infer_model_options load;
     infer_session_options session;
     infer_sampler_options sampler;
     chat_options chat;
@@ -77,6 +78,7 @@ static const char usage[] =
     "      --system TEXT        instruction at the start of the conversation\n"
     "      --type TYPE          number type for a model of another format (its own integers, else q8g32)\n"
     "      --tokenizer FILE     its vocabulary, where it has none\n"
+    "      --no-map             read the model into memory instead of mapping it: for a file that others may write to\n"
     "      --explain            print the plan\n"
     "      --profile            print the time of every node afterwards\n"
     "      --dot                draw the graph for Graphviz instead of generating\n"
@@ -113,7 +115,7 @@ static void catch_interrupts(infer_session *session)
 enum {
     OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_EXPLAIN,
     OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT, OPT_CHAT, OPT_CHAT_TEMPLATE, OPT_SYSTEM,
-    OPT_TYPE, OPT_TOKENIZER, OPT_TARGET_TPS, OPT_ENERGY, OPT_ENERGY_IDLE
+    OPT_TYPE, OPT_TOKENIZER, OPT_TARGET_TPS, OPT_ENERGY, OPT_ENERGY_IDLE, OPT_NO_MAP
 };
 
 static const struct option long_options[] = {
@@ -127,7 +129,7 @@ static const struct option long_options[] = {
     {"chat", no_argument, NULL, OPT_CHAT}, {"chat-template", required_argument, NULL, OPT_CHAT_TEMPLATE}, {"system", required_argument, NULL, OPT_SYSTEM},
     {"type", required_argument, NULL, OPT_TYPE}, {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
     {"target-tps", required_argument, NULL, OPT_TARGET_TPS}, {"energy", required_argument, NULL, OPT_ENERGY},
-    {"energy-idle", required_argument, NULL, OPT_ENERGY_IDLE},
+    {"energy-idle", required_argument, NULL, OPT_ENERGY_IDLE}, {"no-map", no_argument, NULL, OPT_NO_MAP},
     {"quiet", no_argument, NULL, 'q'}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 };
 
@@ -150,7 +152,7 @@ static const char *chat_template(const char *name)
 static void parse(int argc, char **argv, arguments *a)
 {
     int c;
-    *a = (arguments){.tokens = 256, .runtime = INFER_RUNTIME_DEFAULTS, .session = INFER_SESSION_DEFAULTS, .sampler = INFER_SAMPLER_DEFAULTS};
+    *a = (arguments){.tokens = 256, .runtime = INFER_RUNTIME_DEFAULTS, .load = INFER_MODEL_DEFAULTS, .session = INFER_SESSION_DEFAULTS, .sampler = INFER_SAMPLER_DEFAULTS};
     while ((c = getopt_long(argc, argv, ":f:n:t:c:qvh", long_options, NULL)) != -1)
         switch (c) {
         case 'f': a->prompt_file = optarg; break;
@@ -180,6 +182,7 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_TARGET_TPS: a->target_tps = cli_real("--target-tps", optarg, 1e-3, 1e6); break;
         case OPT_ENERGY: a->energy = optarg; break;
         case OPT_ENERGY_IDLE: a->energy_idle_s = cli_real("--energy-idle", optarg, 0, 3600); break;
+        case OPT_NO_MAP: a->load.load = INFER_LOAD_COPY; break;
         case 'q': a->quiet = true; break;
         case 'v': printf("infer-run %s\n", infer_version()); exit(0);
         case 'h': fputs(usage, stdout); exit(0);
@@ -427,7 +430,7 @@ static void open_all(run *r)
     case INFER_ERROR_ARGUMENT: cli_usage("%s", err.message); /* an unknown level */
     default: cli_die("%s", err.message);
     }
-    if (infer_model_open(r->rt, path, NULL, &r->model, &err) != INFER_OK ||
+    if (infer_model_open(r->rt, path, &r->args->load, &r->model, &err) != INFER_OK ||
         infer_session_create(r->model, &session, &r->session, &err) != INFER_OK ||
         infer_sampler_create(r->model, &a->sampler, &r->sampler, &err) != INFER_OK)
         cli_die("%s", err.message);

@@ -282,6 +282,9 @@ infer_status infer_convert(const infer_allocator *a, const infer_source *s, cons
         r.weights += s->tensors[i].rows * s->tensors[i].cols;
         status = s->tensors[i].matrix ? write_matrix(&c, i) : write_rows(&c, i);
     }
+    /* Importers look whether a file changed before they read: one more row, for a change after the last one. */
+    for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++)
+        status = s->importer->read_f32(s, i, (s->tensors[i].rows - 1) / INFER_TILE_ROWS * INFER_TILE_ROWS, 1, c.rows, err);
     if (status == INFER_OK) {
         status = infer_writer_finish(c.writer, err);
         c.writer = NULL;

@@ -87,7 +87,7 @@ static infer_status find_rows(const infer_source *s, size_t index, uint64_t row,
     if (status != INFER_OK)
         return status;
     *t = infer_file_tensor(s->state, index);
-    return row == 0 ? infer_file_verify(s->state, *t, err) : infer_file_check_size(s->state, err);
+    return row == 0 ? infer_file_verify(s->state, *t, err) : infer_file_check(s->state, err);
 }
 
 static const uint8_t *panel_of(const infer_source *s, const infer_tensor_info *t, uint64_t row)

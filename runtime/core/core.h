@@ -47,12 +47,16 @@ static inline size_t infer_ceil_div(size_t n, size_t d) { return (n + d - 1) / d
 typedef struct infer_mapping {
     const uint8_t *data; /* NULL when size is 0 */
     size_t size;
-    int fd;              /* kept open, so that a file that shrinks is noticed */
+    int fd;              /* kept open, so that a file that changes is noticed; -1: data is a copy */
+    int64_t modified_ns; /* its time of modification */
+    const infer_allocator *allocator; /* of a copy */
 } infer_mapping;
 
 /* Maps a regular file read-only. IO: missing, a directory, no permission; the message says which. */
 infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err);
-/* CORRUPT when the file is now shorter than the mapping: touching the pages beyond its end would raise SIGBUS. Cheap (one fstat). */
+/* The same into memory of `a`, which outlives it: nothing that happens to the file afterwards matters. */
+infer_status infer_copy_file(const infer_allocator *a, const char *path, infer_mapping *out, infer_error *err);
+/* CORRUPT when the file was written to, or is now shorter than the mapping: touching the pages beyond its end would raise SIGBUS. Cheap (one fstat). */
 infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err);
 void infer_unmap(infer_mapping *m);
 

@@ -19,9 +19,12 @@
 #include <sys/syscall.h>
 #endif
 
-infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err)
+static int64_t modified_ns(const struct stat *st) { return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec; }
+
+/* Opens a regular file; out->data is still NULL. */
+static infer_status open_file(const char *path, infer_mapping *out, infer_error *err)
 {
-    infer_mapping m = {NULL, 0, -1};
+    infer_mapping m = {.fd = -1};
     struct stat st;
     m.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: a FIFO must not hang the caller */
     if (m.fd < 0)
@@ -36,6 +39,17 @@ infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *e
         return infer_fail(err, INFER_ERROR_IO, "%s: %s, expected a regular file", path, S_ISDIR(st.st_mode) ? "is a directory" : "is not a file");
     }
     m.size = (size_t)st.st_size;
+    m.modified_ns = modified_ns(&st);
+    *out = m;
+    return INFER_OK;
+}
+
+infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err)
+{
+    infer_mapping m = {.fd = -1};
+    infer_status s = open_file(path, &m, err);
+    if (s != INFER_OK)
+        return s;
     if (m.size > 0) {
         void *p = mmap(NULL, m.size, PROT_READ, MAP_SHARED, m.fd, 0);
         if (p == MAP_FAILED) {
@@ -52,24 +66,59 @@ infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *e
     return INFER_OK;
 }
 
+infer_status infer_copy_file(const infer_allocator *a, const char *path, infer_mapping *out, infer_error *err)
+{
+    infer_mapping m = {.fd = -1};
+    uint8_t *copy = NULL;
+    infer_status s = open_file(path, &m, err);
+    if (s != INFER_OK)
+        return s;
+    if (m.size > 0 && !(copy = infer_alloc(a, m.size)))
+        s = infer_fail_memory(err, m.size, "a copy of the file");
+    for (size_t at = 0; s == INFER_OK && at < m.size;) {
+        ssize_t n = pread(m.fd, copy + at, m.size - at, (off_t)at);
+        if (n > 0)
+            at += (size_t)n;
+        else if (n == 0)
+            s = infer_fail(err, INFER_ERROR_CORRUPT, "%s: the file shrank while in use: found %zu bytes, expected %zu", path, at, m.size);
+        else if (errno != EINTR)
+            s = infer_fail(err, INFER_ERROR_IO, "%s: cannot read at offset %zu: %s", path, at, strerror(errno));
+    }
+    if (s == INFER_OK)
+        s = infer_map_check(&m, path, err);
+    close(m.fd);
+    if (s != INFER_OK) {
+        infer_free(a, copy);
+        return s;
+    }
+    *out = (infer_mapping){.data = copy, .size = m.size, .fd = -1, .allocator = a};
+    return INFER_OK;
+}
+
 infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err)
 {
     struct stat st;
+    if (m->fd < 0)
+        return INFER_OK;
     if (fstat(m->fd, &st) != 0)
         return infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
     if ((uint64_t)st.st_size < m->size)
         return infer_fail(err, INFER_ERROR_CORRUPT, "%s: the file shrank while in use: found %lld bytes, expected %zu", path,
                           (long long)st.st_size, m->size);
+    if (modified_ns(&st) != m->modified_ns)
+        return infer_fail(err, INFER_ERROR_CORRUPT, "%s: the file was written to while in use", path);
     return INFER_OK;
 }
 
 void infer_unmap(infer_mapping *m)
 {
-    if (m->data)
+    if (m->fd < 0)
+        infer_free(m->allocator, (void *)(uintptr_t)m->data);
+    else if (m->data)
         munmap((void *)(uintptr_t)m->data, m->size);
     if (m->fd >= 0)
         close(m->fd);
-    *m = (infer_mapping){NULL, 0, -1};
+    *m = (infer_mapping){.fd = -1};
 }
 
 bool infer_first_line(const char *path, char *out, size_t size)

@@ -72,7 +72,7 @@ static void verify_work(void *arg, uint32_t thread)
 static infer_status verify_wanted(infer_model *model, infer_error *err)
 {
     verify_job j = {.model = model};
-    infer_status s = infer_file_check_size(model->file, err);
+    infer_status s = infer_file_check(model->file, err);
     if (s != INFER_OK)
         return s;
     infer_pool_run(model->rt->pool, verify_work, &j);
@@ -89,24 +89,24 @@ infer_status infer_model_verify(infer_model *model, infer_error *err)
 {
     bool all = true;
     if (model->verify == INFER_VERIFY_NEVER)
-        return infer_file_check_size(model->file, err);
+        return infer_file_check(model->file, err);
     for (size_t i = 0; i < model->graph.node_count; i++)
         if (model->graph.nodes[i].weight.info) {
             size_t t = tensor_index(model, model->graph.nodes[i].weight.info);
             want(model, t);
             all &= atomic_load(&model->verified[t]) == 2;
         }
-    return all ? infer_file_check_size(model->file, err) : verify_wanted(model, err);
+    return all ? infer_file_check(model->file, err) : verify_wanted(model, err);
 }
 
 /* ---- open ---- */
 
-static infer_status open_model(infer_model *model, const char *path, infer_error *err)
+static infer_status open_model(infer_model *model, const char *path, infer_load load, infer_error *err)
 {
     const infer_allocator *a = &model->rt->allocator;
     const uint8_t *vocab;
     size_t vocab_bytes, tensors;
-    infer_status s = infer_file_open(a, path, &model->file, err);
+    infer_status s = load == INFER_LOAD_COPY ? infer_file_load(a, path, &model->file, err) : infer_file_open(a, path, &model->file, err);
     if (s != INFER_OK)
         return s;
     if ((s = infer_config_parse(infer_file_metadata(model->file), path, &model->config, err)) != INFER_OK)
@@ -153,9 +153,9 @@ infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_m
     if (!rt || !path || !out)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: runtime, path or out is NULL");
     if (options) {
-        if (options->size != sizeof o || (unsigned)options->verify > INFER_VERIFY_NEVER)
-            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: options: found size %zu and verify %d, expected size %zu and verify 0..2",
-                              options->size, (int)options->verify, sizeof o);
+        if (options->size != sizeof o || (unsigned)options->verify > INFER_VERIFY_NEVER || (unsigned)options->load > INFER_LOAD_COPY)
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: options: found size %zu, verify %d and load %d, expected size %zu, verify 0..2 "
+                              "and load 0..1", options->size, (int)options->verify, (int)options->load, sizeof o);
         o = *options;
     }
     model = infer_alloc_zero(&rt->allocator, sizeof *model);
@@ -163,7 +163,7 @@ infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_m
         return infer_fail_memory(err, sizeof *model, "the model");
     model->rt = rt;
     model->verify = o.verify;
-    s = open_model(model, path, err);
+    s = open_model(model, path, o.load, err);
     if (s != INFER_OK) {
         infer_model_close(model);
         return s;

@@ -92,7 +92,7 @@ infer_status infer_session_eval(infer_session *session, const int32_t *tokens, s
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= vocab)
             return infer_fail(err, INFER_ERROR_ARGUMENT, "token %zu: found id %d, expected 0..%u", i, (int)tokens[i], vocab - 1);
-    if ((s = infer_file_check_size(session->model->file, err)) != INFER_OK)
+    if ((s = infer_file_check(session->model->file, err)) != INFER_OK)
         return s;
     session->logit_rows = 0;
     for (size_t done = 0; done < n;) {
@@ -105,6 +105,8 @@ infer_status infer_session_eval(infer_session *session, const int32_t *tokens, s
             batch.logits = 1;
         }
         s = infer_plan_run(session->plan, session->model->rt->pool, &batch, err);
+        if (s == INFER_OK) /* what was read beyond a new end, within its page, were zeros */
+            s = infer_file_check(session->model->file, err);
         if (s != INFER_OK) {
             session->position = start;
             return s;

@@ -142,6 +142,73 @@ Test(limits, a_file_that_shrinks_is_an_error)
     model_stop(&m);
 }
 
+/* What may happen to a file that is in use: how it is opened, what is done, what the next evaluation says. */
+static void change(infer_load load, void (*act)(const char *path), infer_status expected)
+{
+    const char *path = model_random(1u << 20);
+    infer_model_options o = INFER_MODEL_DEFAULTS;
+    infer_session_options so = INFER_SESSION_DEFAULTS;
+    infer_runtime *rt;
+    infer_model *model;
+    infer_session *session;
+    const int32_t ids[2] = {1, 2};
+    float before[512];
+    infer_error err = {0};
+    infer_status s;
+
+    o.load = load;
+    so.context = 16;
+    cr_assert_eq(infer_runtime_create(NULL, &rt, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_model_open(rt, path, &o, &model, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_session_create(model, &so, &session, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_session_eval(session, ids, 2, INFER_LOGITS_LAST, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_model_vocab_size(model), 512);
+    memcpy(before, infer_session_logits(session, 0), sizeof before);
+    cr_assert_eq(infer_session_rewind(session, 0, NULL), INFER_OK);
+    act(path);
+    s = infer_session_eval(session, ids, 2, INFER_LOGITS_LAST, &err);
+    cr_expect_eq(s, expected, "%s", err.message);
+    if (s == INFER_OK)
+        cr_expect_arr_eq(before, infer_session_logits(session, 0), sizeof before);
+    else
+        cr_expect_eq(infer_session_position(session), 0);
+    infer_session_destroy(session);
+    infer_model_close(model);
+    infer_runtime_destroy(rt);
+}
+
+static void cut_off(const char *path) { cr_assert_eq(truncate(path, 1000), 0); }
+
+static void overwrite(const char *path)
+{
+    FILE *f = fopen(path, "r+b");
+    usleep(20000); /* the grain of times of modification */
+    cr_assert(f && fseek(f, -100, SEEK_END) == 0 && fwrite("change", 1, 6, f) == 6 && fclose(f) == 0);
+}
+
+static void replace(const char *path)
+{
+    char other[300];
+    FILE *f;
+    snprintf(other, sizeof other, "%s.other", path);
+    f = fopen(other, "wb");
+    cr_assert(f && fwrite("other", 1, 5, f) == 5 && fclose(f) == 0 && rename(other, path) == 0);
+}
+
+static void delete(const char *path) { cr_assert_eq(unlink(path), 0); }
+
+Test(limits, a_file_that_changes_in_use)
+{
+    static const struct {
+        void (*act)(const char *path);
+        infer_status mapped;
+    } cases[] = {{cut_off, INFER_ERROR_CORRUPT}, {overwrite, INFER_ERROR_CORRUPT}, {replace, INFER_OK}, {delete, INFER_OK}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        change(INFER_LOAD_MAP, cases[i].act, cases[i].mapped);
+        change(INFER_LOAD_COPY, cases[i].act, INFER_OK);
+    }
+}
+
 Test(limits, cancel_ends_the_next_evaluation)
 {
     const char *path = model_random(1);

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static infer_source open_source(const char *path, const char *tokenizer)
 {
@@ -315,6 +316,23 @@ Test(convert, pruning_rules)
     cr_expect(strstr(err.message, "nothing.*"));
     cr_expect_eq(infer_convert_rates(&s, 0.5, embeddings, 1, INFER_PRUNE_16X1, rates, &err), INFER_ERROR_ARGUMENT);
     cr_expect(strstr(err.message, "tok_embed"));
+    infer_source_close(&s);
+}
+
+static int change_at_the_end(void *user, const infer_convert_progress *p)
+{
+    if (p->bytes == p->total_bytes)
+        cr_assert_eq(truncate(user, 5), 0);
+    return 0;
+}
+
+Test(convert, a_source_that_changes)
+{
+    infer_source s = sample_source(0);
+    infer_convert_options options = {.type = INFER_QTYPE_F32, .progress = change_at_the_end, .user = (void *)(uintptr_t)sample_path("source.gguf")};
+    infer_error err = {0};
+    cr_assert_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, NULL, &err), INFER_ERROR_CORRUPT, "%s", err.message);
+    cr_assert_eq(sample_file_count(), 1, "only the source is left");
     infer_source_close(&s);
 }
 

@@ -324,9 +324,9 @@ Test(file, notices_that_it_shrank)
     infer_error err = {0};
     infer_file *f;
     cr_assert_eq(infer_file_open(NULL, path, &f, &err), INFER_OK);
-    cr_assert_eq(infer_file_check_size(f, &err), INFER_OK);
+    cr_assert_eq(infer_file_check(f, &err), INFER_OK);
     cr_assert_eq(truncate(path, (off_t)s.size / 2), 0);
-    cr_assert_eq(infer_file_check_size(f, &err), INFER_ERROR_CORRUPT);
+    cr_assert_eq(infer_file_check(f, &err), INFER_ERROR_CORRUPT);
     cr_assert_eq(infer_file_verify(f, infer_file_tensor(f, 2), &err), INFER_ERROR_CORRUPT);
     infer_file_close(f);
     sample_free(&s);

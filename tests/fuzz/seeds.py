@@ -17,6 +17,7 @@ from importing import gguf, llama_gguf, tokenizer_bin
 
 META = "\u2581"
 NONE = 0xFFFFFFFF
+VOCAB = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["?", "a", "b", META + "ab", "ab"], "tokenizer.ggml.scores": [0.0, -1.0, -2.0, -3.0, -4.0]}
 
 
 def section(kind, flags, pre, texts, scores=None, types=None, merges=(), patterns=b"", charsmap=b""):
@@ -95,9 +96,7 @@ def ggufs():
 
 
 def gguf_models():
-    """A model for each number type that has blocks, one of plain numbers, and that with its tensors in two files."""
-    vocab = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["?", "a", "b", META + "ab", "ab"],
-             "tokenizer.ggml.scores": [0.0, -1.0, -2.0, -3.0, -4.0]}
+    """A model for each number type that has blocks, and one of plain numbers."""
     for kind, block in ((2, 18), (3, 20), (6, 22), (7, 24), (8, 34), (9, 36), (20, 18), (10, 84), (11, 110), (12, 144), (13, 176), (14, 210), (15, 292),
                         (23, 136), (34, 54), (35, 66)):
         dim = 256 if block > 36 else 32
@@ -105,13 +104,14 @@ def gguf_models():
         tensors["token_embd.weight"] = [dim, 5], kind, bytes(i % 251 for i in range(block)) * 5
         if dim == 256:  # the large ones in the shortest type
             tensors.update({f"blk.0.attn_{m}.weight": ([dim, dim], 34, bytes(54 * dim)) for m in ("q", "output")})
-        yield gguf({**vocab, **values}, tensors)
+        yield gguf({**VOCAB, **values}, tensors)
     values, tensors = llama_gguf(4, 3, 2, 5)
-    yield gguf({**vocab, **values}, tensors)
+    yield gguf({**VOCAB, **values}, tensors)
 
 
 def gguf_splits():
     values, tensors = llama_gguf(4, 3, 2, 5)
+    values.update(VOCAB)
     names = list(tensors)
     for first in 0, 5:
         split = {"split.count": 2, "split.tensors.count": len(names)}
@@ -192,7 +192,7 @@ def hf_folders():
         text = json.dumps(header).encode()
         index = {"weight_map": {name: "model.safetensors" for name in header}} if kind == "BF16" else None
         yield (part(json.dumps(config).encode()) + part(json.dumps(bpe).encode()) + part(json.dumps(index).encode() if index else b"") +
-               struct.pack("<Q", len(text)) + text + bytes(i % 251 for i in range(at)))
+               struct.pack("<Q", len(text)) + text + bytes([1, 61]) * (at // 2))  # 0.03 as BF16, and as F32
 
 
 def chats():

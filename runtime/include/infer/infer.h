@@ -125,16 +125,23 @@ typedef enum infer_verify {
     INFER_VERIFY_NEVER = 2
 } infer_verify;
 
+typedef enum infer_load {
+    INFER_LOAD_MAP = 0, /* mapped, its weights used in place. Whoever may write to the file can harm the process: a file found changed before or after
+                         * an evaluation is CORRUPT, but one that is cut off during an evaluation raises SIGBUS. Replacing it by renaming does no harm */
+    INFER_LOAD_COPY = 1 /* read into memory from the allocator, for files that others may write to: what was checked is what is used */
+} infer_load;
+
 typedef struct infer_model_options {
     size_t size;
     infer_verify verify;
+    infer_load load;
 } infer_model_options;
-#define INFER_MODEL_DEFAULTS {sizeof(infer_model_options), INFER_VERIFY_FIRST_USE}
+#define INFER_MODEL_DEFAULTS {sizeof(infer_model_options), INFER_VERIFY_FIRST_USE, INFER_LOAD_MAP}
 
 typedef struct infer_model infer_model;
 
-/* Maps the .infer file at `path` (UTF-8) read-only and checks header and directory; no weight is read or copied. The runtime must
- * outlive the model. IO, FORMAT, CORRUPT, UNSUPPORTED (architecture, tensor type), MEMORY. */
+/* Maps the .infer file at `path` (UTF-8) read-only and checks header and directory; no weight is read or copied but with INFER_LOAD_COPY. The
+ * runtime must outlive the model. IO, FORMAT, CORRUPT, UNSUPPORTED (architecture, tensor type), MEMORY. */
 INFER_API infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_model_options *options, infer_model **out,
                                         infer_error *err);
 INFER_API void infer_model_close(infer_model *model);
@@ -222,7 +229,7 @@ typedef enum infer_logits { INFER_LOGITS_NONE = 0, INFER_LOGITS_LAST = 1, INFER_
 
 /* Appends `n` >= 1 tokens at the session's position, in batches; blocks until done. Logits are the same bits for every thread count,
  * CPU level and split into batches. ARGUMENT (id outside the vocabulary, n = 0, ALL with n > logit_rows), CONTEXT (nothing was
- * evaluated), CANCELLED (the position is where it was before), CORRUPT (file changed). */
+ * evaluated), CANCELLED, CORRUPT (the file changed; the position is where it was before). */
 INFER_API infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits,
                                           infer_error *err);
 /* Row `row` of the last evaluation's logits: vocab_size floats, owned by the session, valid until its next evaluation. With
