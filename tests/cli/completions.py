@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench"]
+TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench", "infer-distill"]
 # Option: a command line on which a wrong value shows the right ones.
 VALUES = {("infer-convert", "--type"): ["IN", "-o", "OUT", "--type", "?"], ("infer-run", "--kv"): ["--kv", "?", "MODEL", "x"],
           ("infer-run", "--cpu"): ["--cpu", "?", "MODEL", "x"], ("infer-run", "--energy"): ["--energy", "?", "MODEL", "x"],

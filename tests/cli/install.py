@@ -18,7 +18,7 @@ import tempfile
 DEFAULT_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "data")
 SYMBOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "runtime", "symbols.txt")
 STRIPPED_BYTES = 1000000
-TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench"]
+TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench", "infer-distill"]
 FILES = ["include/infer/infer.h", "lib*/**/libinfer.so.0", "lib*/**/libinfer.so", "lib*/**/libinfer.a", "lib*/**/pkgconfig/libinfer.pc",
          "lib*/**/cmake/libinfer/libinferConfig.cmake", "lib*/**/cmake/libinfer/libinferConfigVersion.cmake", "share/zsh/site-functions/_infer",
          *(f"bin/{tool}" for tool in TOOLS), *(f"share/man/man1/{tool}.1" for tool in TOOLS),

@@ -38,4 +38,4 @@ _infer() {
     fi
 }
 
-complete -o filenames -F _infer infer-run infer-convert infer-inspect infer-tokenize infer-eval infer-bench
+complete -o filenames -F _infer infer-run infer-convert infer-inspect infer-tokenize infer-eval infer-bench infer-distill
