@@ -30,7 +30,7 @@ typedef struct arguments {
     size_t prune_rule_count;
     double prune_rate; /* of the layers' matrices */
     int method, block; /* of infer_prune_method and infer_prune_block; -1: not given */
-    bool prune, force, quiet, json;
+    bool prune, spread, force, quiet, json;
 } arguments;
 
 /* " f32 f16 ..." */
@@ -61,6 +61,7 @@ static void help(void)
            "      --damping X       added to the diagonal of the inputs' moments, as a share of their mean; default 0.03\n"
            "      --prune RATE      share of the weights of the layers' matrices that become zero, 0 to 1\n"
            "      --prune GLOB=RATE  of the matrices whose names match; the last match wins\n"
+           "      --prune-spread    more of the matrices that the predictions miss least, for the same bytes; with --calibrate\n"
            "      --method NAME     magnitude; with --calibrate also wanda, sparsegpt and obs, the default there\n"
            "      --block SHAPE     weights that go together: 16x1 (default), 16x4, 1x1 or 2:4\n"
            "      --tokenizer FILE  take the vocabulary from this file (tokenizer.json, .model, .bin, .gguf, .infer)\n"
@@ -130,8 +131,10 @@ static void check_prune(arguments *a)
 {
     bool half = a->prune_rate == 0 || a->prune_rate == 0.5;
 
-    if (!a->prune && (a->method >= 0 || a->block >= 0))
-        cli_usage("--method and --block go with --prune");
+    if (!a->prune && (a->method >= 0 || a->block >= 0 || a->spread))
+        cli_usage("--method, --block and --prune-spread go with --prune");
+    if (a->spread && !a->calibrate)
+        cli_usage("--prune-spread looks at the model's predictions: --calibrate FILE gives a text");
     if (a->method > INFER_PRUNE_MAGNITUDE && !a->calibrate)
         cli_usage("--method %s looks at the inputs of the matrices: --calibrate FILE gives them", infer_prune_method_names[a->method]);
     if (a->method < 0)
@@ -142,6 +145,8 @@ static void check_prune(arguments *a)
         half = half && (a->prune_rules[i].rate == 0 || a->prune_rules[i].rate == 0.5);
     if (a->block == INFER_PRUNE_2_4 && !half)
         cli_usage("--block 2:4 drops two of four: --prune expects 0.5, or 0 for none");
+    if (a->block == INFER_PRUNE_2_4 && a->spread)
+        cli_usage("--block 2:4 drops two of four in each matrix: there is nothing to spread");
 }
 
 static void parse(int argc, char **argv, arguments *a)
@@ -154,6 +159,7 @@ static void parse(int argc, char **argv, arguments *a)
         SEPARATOR,
         DAMPING,
         PRUNE,
+        PRUNE_SPREAD,
         METHOD,
         BLOCK,
         JSON,
@@ -168,6 +174,7 @@ static void parse(int argc, char **argv, arguments *a)
         {"separator", required_argument, NULL, SEPARATOR},
         {"damping", required_argument, NULL, DAMPING},
         {"prune", required_argument, NULL, PRUNE},
+        {"prune-spread", no_argument, NULL, PRUNE_SPREAD},
         {"method", required_argument, NULL, METHOD},
         {"block", required_argument, NULL, BLOCK},
         {"json", no_argument, NULL, JSON},
@@ -191,6 +198,7 @@ static void parse(int argc, char **argv, arguments *a)
         case SEPARATOR: a->separator = optarg; break;
         case DAMPING: a->damping = cli_real("--damping", optarg, 1e-6, 10); break;
         case PRUNE: add_prune(a, optarg); break;
+        case PRUNE_SPREAD: a->spread = true; break;
         case METHOD: a->method = find_name("--method", infer_prune_method_names, optarg); break;
         case BLOCK: a->block = find_name("--block", infer_prune_block_names, optarg); break;
         case JSON: a->json = true; break;
@@ -263,16 +271,19 @@ static void summarize(const arguments *a, const infer_convert_result *r)
              (double)r->tensor_bytes * 8 / (double)r->weights);
 }
 
-static int on_calibrate(void *user, uint64_t done, uint64_t total)
+static int on_tokens(watcher *w, const char *label, uint64_t done, uint64_t total)
 {
-    watcher *w = user;
     if (!w->started && !w->quiet)
-        cli_progress_start(&w->bar, "calibrating", total, "tokens");
+        cli_progress_start(&w->bar, label, total, "tokens");
     w->started = true;
     if (!w->quiet)
         cli_progress_update(&w->bar, done);
     return interrupted;
 }
+
+static int on_spread(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "measuring", done, total); }
+
+static int on_calibrate(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "calibrating", done, total); }
 
 /* The bar of the next part of the work is a new one. */
 static void end_progress(watcher *w)
@@ -357,7 +368,7 @@ static bool add_pruning(cJSON *root, const arguments *a, const infer_source *sou
         gone += weights * rates[i];
     }
     return cJSON_AddStringToObject(note, "method", infer_prune_method_names[a->method]) &&
-           cJSON_AddStringToObject(note, "block", infer_prune_block_names[a->block]) &&
+           cJSON_AddStringToObject(note, "block", infer_prune_block_names[a->block]) && cJSON_AddBoolToObject(note, "spread", a->spread) &&
            cJSON_AddNumberToObject(note, "rate", all > 0 ? gone / all : 0);
 }
 
@@ -402,7 +413,14 @@ static infer_status calibrate(const arguments *a, const infer_source *source, wa
     if (s == INFER_OK && (s = open_floats(a, source, rt, bar, &model, err)) == INFER_OK &&
         (s = calibrate_text(a, model, &text, &o.window, err)) == INFER_OK) {
         o.text = &text;
-        s = calibrate_model(model, source, w->types, &o, w->packed, err);
+        if (a->spread) {
+            o.progress = on_spread;
+            s = calibrate_spread(model, source, w->types, &o, w->rates, err);
+            end_progress(bar);
+            o.progress = on_calibrate;
+        }
+        if (s == INFER_OK)
+            s = calibrate_model(model, source, w->types, &o, w->packed, err);
         end_progress(bar);
         if (s == INFER_OK)
             s = note_work(a, source, &text, w, err);

@@ -16,8 +16,8 @@ typedef struct calibrate_pruned {
 typedef struct calibrate_options {
     const eval_text *text; /* its windows are at most `window` tokens */
     uint32_t window;
-    double damping;        /* see gptq.h */
-    const double *rates;   /* [tensors of the source] share of weights to prune, 0: none; NULL: none at all */
+    double damping;      /* see gptq.h */
+    const double *rates; /* [tensors of the source] share of weights to prune, 0: none; NULL: none at all */
     infer_prune_method method;
     infer_prune_block block;
     calibrate_pruned *pruned; /* [tensors of the source], written where the rate is not 0; NULL with `rates` */
@@ -34,5 +34,11 @@ typedef struct calibrate_options {
  * a matrix that is too wide; ARGUMENT: a shape that the block does not fit; FORMAT: values or activations that are not finite. */
 infer_status calibrate_model(infer_model *model, const infer_source *source, const infer_qtype *types, const calibrate_options *options,
                              infer_convert_packed *packed, infer_error *err);
+/* Spreads pruning over the matrices whose options->rates is not 0: rates [tensors], which may be options->rates, become those with the
+ * least sum of KL divergences for the same sum of bytes, of `types`. Each matrix is pruned alone, by its rate and by half of it, and the
+ * divergence of the predictions on the first tokens of the text taken as a power of the rate. Memory as above, and 800 bytes for each of
+ * those tokens, at most a window more than 4,096. The same statuses. */
+infer_status calibrate_spread(infer_model *model, const infer_source *source, const infer_qtype *types, const calibrate_options *options,
+                              double *rates, infer_error *err);
 
 #endif
