@@ -139,6 +139,14 @@ static infer_status fill_pool(panel_pool *p, infer_qtype type, uint32_t k, infer
     return s;
 }
 
+/* Without the lowest code, which has no opposite: a mean that is not 0 would pile up from layer to layer. */
+static uint8_t symmetric(uint8_t byte, uint32_t bits)
+{
+    if (bits == 8)
+        return byte == 128 ? 0 : byte;
+    return byte | (byte & 15 ? 0 : 8) | (byte >> 4 ? 0 : 128);
+}
+
 /* Codes of all values; factors and scales for the usual deviation. */
 static infer_status random_cols(infer_qtype type, uint32_t rows, uint32_t k, uint64_t *random, uint8_t *out, infer_error *err)
 {
@@ -152,15 +160,15 @@ static infer_status random_cols(infer_qtype type, uint32_t rows, uint32_t k, uin
     for (uint32_t i = 0; i < k; i++)
         column[i] = 1;
     for (uint32_t o = 0; o < rows; o++)
-        row[o] = DEVIATION / (c.bits == 8 ? 73.0f : 4.6f); /* deviation of the codes */
+        row[o] = DEVIATION / (c.bits == 8 ? 73.0f : 4.2f); /* deviation of the codes */
     for (size_t s = 0; s * INFER_COLS_STRIPE < c.padded; s++)
         for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
             uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g), *codes = group + width;
             memset(group, 7 << 4, width); /* 1 */
             for (size_t i = 0; i < INFER_COLS_GROUP * infer_cols_codes_bytes(width, c.bits); i += 8) {
                 uint64_t r = infer_random(random);
-                for (int j = 0; j < 8; j++) /* no -128 */
-                    codes[i + j] = (uint8_t)(r >> 8 * j) == 128 && c.bits == 8 ? 0 : (uint8_t)(r >> 8 * j);
+                for (int j = 0; j < 8; j++)
+                    codes[i + j] = symmetric((uint8_t)(r >> 8 * j), c.bits);
             }
         }
     return INFER_OK;

@@ -1,5 +1,7 @@
 #include "speed.h"
 
+#include <infer/infer_experimental.h>
+
 #include "model/model.h"
 #include "peaks.h"
 #include "shapes.h"
@@ -146,20 +148,46 @@ static infer_status measure_prompt(bench *b, double (*samples)[INFER_SPEED_MAX_R
     return INFER_OK;
 }
 
+/* The same with events; they are off again afterwards. */
+static infer_status run_events(bench *b, double *seconds, infer_error *err)
+{
+    infer_status s = infer_session_set_events(b->session, b->options->events, err), off;
+    if (s != INFER_OK)
+        return s;
+    s = run_generation(b, b->options->tokens, seconds, err);
+    off = infer_session_set_events(b->session, 0, s == INFER_OK ? err : NULL);
+    return s == INFER_OK ? off : s;
+}
+
 static infer_status measure_generation(bench *b, double (*samples)[INFER_SPEED_MAX_REPEAT], infer_speed *out, infer_error *err)
 {
     uint32_t n = b->options->repeat;
-    double seconds;
+    double seconds, read = out->bytes_per_token;
+    infer_events_stats stats;
     infer_status s = fill_context(b, err);
     for (uint32_t i = 0; i < n && s == INFER_OK; i++) {
         samples[2][i] = infer_peaks_bandwidth(b->peaks);
         s = run_generation(b, b->options->tokens, &seconds, err);
         samples[0][i] = b->options->tokens / seconds;
-        samples[1][i] = out->bytes_per_token * samples[0][i] / samples[2][i];
+        samples[1][i] = read * samples[0][i] / samples[2][i];
+        if (s == INFER_OK && b->options->events > 0) {
+            s = run_events(b, &seconds, err);
+            samples[3][i] = b->options->tokens / seconds;
+            samples[4][i] = samples[3][i] / samples[2][i];
+            samples[5][i] = samples[3][i] / samples[0][i];
+        }
     }
     if (s != INFER_OK)
         return s;
     summarize(samples[0], samples[1], n, &out->generation);
+    infer_session_events_stats(b->session, &stats);
+    if (stats.tokens) {
+        summarize(samples[3], samples[4], n, &out->events);
+        out->events.fraction *= read - (double)stats.bytes_skipped / (double)stats.tokens;
+        out->events_speedup = infer_median(samples[5], n);
+        out->silent_fraction = (double)stats.silent / (double)stats.inputs;
+        out->skipped_fraction = (double)stats.bytes_skipped / (double)(stats.bytes_read + stats.bytes_skipped);
+    }
     out->bandwidth_bytes_per_s = infer_median(samples[2], n);
     return INFER_OK;
 }
@@ -198,12 +226,12 @@ infer_status infer_speed_measure(infer_model *model, infer_session *session, con
 {
     size_t ids = (size_t)options->prompt + options->depth + 1;
     bench b = {.model = model, .session = session, .options = options, .ids = infer_alloc(NULL, ids * sizeof *b.ids)};
-    double(*samples)[INFER_SPEED_MAX_REPEAT] = infer_alloc_zero(NULL, 3 * sizeof *samples); /* rates, fractions, peaks */
+    double(*samples)[INFER_SPEED_MAX_REPEAT] = infer_alloc_zero(NULL, 6 * sizeof *samples); /* rates, fractions, peaks; with events, and pairs */
     infer_speed speed = {0};
     uint64_t random = 1;
     infer_status s;
     if (!b.ids || !samples) {
-        s = infer_fail_memory(err, ids * sizeof *b.ids + 3 * sizeof *samples, "the samples");
+        s = infer_fail_memory(err, ids * sizeof *b.ids + 6 * sizeof *samples, "the samples");
     } else {
         for (size_t i = 0; i < ids; i++)
             b.ids[i] = (int32_t)(infer_random(&random) % infer_model_vocab_size(model));

@@ -13,6 +13,7 @@ typedef struct infer_speed_options {
     uint32_t tokens; /* generated one at a time; 0: not measured */
     uint32_t depth;  /* tokens in the context when generation starts */
     uint32_t repeat; /* 1..INFER_SPEED_MAX_REPEAT */
+    double events;   /* generation is measured in turn exactly and with this rate (infer_session_set_events); 0: only exactly */
 } infer_speed_options;
 
 /* Rates of one phase. All are medians over the repetitions. */
@@ -26,6 +27,9 @@ typedef struct infer_speed {
     char type[64];              /* of the matrices, most bytes first: "q4g32+q8g32" */
     char kv_type[16];
     infer_rate prompt, generation;
+    infer_rate events;          /* generation with events: its fraction is of what is read then */
+    double events_speedup;      /* median of the pairs */
+    double silent_fraction, skipped_fraction; /* of the layers' inputs, of the bytes of weights */
     double ops_per_s;           /* peak for the first of the types; 0: none known */
     double bandwidth_bytes_per_s;
     char bandwidth_way[80];

@@ -144,6 +144,13 @@ void cli_put_text(FILE *f, const char *text, size_t bytes)
     }
 }
 
+double cli_events(const char *text)
+{
+    if (strcmp(text, "auto") == 0)
+        return INFER_EVENTS_AUTO;
+    return strcmp(text, "off") == 0 ? 0 : cli_real("--events", text, 0, 0.9);
+}
+
 infer_kv_type cli_kv_type(const char *name)
 {
     if (strcmp(name, "f16") == 0)

@@ -3,7 +3,7 @@
 #ifndef INFER_TOOLS_CLI_H
 #define INFER_TOOLS_CLI_H
 
-#include <infer/infer.h>
+#include <infer/infer_experimental.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,6 +35,8 @@ void cli_bad_option(int c, char **argv);
 uint64_t cli_whole(const char *option, const char *text, uint64_t low, uint64_t high);
 double cli_real(const char *option, const char *text, double low, double high);
 /* The value of --kv; else cli_usage. */
+/* auto, off or a rate for infer_session_set_events. */
+double cli_events(const char *text);
 infer_kv_type cli_kv_type(const char *name);
 
 /* "512 B", "1.03 MiB". Returns `out`. */

@@ -16,6 +16,9 @@
 #include "machine.h"
 #include "speed.h"
 
+#include "calibrate/events.h"
+#include "model/model.h"
+
 typedef struct arguments {
     bench_model model;
     infer_runtime_options runtime;
@@ -41,7 +44,7 @@ static const char usage[] =
     "Measures how fast a model reads a prompt and generates, and which part that is of the machine's memory bandwidth and arithmetic.\n"
     "\n"
     "      --shape NAME         a model of this shape with random weights instead of a file\n"
-    "      --type TYPE          its number type: f32, f16, bf16, q8g32, q4g32, n4g32, t2r\n"
+    "      --type TYPE          its number type: f32, f16, bf16, q8g32, q4g32, n4g32, t2r, q8g64, q4g64\n"
     "      --dir FOLDER         where its temporary file goes (TMPDIR, else /tmp)\n"
     "      --keep FILE          write it to FILE and leave it there\n"
     "  -t, --threads N          threads (one per core)\n"
@@ -49,6 +52,8 @@ static const char usage[] =
     "      --tokens N           tokens to generate (128); 0: none\n"
     "      --ctx-at N           tokens in the context when generation starts (0)\n"
     "      --repeat N           repetitions (5)\n"
+    "      --events RATE        generation with the share RATE of the layers' inputs skipped too, in turn: A B A B. Types q4g64 and q8g64; where the model\n"
+    "                           has no thresholds (--shape), found on random tokens, the same rate for all matrices\n"
     "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
     "      --kv auto|f16|f32|q8\n"
     "                           number type of the KV cache (auto: f32 for f32 models, else f16)\n"
@@ -72,7 +77,7 @@ static const char usage[] =
 /* ---- arguments ---- */
 
 enum { OPT_SHAPE = 256, OPT_TYPE, OPT_DIR, OPT_KEEP, OPT_PROMPT, OPT_TOKENS, OPT_CTX_AT, OPT_REPEAT, OPT_CPU, OPT_KV, OPT_JSON, OPT_CSV, OPT_MD,
-       OPT_ENERGY, OPT_VS, OPT_WINDOW, OPT_IDLE, OPT_SEED, OPT_SVG, OPT_TUNE, OPT_MIN_TPS };
+       OPT_ENERGY, OPT_VS, OPT_WINDOW, OPT_IDLE, OPT_SEED, OPT_SVG, OPT_TUNE, OPT_MIN_TPS, OPT_EVENTS };
 
 static const struct option long_options[] = {
     {"shape", required_argument, NULL, OPT_SHAPE}, {"type", required_argument, NULL, OPT_TYPE}, {"dir", required_argument, NULL, OPT_DIR},
@@ -81,7 +86,7 @@ static const struct option long_options[] = {
     {"cpu", required_argument, NULL, OPT_CPU}, {"kv", required_argument, NULL, OPT_KV}, {"json", no_argument, NULL, OPT_JSON},
     {"energy", optional_argument, NULL, OPT_ENERGY}, {"vs", required_argument, NULL, OPT_VS}, {"window", required_argument, NULL, OPT_WINDOW},
     {"idle", required_argument, NULL, OPT_IDLE}, {"seed", required_argument, NULL, OPT_SEED}, {"svg", required_argument, NULL, OPT_SVG},
-    {"tune", no_argument, NULL, OPT_TUNE}, {"min-tps", required_argument, NULL, OPT_MIN_TPS},
+    {"tune", no_argument, NULL, OPT_TUNE}, {"min-tps", required_argument, NULL, OPT_MIN_TPS}, {"events", required_argument, NULL, OPT_EVENTS},
     {"csv", no_argument, NULL, OPT_CSV}, {"md", no_argument, NULL, OPT_MD}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -109,7 +114,7 @@ static infer_qtype type_of(const char *name)
 {
     const infer_qtype_info *info = infer_qtype_find_name(name);
     if (!info)
-        cli_usage("--type: found \"%s\", expected f32, f16, bf16, q8g32, q4g32, n4g32 or t2r", name);
+        cli_usage("--type: found \"%s\", expected f32, f16, bf16, q8g32, q4g32, n4g32, t2r, q8g64 or q4g64", name);
     return info->type;
 }
 
@@ -172,6 +177,7 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_PROMPT: a->speed.prompt = whole("--prompt", 0, 1u << 19); break;
         case OPT_TOKENS: a->speed.tokens = whole("--tokens", 0, 1u << 18); break;
         case OPT_CTX_AT: a->speed.depth = whole("--ctx-at", 0, 1u << 19); break;
+        case OPT_EVENTS: a->speed.events = cli_real("--events", optarg, 0.05, 0.9); break;
         case OPT_REPEAT: a->speed.repeat = whole("--repeat", 1, INFER_SPEED_MAX_REPEAT); break;
         case OPT_CPU: a->runtime.cpu_level = optarg; break;
         case OPT_KV: a->kv_type = cli_kv_type(optarg); break;
@@ -196,11 +202,31 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("unexpected argument \"%s\"", argv[optind]);
     check_model(&a->model);
     check_energy(a);
+    if (a->speed.events > 0 && (!a->speed.tokens || a->measures_energy || a->energy.tune))
+        cli_usage("--events needs --tokens, and goes without --energy and --tune");
     if (!a->speed.prompt && !a->speed.tokens)
         cli_usage("--prompt 0 and --tokens 0 leave nothing to measure");
 }
 
 /* ---- speed ---- */
+
+enum { RANDOM_WINDOWS = 4, RANDOM_TOKENS = 32 };
+
+/* For weights that no text fits: from the distribution of the inputs on random tokens. */
+static void find_thresholds(infer_model *model, double rate)
+{
+    static int32_t ids[RANDOM_WINDOWS * RANDOM_TOKENS];
+    static eval_window windows[RANDOM_WINDOWS];
+    eval_text text = {.ids = ids, .id_count = RANDOM_WINDOWS * RANDOM_TOKENS, .windows = windows, .window_count = RANDOM_WINDOWS};
+    events_options o = {.text = &text, .window = RANDOM_TOKENS, .target = rate};
+    uint64_t random = 2;
+    infer_error err;
+    for (size_t i = 0; i < text.id_count; i++)
+        ids[i] = (int32_t)(infer_random(&random) % infer_model_vocab_size(model));
+    for (size_t w = 0; w < RANDOM_WINDOWS; w++)
+        windows[w] = (eval_window){.first = w * RANDOM_TOKENS, .inputs = RANDOM_TOKENS};
+    bench_check(events_calibrate(model, &o, &model->events, &err), &err);
+}
 
 static void measure(const arguments *a, record *r)
 {
@@ -215,6 +241,8 @@ static void measure(const arguments *a, record *r)
     model = bench_open(&a->model, rt);
     session_options.context = o->prompt > o->depth + o->tokens ? o->prompt : o->depth + o->tokens;
     session_options.kv_type = a->kv_type;
+    if (o->events > 0 && model->events.rates == 0)
+        find_thresholds(model, o->events);
     bench_check(infer_session_create(model, &session_options, &session, &err), &err);
     bench_watch(session);
     s = bench_interrupted ? INFER_ERROR_CANCELLED : infer_speed_measure(model, session, o, &r->speed, &err);
@@ -275,6 +303,14 @@ static cJSON *json_record(const record *r)
     add_number(rate, "bandwidth_fraction", s->generation.fraction);
     joules_add(rate, INFER_ENERGY_NONE, NAN, NAN);
     joules_add_source(object, NULL, NAN);
+    if (o->events > 0) {
+        rate = add_rate(object, "events", o->tokens, &s->events);
+        cJSON_AddNumberToObject(rate, "rate", o->events);
+        add_number(rate, "silent_fraction", s->silent_fraction);
+        add_number(rate, "skipped_fraction", s->skipped_fraction);
+        add_number(rate, "bandwidth_fraction", s->events.fraction);
+        add_number(rate, "speedup", s->events_speedup);
+    }
     add_number(object, "first_token_ms", s->first_token_ns / 1e6);
     add_number(object, "peak_rss_bytes", (double)s->peak_rss_bytes);
     cJSON_AddStringToObject(object, "kv_type", s->kv_type);
@@ -330,6 +366,15 @@ static void print_tables(const record *r, bool md)
         else
             printf("generation  %6u tokens  %10.2f tokens/s  spread %4.1f %%  %s; %.1f MB a token\n", o->tokens, s->generation.tokens_per_s,
                    s->generation.spread * 100, part, s->bytes_per_token / 1e6);
+    }
+    if (o->events > 0) {
+        snprintf(what, sizeof what, "events %.2f at %u", o->events, o->depth);
+        part_of(part, sizeof part, s->events.fraction, s->bandwidth_bytes_per_s, "GB/s");
+        if (md)
+            print_md_row(r, what, &s->events, part);
+        else
+            printf("events        %4.2f           %10.2f tokens/s  spread %4.1f %%  %s; %.2fx; %.1f %% of the inputs silent, %.1f %% of the weights' bytes\n", o->events,
+                   s->events.tokens_per_s, s->events.spread * 100, part, s->events_speedup, 100 * s->silent_fraction, 100 * s->skipped_fraction);
     }
     printf("%speak memory %.1f MB; medians of %u; KV cache %s%s%s; %s, %s%s%s\n", md ? "\n" : "", s->peak_rss_bytes / 1e6, o->repeat,
            s->kv_type, o->tokens ? "; bandwidth by " : "", s->bandwidth_way, infer_machine_commit(), infer_machine_compiler(),

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include "calibrate/calibrate.h"
+#include "calibrate/events.h"
 #include "qtypes.h"
 
 #include <cjson/cJSON.h>
@@ -18,11 +19,12 @@
 #define CALIBRATE_WINDOW 512u /* tokens at once, or the model's context where that is less */
 #define CALIBRATE_TOKENS_DEFAULT 65536u
 #define DAMPING_DEFAULT 0.03
+#define EVENTS_TRIAL_TOKENS 512u
 
 typedef struct arguments {
     const char *in, *out, *tokenizer, *calibrate, *separator;
     uint64_t calibrate_tokens;
-    double damping;
+    double damping, events; /* events 0: not wanted */
     infer_convert_rule *rules; /* room for one per argument */
     size_t rule_count;
     infer_qtype type;
@@ -56,6 +58,8 @@ static void help(void)
            "      --type TYPE       number type of all matrices; default: as stored in IN. Types:%s\n"
            "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
            "      --calibrate FILE  round q4g32, n4g32, q8g32 matrices so that what they make of this text changes least\n"
+           "      --events TARGET   find thresholds with which this share of the layers' inputs, 0.05 to 0.9, is silent and skipped on the text of\n"
+           "                        --calibrate; for matrices in q4g64 and q8g64\n"
            "      --calibrate-tokens N  of the text's first tokens; default 65536\n"
            "      --separator LINE  lines that are just LINE divide the documents of the text\n"
            "      --damping X       added to the diagonal of the inputs' moments, as a share of their mean; default 0.03\n"
@@ -158,6 +162,7 @@ static void parse(int argc, char **argv, arguments *a)
         CALIBRATE_TOKENS,
         SEPARATOR,
         DAMPING,
+        EVENTS,
         PRUNE,
         PRUNE_SPREAD,
         METHOD,
@@ -173,6 +178,7 @@ static void parse(int argc, char **argv, arguments *a)
         {"calibrate-tokens", required_argument, NULL, CALIBRATE_TOKENS},
         {"separator", required_argument, NULL, SEPARATOR},
         {"damping", required_argument, NULL, DAMPING},
+        {"events", required_argument, NULL, EVENTS},
         {"prune", required_argument, NULL, PRUNE},
         {"prune-spread", no_argument, NULL, PRUNE_SPREAD},
         {"method", required_argument, NULL, METHOD},
@@ -196,6 +202,7 @@ static void parse(int argc, char **argv, arguments *a)
         case CALIBRATE: a->calibrate = optarg; break;
         case CALIBRATE_TOKENS: a->calibrate_tokens = cli_whole("--calibrate-tokens", optarg, 1, 1u << 30); break;
         case SEPARATOR: a->separator = optarg; break;
+        case EVENTS: a->events = cli_real("--events", optarg, 0.05, 0.9); break;
         case DAMPING: a->damping = cli_real("--damping", optarg, 1e-6, 10); break;
         case PRUNE: add_prune(a, optarg); break;
         case PRUNE_SPREAD: a->spread = true; break;
@@ -212,6 +219,8 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("unexpected argument \"%s\": one IN at a time", argv[optind + 1]);
     if (!a->out || !*a->out)
         cli_usage("no output given: -o OUT.infer");
+    if (a->events > 0 && !a->calibrate)
+        cli_usage("--events needs --calibrate FILE, a text");
     if (!a->calibrate && (a->calibrate_tokens || a->separator || a->damping != 0))
         cli_usage("--calibrate-tokens, --separator and --damping go with --calibrate");
     if (a->separator && (!*a->separator || strpbrk(a->separator, "\r\n")))
@@ -484,6 +493,66 @@ static void free_work(const infer_source *source, work *w)
     cJSON_free(w->metadata);
 }
 
+/* The file at `path` again as the output, with thresholds for events in its metadata. */
+static infer_status add_events(const arguments *a, const char *path, watcher *bar, infer_convert_result *result, infer_error *err)
+{
+    infer_convert_options options = {.type = INFER_QTYPE_NONE, .overwrite = a->force, .progress = on_progress, .user = bar};
+    events_options o = {.target = a->events, .trial_tokens = EVENTS_TRIAL_TOKENS, .progress = on_calibrate, .user = bar};
+    infer_model_options model_options = INFER_MODEL_DEFAULTS;
+    infer_runtime *rt = NULL;
+    infer_model *model = NULL;
+    infer_source source;
+    eval_text text = {0};
+    infer_events events = {0};
+    char *metadata = NULL;
+    infer_status s = infer_source_open(NULL, path, NULL, &source, err);
+
+    model_options.verify = INFER_VERIFY_NEVER; /* just written */
+    if (s != INFER_OK)
+        return s;
+    if ((s = infer_runtime_create(NULL, &rt, err)) == INFER_OK && (s = infer_model_open(rt, path, &model_options, &model, err)) == INFER_OK &&
+        (s = calibrate_text(a, model, &text, &o.window, err)) == INFER_OK) {
+        o.text = &text;
+        s = events_calibrate(model, &o, &events, err);
+        end_progress(bar);
+    }
+    if (s == INFER_OK && !(metadata = events_metadata(source.metadata, model, &events)))
+        s = infer_fail_memory(err, strlen(source.metadata), "metadata");
+    options.metadata = metadata;
+    if (s == INFER_OK)
+        s = infer_convert(NULL, &source, a->out, &options, result, err);
+    cJSON_free(metadata);
+    infer_events_free(&events, NULL);
+    eval_text_free(&text);
+    infer_model_close(model);
+    infer_runtime_destroy(rt);
+    infer_source_close(&source);
+    return s;
+}
+
+/* With --events, first into a file beside the output. */
+static infer_status write_output(const arguments *a, const infer_source *source, infer_convert_options *options, watcher *bar,
+                                 infer_convert_result *result, infer_error *err)
+{
+    size_t bytes = strlen(a->out) + 40;
+    char *path = malloc(bytes);
+    infer_status s;
+
+    if (!path)
+        return infer_fail_memory(err, bytes, "a path");
+    snprintf(path, bytes, "%s.%ld.exact.tmp", a->out, (long)getpid());
+    if (a->events > 0)
+        options->overwrite = true;
+    s = infer_convert(NULL, source, a->events > 0 ? path : a->out, options, result, err);
+    end_progress(bar);
+    if (s == INFER_OK && a->events > 0) {
+        s = add_events(a, path, bar, result, err);
+        unlink(path);
+    }
+    free(path);
+    return s;
+}
+
 static int convert(const arguments *a)
 {
     infer_error err = {0};
@@ -511,7 +580,7 @@ static int convert(const arguments *a)
     options.metadata = w.metadata;
     options.rates = w.rates;
     if (status == INFER_OK)
-        status = infer_convert(NULL, &source, a->out, &options, &result, &err);
+        status = write_output(a, &source, &options, &bar, &result, &err);
     cli_progress_end(&bar.bar);
     if (status == INFER_OK && !a->quiet)
         summarize(a, &result);

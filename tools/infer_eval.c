@@ -11,7 +11,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
-#include <infer/infer.h>
+#include <infer/infer_experimental.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -28,6 +28,7 @@ typedef struct arguments {
     size_t task;
     infer_runtime_options runtime;
     infer_session_options session;
+    double events;
     bool force, json;
 } arguments;
 
@@ -54,6 +55,8 @@ static const char usage[] =
     "      --cpu LEVEL          ref, avx2, ... (the best there is; also environment INFER_CPU)\n"
     "      --kv auto|f16|f32|q8\n"
     "                           number type of the KV cache (auto: f32 for f32 models, else f16)\n"
+    "      --events auto|off|RATE\n"
+    "                           with the share RATE of the layers' inputs skipped; auto: the one that the model was converted for (off)\n"
     "      --json               print one JSON object instead of text\n"
     "  -v, --version\n"
     "  -h, --help\n"
@@ -84,7 +87,7 @@ static void catch_interrupts(infer_session *session)
 
 enum {
     OPT_TEXT = 256, OPT_SEPARATOR, OPT_WINDOW, OPT_STRIDE, OPT_RECORD, OPT_REFERENCE, OPT_TASK, OPT_DATA, OPT_LABELS, OPT_LIMIT, OPT_STATE,
-    OPT_BATCH, OPT_CPU, OPT_KV, OPT_JSON
+    OPT_BATCH, OPT_CPU, OPT_KV, OPT_JSON, OPT_EVENTS
 };
 
 static const struct option long_options[] = {
@@ -93,7 +96,7 @@ static const struct option long_options[] = {
     {"force", no_argument, NULL, 'f'}, {"task", required_argument, NULL, OPT_TASK}, {"data", required_argument, NULL, OPT_DATA},
     {"labels", required_argument, NULL, OPT_LABELS}, {"limit", required_argument, NULL, OPT_LIMIT}, {"state", required_argument, NULL, OPT_STATE},
     {"threads", required_argument, NULL, 't'}, {"ctx", required_argument, NULL, 'c'}, {"batch", required_argument, NULL, OPT_BATCH},
-    {"cpu", required_argument, NULL, OPT_CPU}, {"kv", required_argument, NULL, OPT_KV}, {"json", no_argument, NULL, OPT_JSON},
+    {"cpu", required_argument, NULL, OPT_CPU}, {"kv", required_argument, NULL, OPT_KV}, {"json", no_argument, NULL, OPT_JSON}, {"events", required_argument, NULL, OPT_EVENTS},
     {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 };
 
@@ -139,6 +142,7 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_BATCH: a->session.batch = whole("--batch", 1, 4096); break;
         case OPT_CPU: a->runtime.cpu_level = optarg; break;
         case OPT_KV: a->session.kv_type = cli_kv_type(optarg); break;
+        case OPT_EVENTS: a->events = cli_events(optarg); break;
         case OPT_JSON: a->json = true; break;
         case 'v': printf("infer-eval %s\n", infer_version()); exit(0);
         case 'h': fputs(usage, stdout); exit(0);
@@ -219,9 +223,12 @@ static void open_all(run *r)
     r->rows = r->rows < 64 ? 64 : r->rows > 512 ? 512 : r->rows;
     session.logit_rows = r->rows;
     check(infer_session_create(r->model, &session, &r->session, &err), &err);
+    check(infer_session_set_events(r->session, a->events, &err), &err);
     r->model_hash = model_hash(path);
     free(path);
     r->job = hash_more(r->model_hash, &a->session.kv_type, sizeof a->session.kv_type);
+    if (a->events != 0)
+        r->job = hash_more(r->job, &a->events, sizeof a->events);
     catch_interrupts(r->session);
 }
 

@@ -9,7 +9,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
-#include <infer/infer.h>
+#include <infer/infer_experimental.h>
 #include <math.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -30,7 +30,7 @@ typedef struct arguments {
     chat_options chat;
     cache_options cache;
     const char *energy;
-    double energy_idle_s, target_tps;
+    double energy_idle_s, target_tps, events; /* events: a rate, 0 off, or INFER_EVENTS_AUTO */
     bool explain, profile, dot, json, no_prompt, quiet, converse;
 } arguments;
 
@@ -79,6 +79,9 @@ static const char usage[] =
     "      --type TYPE          number type for a model of another format (its own integers, else q8g32)\n"
     "      --tokenizer FILE     its vocabulary, where it has none\n"
     "      --no-map             read the model into memory instead of mapping it: for a file that others may write to\n"
+    "      --events auto|off|RATE\n"
+    "                           while generating, skip the share RATE of the layers' inputs, those closest to silence; auto: the one that the model was\n"
+    "                           converted for, if it was (off)\n"
     "      --explain            print the plan\n"
     "      --profile            print the time of every node afterwards\n"
     "      --dot                draw the graph for Graphviz instead of generating\n"
@@ -115,7 +118,7 @@ static void catch_interrupts(infer_session *session)
 enum {
     OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_EXPLAIN,
     OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT, OPT_CHAT, OPT_CHAT_TEMPLATE, OPT_SYSTEM,
-    OPT_TYPE, OPT_TOKENIZER, OPT_TARGET_TPS, OPT_ENERGY, OPT_ENERGY_IDLE, OPT_NO_MAP
+    OPT_TYPE, OPT_TOKENIZER, OPT_TARGET_TPS, OPT_ENERGY, OPT_ENERGY_IDLE, OPT_EVENTS, OPT_NO_MAP
 };
 
 static const struct option long_options[] = {
@@ -129,7 +132,7 @@ static const struct option long_options[] = {
     {"chat", no_argument, NULL, OPT_CHAT}, {"chat-template", required_argument, NULL, OPT_CHAT_TEMPLATE}, {"system", required_argument, NULL, OPT_SYSTEM},
     {"type", required_argument, NULL, OPT_TYPE}, {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
     {"target-tps", required_argument, NULL, OPT_TARGET_TPS}, {"energy", required_argument, NULL, OPT_ENERGY},
-    {"energy-idle", required_argument, NULL, OPT_ENERGY_IDLE}, {"no-map", no_argument, NULL, OPT_NO_MAP},
+    {"energy-idle", required_argument, NULL, OPT_ENERGY_IDLE}, {"events", required_argument, NULL, OPT_EVENTS}, {"no-map", no_argument, NULL, OPT_NO_MAP},
     {"quiet", no_argument, NULL, 'q'}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 };
 
@@ -181,6 +184,7 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_TOKENIZER: a->cache.tokenizer = optarg; break;
         case OPT_TARGET_TPS: a->target_tps = cli_real("--target-tps", optarg, 1e-3, 1e6); break;
         case OPT_ENERGY: a->energy = optarg; break;
+        case OPT_EVENTS: a->events = cli_events(optarg); break;
         case OPT_ENERGY_IDLE: a->energy_idle_s = cli_real("--energy-idle", optarg, 0, 3600); break;
         case OPT_NO_MAP: a->load.load = INFER_LOAD_COPY; break;
         case 'q': a->quiet = true; break;
@@ -199,6 +203,8 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("both a PROMPT and -f FILE given");
     if (a->converse && (a->prompt_file || a->dot || a->json || a->no_prompt))
         cli_usage("--chat goes without -f, --dot, --json and --no-prompt");
+    if (a->converse && a->events != 0)
+        cli_usage("--chat goes without --events");
     if (a->converse && (a->target_tps > 0 || a->energy || a->energy_idle_s > 0))
         cli_usage("--chat goes without --target-tps, --energy and --energy-idle");
     if (!a->converse && (a->chat.template_name || a->chat.system))
@@ -238,6 +244,8 @@ static void describe(const run *r, const char *what, FILE *to)
         cli_die("%s", err.message);
 }
 
+static double share(uint64_t part, uint64_t all) { return all ? (double)part / (double)all : 0; }
+
 static double per_second(size_t tokens, uint64_t ns) { return ns ? tokens * 1e9 / ns : 0; }
 
 /* `tokens` beside `evaluated`: the first generated token comes out of the prompt's evaluation, and costs none of its own. */
@@ -249,7 +257,10 @@ static void add_rate(cJSON *object, const char *name, size_t tokens, size_t eval
     joules_add(o, energy->kind, joules_each(energy->gross_uj, evaluated), joules_each(energy->net_uj, evaluated));
     if (generation) {
         cJSON_AddNumberToObject(o, "weight_bytes_per_token", (double)infer_session_weight_bytes_per_token(generation->session));
-        cJSON_AddNumberToObject(o, "skipped_fraction", 0);
+        infer_events_stats events;
+        infer_session_events_stats(generation->session, &events);
+        cJSON_AddNumberToObject(o, "skipped_fraction", share(events.bytes_skipped, events.bytes_read + events.bytes_skipped));
+        cJSON_AddNumberToObject(o, "silent_fraction", share(events.silent, events.inputs));
     }
 }
 
@@ -283,6 +294,12 @@ static void print_closing_line(const run *r)
             r->prompt_tokens, per_second(r->prompt_tokens, r->prompt_ns), r->generated, per_second(r->evaluated, r->generation_ns),
             r->load_ns / 1e6, infer_peak_rss_bytes() / 1e6, infer_runtime_cpu_level(r->rt), infer_runtime_threads(r->rt),
             infer_runtime_threads(r->rt) == 1 ? "" : "s");
+    if (r->args->events != 0) {
+        infer_events_stats e;
+        infer_session_events_stats(r->session, &e);
+        fprintf(stderr, "events: %.1f %% of the inputs silent, %.2f of %.2f MB of weights a token not read\n", 100 * share(e.silent, e.inputs),
+                e.tokens ? e.bytes_skipped / 1e6 / e.tokens : 0, infer_session_weight_bytes_per_token(r->session) / 1e6);
+    }
     if (infer_meter_kind(r->meter) != INFER_ENERGY_NONE) {
         const infer_energy *p = &r->prompt_energy, *g = &r->generation_energy;
         char prompt[80], generation[80];
@@ -352,6 +369,15 @@ static void pace(const run *r, uint64_t *due)
         *due = now;
 }
 
+/* The prompt was read exactly: it costs little there, and everything after it rests on it. */
+static void use_events(const run *r)
+{
+    infer_error err;
+    double rate = r->args->events == INFER_EVENTS_AUTO && infer_model_events_target(r->model) == 0 ? 0 : r->args->events;
+    if (infer_session_set_events(r->session, rate, &err) != INFER_OK)
+        cli_die("%s", err.message);
+}
+
 static void generate(run *r)
 {
     int32_t id = 0;
@@ -402,6 +428,7 @@ static void continue_prompt(run *r, const char *prompt, size_t bytes)
     r->prompt_tokens = n;
     free(ids);
     if (!interrupted) {
+        use_events(r);
         start_meter(r);
         generate(r);
         stop_meter(r, &r->generation_energy);

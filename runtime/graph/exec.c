@@ -5,7 +5,7 @@
 #define TASK_WEIGHT_BYTES (48u << 10) /* smallest share of a step's weights worth a task of its own */
 #define TASK_ELEMENTS 4096u           /* the same for steps without weights, in output elements */
 #define TASK_CONTEXT 16u              /* positions that attention reads in the time of an element of the others */
-#define TASKS_PER_THREAD 8u
+#define TASKS_PER_THREAD 8u           /* one in the layout cols, where what is read of an input is as wide as a task */
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -24,7 +24,7 @@ static void cut(const infer_plan *plan, const infer_step *step, infer_step_state
     uint32_t m = infer_batch_rows(batch, step->rows);
     uint64_t elements = (uint64_t)m * step->cols * (step->attends && !batch->chunk_rows ? 1 + (batch->pos0 + batch->m) / TASK_CONTEXT : 1);
     uint64_t work = step->weight_bytes ? step->weight_bytes / TASK_WEIGHT_BYTES * m : elements / TASK_ELEMENTS;
-    uint32_t most = plan->threads > 1 ? plan->threads * TASKS_PER_THREAD : 1;
+    uint32_t most = plan->threads == 1 ? 1 : plan->threads * (step->long_tasks ? 1 : TASKS_PER_THREAD);
     uint32_t want = work < 1 ? 1 : work < most ? (uint32_t)work : most;
     uint32_t grains = (uint32_t)infer_ceil_div(step->cols, step->grain);
     st->m = m;
@@ -80,6 +80,19 @@ static void finish_step(infer_plan *plan, uint32_t s)
         infer_event_post(&plan->event);
 }
 
+/* Counts inputs that are 0 in the rows just quantized. */
+static void count_silent(infer_plan *plan, uint32_t node, uint32_t thread, infer_region at)
+{
+    const infer_quantize_args *q = &plan->args[node].quantize;
+    uint32_t zeros = 0;
+    for (uint32_t row = at.row0; row < at.row1; row++) {
+        const int8_t *codes = q->y.codes + 32 * (row * (size_t)q->y.row_groups);
+        for (uint32_t i = at.col0; i < at.col1; i++)
+            zeros += codes[i] == 0;
+    }
+    plan->silent[(size_t)thread * plan->graph.node_count + node] += zeros;
+}
+
 static void run_task(const job *j, const infer_step *step, const infer_step_state *st, uint32_t task, uint32_t thread)
 {
     infer_plan *plan = j->plan;
@@ -96,9 +109,13 @@ static void run_task(const job *j, const infer_step *step, const infer_step_stat
         if (!runs(plan, node, j->batch))
             continue;
         start = plan->profile ? infer_now_ns() : 0;
+        if (plan->observe && plan->graph.nodes[node].op == INFER_OP_QUANTIZE && plan->graph.nodes[node].weight.info)
+            plan->observe(plan->observer, thread, node, &plan->args[node].quantize, region);
         plan->kernels[node]->fn(&plan->args[node], region);
         if (plan->profile)
             plan->node_ns[(size_t)thread * plan->graph.node_count + node] += infer_now_ns() - start;
+        if (plan->events && plan->graph.nodes[node].op == INFER_OP_QUANTIZE && plan->graph.nodes[node].weight.info)
+            count_silent(plan, node, thread, region);
     }
 }
 
@@ -154,6 +171,8 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
         infer_pool_run(pool, work, &j);
     else
         work(&j, 0); /* waking the others would cost more than they could do */
+    if (plan->events)
+        plan->event_tokens += batch->m;
     if (plan->profile) {
         plan->eval_ns += infer_now_ns() - start;
         plan->evals++;

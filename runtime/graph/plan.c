@@ -1,6 +1,7 @@
 #include "graph/plan.h"
 
 #include "attention.h"
+#include "cols.h"
 #include "cpu.h"
 #include "model/rope_table.h"
 #include "ops/ops.h"
@@ -152,8 +153,10 @@ static void make_steps(infer_plan *plan, uint32_t *node_step, bool *columns_need
         step->grain = step->grain / gcd(step->grain, grain) * grain;
         step->count++;
         step->attends |= n->op == INFER_OP_ATTENTION;
-        if (n->op == INFER_OP_MATMUL)
+        if (n->op == INFER_OP_MATMUL) {
             step->weight_bytes += n->weight.info->bytes;
+            step->long_tasks |= n->weight.info->layout == INFER_LAYOUT_COLS;
+        }
     }
     for (uint32_t s = 0, first = 0; s < plan->step_count; s++) {
         plan->steps[s].first = first;
@@ -339,6 +342,9 @@ static infer_status allocate(infer_plan *plan, infer_error *err)
         infer_rope_table(&g->rope[i], plan->positions, plan->rope_cos[i], plan->rope_sin[i]);
         plan->rope_bytes += 2 * bytes;
     }
+    if (!(plan->thresholds = infer_alloc_array(a, g->node_count, sizeof *plan->thresholds)) ||
+        !(plan->silent = infer_alloc_array(a, (size_t)plan->threads * g->node_count, sizeof *plan->silent)))
+        return infer_fail_memory(err, (size_t)plan->threads * g->node_count * sizeof *plan->silent, "counts of events");
     if (plan->profile && (!(plan->step_times = infer_alloc_array(a, plan->step_count, sizeof *plan->step_times)) ||
                           !(plan->node_ns = infer_alloc_array(a, (size_t)plan->threads * g->node_count, sizeof *plan->node_ns))))
         return infer_fail_memory(err, (size_t)plan->threads * g->node_count * sizeof *plan->node_ns, "the profile");
@@ -431,6 +437,8 @@ void infer_plan_destroy(infer_plan *plan)
         infer_free(&a, plan->rope_cos[i]);
         infer_free(&a, plan->rope_sin[i]);
     }
+    infer_free(&a, plan->thresholds);
+    infer_free(&a, plan->silent);
     infer_free(&a, plan->step_times);
     infer_free(&a, plan->node_ns);
     infer_free(&a, plan);
@@ -450,6 +458,28 @@ uint64_t infer_plan_weight_bytes(const infer_plan *plan)
             bytes += n->weight.info->bytes;
     }
     return bytes;
+}
+
+uint64_t infer_plan_silent(const infer_plan *plan, uint32_t node)
+{
+    uint64_t silent = 0;
+    for (uint32_t t = 0; t < plan->threads; t++)
+        silent += plan->silent[t * plan->graph.node_count + node];
+    return silent;
+}
+
+void infer_plan_events(const infer_plan *plan, uint64_t *inputs, uint64_t *silent, uint64_t *silent_bytes)
+{
+    *inputs = *silent = *silent_bytes = 0;
+    for (uint32_t i = 0; i < plan->graph.node_count; i++) {
+        const infer_node *n = &plan->graph.nodes[i];
+        if (n->op != INFER_OP_QUANTIZE || !n->weight.info)
+            continue;
+        *inputs += plan->event_tokens * n->weight.info->cols;
+        *silent += infer_plan_silent(plan, i);
+        *silent_bytes += infer_plan_silent(plan, i) * infer_cols_codes_bytes(infer_cols_padded((size_t)n->weight.info->rows, INFER_COLS_TILE),
+                                                                             infer_qtype_find(n->weight.info->type)->cols_bits);
+    }
 }
 
 /* ---- for ops/ ---- */

@@ -47,6 +47,7 @@ typedef struct infer_step {
     infer_rows rows;
     uint32_t cols, grain;        /* columns of its outputs, and where they may be cut */
     uint64_t weight_bytes;       /* read by the step, whatever the batch */
+    bool long_tasks;             /* has a matrix in the layout cols: few long tasks */
     bool attends;                /* reads the whole context, unless attention is split */
     uint32_t dependencies;       /* steps it waits for */
     uint32_t first_successor, successors; /* into plan->successors */
@@ -90,6 +91,15 @@ typedef struct infer_plan {
     float *rope_cos[INFER_ROPE_TABLES], *rope_sin[INFER_ROPE_TABLES]; /* [positions][rope.dim / 2] */
     size_t rope_bytes;
 
+    /* Events: quantize nodes before matrices in the layout cols have a threshold, and what is silent is counted while one is above 0. */
+    bool events;
+    float *thresholds;            /* [nodes] */
+    uint64_t *silent;             /* [threads][nodes] inputs */
+    uint64_t event_tokens;
+    /* Sees the inputs of these nodes before they are quantized, on the thread that does it. NULL: nobody looks. */
+    void (*observe)(void *user, uint32_t thread, uint32_t node, const infer_quantize_args *args, infer_region at);
+    void *observer;
+
     _Atomic uint32_t cancel;
     uint32_t threads;
     bool profile;
@@ -110,6 +120,11 @@ infer_status infer_plan_create(const infer_graph *g, const infer_plan_options *o
 void infer_plan_destroy(infer_plan *plan);
 uint64_t infer_plan_bytes(const infer_plan *plan); /* all memory of the plan's buffers */
 uint64_t infer_plan_weight_bytes(const infer_plan *plan);
+
+/* Events so far: inputs of the nodes with a threshold, those that were silent, and the bytes of weights that these had. */
+void infer_plan_events(const infer_plan *plan, uint64_t *inputs, uint64_t *silent, uint64_t *silent_bytes);
+/* Of node `i`, a quantize node. */
+uint64_t infer_plan_silent(const infer_plan *plan, uint32_t node);
 
 /* exec.c. CANCELLED when plan->cancel was set; it is cleared. */
 infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batch *batch, infer_error *err);

@@ -71,21 +71,28 @@ infer_status infer_plan_profile(const infer_plan *plan, infer_write_fn *write, v
     sink s = {write, user, false};
     size_t nodes = plan->graph.node_count;
     uint64_t evals = plan->evals ? plan->evals : 1, kernel_ns = 0;
-    put(&s, "%-22s %-9s %-6s %12s %8s %12s %10s\n", "node", "op", "type", "us / eval", "share", "bytes", "GB/s");
+    put(&s, "%-22s %-9s %-6s %12s %8s %12s %10s%s\n", "node", "op", "type", "us / eval", "share", "bytes", "GB/s", plan->event_tokens ? "   silent" : "");
     for (uint32_t i = 0; i < plan->step_count; i++)
         for (uint32_t k = 0; k < plan->steps[i].count; k++) {
             uint32_t node = infer_step_node(plan, &plan->steps[i], k);
             const infer_node *n = &plan->graph.nodes[node];
+            char events[16] = "";
             uint64_t ns = 0, bytes = n->weight.info && n->op == INFER_OP_MATMUL ? n->weight.info->bytes : 0;
             for (uint32_t t = 0; t < plan->threads; t++)
                 ns += plan->node_ns[t * nodes + node];
             kernel_ns += ns;
             put(&s, "%-22s %-9s %-6s %12.2f %7.2f%% %12llu ", n->name, infer_op_name(n->op), type_name(n), ns / 1e3 / evals,
                 plan->eval_ns ? 100.0 * ns / ((double)plan->eval_ns * plan->threads) : 0.0, (unsigned long long)bytes);
+            if (plan->event_tokens)
+                snprintf(events, sizeof events, "%8s", "-");
+            if (plan->event_tokens && n->op == INFER_OP_MATMUL && n->weight.info->layout == INFER_LAYOUT_COLS) {
+                uint64_t silent = infer_plan_silent(plan, plan->graph.values[n->in[0]].producer);
+                snprintf(events, sizeof events, "%7.2f%%", 100.0 * silent / ((double)plan->event_tokens * n->weight.info->cols));
+            }
             if (bytes && ns) /* all threads together read at this rate while they were in this kernel */
-                put(&s, "%10.2f\n", (double)bytes * evals * plan->threads / ns);
+                put(&s, "%10.2f %s\n", (double)bytes * evals * plan->threads / ns, events);
             else
-                put(&s, "%10s\n", "-");
+                put(&s, "%10s %s\n", "-", events);
         }
     put(&s, "%llu evaluations of %llu tokens in %.3f ms; %u threads were in kernels %.1f %% of it; the rest, waiting and bookkeeping, is %.0f ns a node, "
             "%.0f ns a step (%zu nodes in %u steps)\n",

@@ -111,6 +111,8 @@ static infer_status open_model(infer_model *model, const char *path, infer_load 
         return s;
     if ((s = infer_config_parse(infer_file_metadata(model->file), path, &model->config, err)) != INFER_OK)
         return s;
+    if ((s = infer_events_parse(a, infer_file_metadata(model->file), model->file, &model->events, err)) != INFER_OK)
+        return s;
     vocab = infer_file_vocab(model->file, &vocab_bytes);
     if (vocab_bytes) {
         if ((s = infer_tokenizer_open(a, vocab, vocab_bytes, path, &model->tokenizer, err)) != INFER_OK)
@@ -179,6 +181,7 @@ void infer_model_close(infer_model *model)
         return;
     a = &model->rt->allocator;
     infer_graph_free(&model->graph);
+    infer_events_free(&model->events, a);
     infer_tokenizer_close(model->tokenizer);
     infer_file_close(model->file);
     infer_free(a, (void *)model->verified);

@@ -5,6 +5,7 @@
 #include "core/pool.h"
 #include "cpu.h"
 #include "graph/plan.h"
+#include "model/events.h"
 #include "text/chat.h"
 
 struct infer_runtime {
@@ -50,6 +51,7 @@ struct infer_model {
     infer_verify verify;
     _Atomic uint8_t *verified;  /* [tensors] */
     uint64_t parameters;
+    infer_events events;
 };
 
 /* An architecture: named tensors -> graph. */

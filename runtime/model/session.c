@@ -1,5 +1,7 @@
 #include "model/model.h"
 
+#include <infer/infer_experimental.h>
+
 #include <string.h>
 
 struct infer_session {
@@ -77,9 +79,18 @@ void infer_session_destroy(infer_session *session)
     infer_free(&session->model->rt->allocator, session);
 }
 
+static uint64_t skipped_bytes(const infer_session *session)
+{
+    uint64_t inputs, silent, bytes = 0;
+    if (session->plan->events)
+        infer_plan_events(session->plan, &inputs, &silent, &bytes);
+    return bytes;
+}
+
 infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits, infer_error *err)
 {
     uint32_t vocab, start;
+    uint64_t skipped;
     infer_status s;
     if (!session || !tokens || n == 0 || (unsigned)logits > INFER_LOGITS_ALL)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_eval: session or tokens is NULL, n is 0, or logits is not 0..2");
@@ -104,6 +115,7 @@ infer_status infer_session_eval(infer_session *session, const int32_t *tokens, s
         } else if (logits == INFER_LOGITS_LAST && done + m == n) {
             batch.logits = 1;
         }
+        skipped = skipped_bytes(session);
         s = infer_plan_run(session->plan, session->model->rt->pool, &batch, err);
         if (s == INFER_OK) /* what was read beyond a new end, within its page, were zeros */
             s = infer_file_check(session->model->file, err);
@@ -113,7 +125,8 @@ infer_status infer_session_eval(infer_session *session, const int32_t *tokens, s
         }
         session->position += m;
         done += m;
-        atomic_fetch_add_explicit(&session->model->rt->bytes_read, session->weight_bytes + session->position * session->position_bytes,
+        skipped = m == 1 ? skipped_bytes(session) - skipped : 0; /* several tokens read what any of them needs */
+        atomic_fetch_add_explicit(&session->model->rt->bytes_read, session->weight_bytes - skipped + session->position * session->position_bytes,
                                   memory_order_relaxed);
     }
     session->logit_rows = logits == INFER_LOGITS_ALL ? n : logits == INFER_LOGITS_LAST ? 1 : 0;
@@ -155,3 +168,34 @@ infer_status infer_session_describe(const infer_session *session, const char *wh
 const infer_plan *infer_session_plan(const infer_session *session) { return session->plan; }
 uint64_t infer_session_weight_bytes_per_token(const infer_session *session) { return session->weight_bytes; }
 uint64_t infer_session_memory_bytes(const infer_session *session) { return infer_plan_bytes(session->plan); }
+
+/* ---- events ---- */
+
+double infer_model_events_target(const infer_model *model) { return model->events.target; }
+
+infer_status infer_session_set_events(infer_session *session, double rate, infer_error *err)
+{
+    const infer_model *model = session->model;
+    infer_plan *plan = session->plan;
+    if (rate == INFER_EVENTS_AUTO && model->events.rates)
+        rate = model->events.target;
+    if (rate != 0 && !model->events.rates)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: the file has no thresholds for events; infer-convert --events makes one that has",
+                          infer_file_path(model->file));
+    if (!(rate >= 0) || (model->events.rates && rate > model->events.rate[model->events.rates - 1]))
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "events: found rate %g, expected 0 to %g", rate, model->events.rate[model->events.rates - 1]);
+    plan->events = rate > 0;
+    for (uint32_t i = 0; i < plan->graph.node_count; i++) {
+        const infer_tensor_info *t = plan->graph.nodes[i].weight.info;
+        if (plan->graph.nodes[i].op == INFER_OP_QUANTIZE && t)
+            plan->thresholds[i] = rate > 0 ? infer_events_threshold(&model->events, (size_t)(t - infer_file_tensor(model->file, 0)), rate) : 0;
+    }
+    return INFER_OK;
+}
+
+void infer_session_events_stats(const infer_session *session, infer_events_stats *out)
+{
+    *out = (infer_events_stats){.tokens = session->plan->event_tokens};
+    infer_plan_events(session->plan, &out->inputs, &out->silent, &out->bytes_skipped);
+    out->bytes_read = out->tokens * session->weight_bytes - out->bytes_skipped;
+}

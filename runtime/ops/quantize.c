@@ -26,5 +26,6 @@ void infer_op_quantize_bind(const infer_plan *plan, const infer_node *n, const i
         .k = plan->graph.values[n->out].cols,
         .x_stride = infer_plan_stride(plan, n->in[0]),
         .factors = n->weight.data, /* the layout cols begins with them */
+        .threshold = plan->thresholds[n - plan->graph.nodes],
     };
 }

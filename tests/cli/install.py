@@ -19,7 +19,7 @@ DEFAULT_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".
 SYMBOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "runtime", "symbols.txt")
 STRIPPED_BYTES = 1000000
 TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench", "infer-distill"]
-FILES = ["include/infer/infer.h", "lib*/**/libinfer.so.0", "lib*/**/libinfer.so", "lib*/**/libinfer.a", "lib*/**/pkgconfig/libinfer.pc",
+FILES = ["include/infer/infer.h", "include/infer/infer_experimental.h", "lib*/**/libinfer.so.0", "lib*/**/libinfer.so", "lib*/**/libinfer.a", "lib*/**/pkgconfig/libinfer.pc",
          "lib*/**/cmake/libinfer/libinferConfig.cmake", "lib*/**/cmake/libinfer/libinferConfigVersion.cmake", "share/zsh/site-functions/_infer",
          *(f"bin/{tool}" for tool in TOOLS), *(f"share/man/man1/{tool}.1" for tool in TOOLS),
          *(f"share/bash-completion/completions/{tool}" for tool in TOOLS)]
@@ -62,7 +62,8 @@ class Installed:
         self.folder, self.data, self.sanitized = folder, args.data, args.sanitized
         self.root = os.path.join(folder, "root")
         call(["meson", "install", "-C", args.build, "--no-rebuild", "--quiet", "--destdir", self.root])
-        self.header = self.find("include/infer/infer.h")
+        self.headers = [self.find("include/infer/infer.h"), self.find("include/infer/infer_experimental.h")]
+        self.header = self.headers[0]
         self.shared = os.path.realpath(self.find("lib*/**/libinfer.so"))
         self.static = self.find("lib*/**/libinfer.a")
         self.env = dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(self.find("lib*/**/libinfer.pc")), PKG_CONFIG_SYSROOT_DIR=self.root)
@@ -77,8 +78,10 @@ class Installed:
         return call(["pkg-config", *options, "libinfer"], self.env).split()
 
     def declared(self):
-        with open(self.header, encoding="utf-8") as f:
-            text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.DOTALL)
+        text = ""
+        for path in self.headers:
+            with open(path, encoding="utf-8") as f:
+                text += re.sub(r"/\*.*?\*/", "", f.read(), flags=re.DOTALL)
         return set(re.findall(r"^INFER_API\b[^;(]*?\b(\w+)\(", text, re.MULTILINE))
 
     def example(self):
@@ -155,7 +158,7 @@ def header_alone(installed, language):
     require(compiler)
     source = os.path.join(installed.folder, "alone." + name)
     with open(source, "w", encoding="utf-8") as f:
-        f.write("#include <infer/infer.h>\ninfer_runtime_options runtime_options = INFER_RUNTIME_DEFAULTS;\n"
+        f.write("#include <infer/infer_experimental.h>\ninfer_events_stats stats;\ninfer_runtime_options runtime_options = INFER_RUNTIME_DEFAULTS;\n"
                 "infer_model_options model_options = INFER_MODEL_DEFAULTS;\ninfer_session_options session_options = INFER_SESSION_DEFAULTS;\n"
                 "infer_sampler_options sampler_options = INFER_SAMPLER_DEFAULTS;\n")
     call([compiler, standard, *WARNINGS, "-x", name, "-fsyntax-only", *installed.pkg_config("--cflags"), source])

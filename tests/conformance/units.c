@@ -292,7 +292,7 @@ static void pack_case(test *t, infer_qtype type, uint32_t n, uint32_t k, fill f)
 void unit_pack_cols(test *t)
 {
     static const infer_qtype cols[] = {INFER_QTYPE_Q8G64, INFER_QTYPE_Q4G64};
-    enum { MAX_N = 1030, MAX_K = 70 };
+    enum { MAX_N = 4110, MAX_K = 70 };
     static double scratch[2 * MAX_K + MAX_N];
 
     for (uint32_t i = 0; i < 40; i++) {
