@@ -20,6 +20,8 @@
 
 #include "core/core.h"
 
+#define DRAFT_MAX_DEFAULT 6u
+
 typedef struct arguments {
     const char *model, *prompt, *prompt_file;
     uint32_t tokens;
@@ -31,6 +33,8 @@ typedef struct arguments {
     cache_options cache;
     const char *energy;
     double energy_idle_s, target_tps, events; /* events: a rate, 0 off, or INFER_EVENTS_AUTO */
+    double draft;                              /* the same for guesses; 0 off */
+    uint32_t draft_max;
     bool explain, profile, dot, json, no_prompt, quiet, converse;
 } arguments;
 
@@ -41,6 +45,7 @@ typedef struct run {
     infer_session *session;
     infer_sampler *sampler;
     infer_decoder *decoder;
+    infer_drafter *drafter; /* --draft */
     infer_meter *meter;
     infer_energy prompt_energy, generation_energy;
     tuned setting; /* threads 0: none is stored, or -t was given */
@@ -82,6 +87,9 @@ static const char usage[] =
     "      --events auto|off|RATE\n"
     "                           while generating, skip the share RATE of the layers' inputs, those closest to silence; auto: the one that the model was\n"
     "                           converted for, if it was (off)\n"
+    "      --draft RATE         guess tokens with the share RATE of the inputs skipped, check them all at once: the same text as without, sooner where\n"
+    "                           that pays\n"
+    "      --draft-max N        most tokens guessed at once, 1 to 15 (6)\n"
     "      --explain            print the plan\n"
     "      --profile            print the time of every node afterwards\n"
     "      --dot                draw the graph for Graphviz instead of generating\n"
@@ -118,7 +126,7 @@ static void catch_interrupts(infer_session *session)
 enum {
     OPT_BATCH = 256, OPT_TEMP, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_REPEAT_PENALTY, OPT_REPEAT_LAST, OPT_SEED, OPT_CPU, OPT_KV, OPT_EXPLAIN,
     OPT_PROFILE, OPT_DOT, OPT_JSON, OPT_NO_PROMPT, OPT_CHAT, OPT_CHAT_TEMPLATE, OPT_SYSTEM,
-    OPT_TYPE, OPT_TOKENIZER, OPT_TARGET_TPS, OPT_ENERGY, OPT_ENERGY_IDLE, OPT_EVENTS, OPT_NO_MAP
+    OPT_TYPE, OPT_TOKENIZER, OPT_TARGET_TPS, OPT_ENERGY, OPT_ENERGY_IDLE, OPT_EVENTS, OPT_DRAFT, OPT_DRAFT_MAX, OPT_NO_MAP
 };
 
 static const struct option long_options[] = {
@@ -132,7 +140,8 @@ static const struct option long_options[] = {
     {"chat", no_argument, NULL, OPT_CHAT}, {"chat-template", required_argument, NULL, OPT_CHAT_TEMPLATE}, {"system", required_argument, NULL, OPT_SYSTEM},
     {"type", required_argument, NULL, OPT_TYPE}, {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
     {"target-tps", required_argument, NULL, OPT_TARGET_TPS}, {"energy", required_argument, NULL, OPT_ENERGY},
-    {"energy-idle", required_argument, NULL, OPT_ENERGY_IDLE}, {"events", required_argument, NULL, OPT_EVENTS}, {"no-map", no_argument, NULL, OPT_NO_MAP},
+    {"energy-idle", required_argument, NULL, OPT_ENERGY_IDLE}, {"events", required_argument, NULL, OPT_EVENTS},
+    {"draft", required_argument, NULL, OPT_DRAFT}, {"draft-max", required_argument, NULL, OPT_DRAFT_MAX}, {"no-map", no_argument, NULL, OPT_NO_MAP},
     {"quiet", no_argument, NULL, 'q'}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 };
 
@@ -184,6 +193,8 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_TOKENIZER: a->cache.tokenizer = optarg; break;
         case OPT_TARGET_TPS: a->target_tps = cli_real("--target-tps", optarg, 1e-3, 1e6); break;
         case OPT_ENERGY: a->energy = optarg; break;
+        case OPT_DRAFT: a->draft = cli_real("--draft", optarg, 0.05, 0.9); break;
+        case OPT_DRAFT_MAX: a->draft_max = whole("--draft-max", 1, INFER_DRAFT_MAX); break;
         case OPT_EVENTS: a->events = cli_events(optarg); break;
         case OPT_ENERGY_IDLE: a->energy_idle_s = cli_real("--energy-idle", optarg, 0, 3600); break;
         case OPT_NO_MAP: a->load.load = INFER_LOAD_COPY; break;
@@ -213,6 +224,13 @@ static void parse(int argc, char **argv, arguments *a)
     a->chat.first = a->prompt;
     a->chat.quiet = a->cache.quiet = a->quiet;
     a->session.profile = a->profile;
+    if (a->draft_max && a->draft == 0)
+        cli_usage("--draft-max needs --draft");
+    if (a->draft > 0 && (a->converse || a->events != 0 || a->target_tps > 0))
+        cli_usage("--draft goes without --chat, --events and --target-tps");
+    a->draft_max = a->draft_max ? a->draft_max : DRAFT_MAX_DEFAULT;
+    if (a->draft > 0)
+        a->session.logit_rows = a->draft_max + 1;
 }
 
 /* ---- output ---- */
@@ -248,6 +266,25 @@ static double share(uint64_t part, uint64_t all) { return all ? (double)part / (
 
 static double per_second(size_t tokens, uint64_t ns) { return ns ? tokens * 1e9 / ns : 0; }
 
+/* Weights read for a token: guesses with events, and all of them for each exact evaluation. */
+static double drafted_bytes(const run *r, const infer_drafter_stats *d)
+{
+    infer_events_stats e;
+    infer_session_events_stats(r->session, &e);
+    return d->tokens ? ((double)e.bytes_read + (double)d->steps * (double)infer_session_weight_bytes_per_token(r->session)) / (double)d->tokens : 0;
+}
+
+static void add_draft(cJSON *generation, const run *r)
+{
+    cJSON *o = cJSON_AddObjectToObject(generation, "draft");
+    infer_drafter_stats d;
+    infer_drafter_get_stats(r->drafter, &d);
+    cJSON_AddNumberToObject(o, "drafted", (double)d.drafted);
+    cJSON_AddNumberToObject(o, "accepted", (double)d.accepted);
+    cJSON_AddNumberToObject(o, "steps", (double)d.steps);
+    cJSON_AddNumberToObject(o, "weight_bytes_per_token", drafted_bytes(r, &d));
+}
+
 /* `tokens` beside `evaluated`: the first generated token comes out of the prompt's evaluation, and costs none of its own. */
 static void add_rate(cJSON *object, const char *name, size_t tokens, size_t evaluated, uint64_t ns, const infer_energy *energy, const run *generation)
 {
@@ -261,6 +298,8 @@ static void add_rate(cJSON *object, const char *name, size_t tokens, size_t eval
         infer_session_events_stats(generation->session, &events);
         cJSON_AddNumberToObject(o, "skipped_fraction", share(events.bytes_skipped, events.bytes_read + events.bytes_skipped));
         cJSON_AddNumberToObject(o, "silent_fraction", share(events.silent, events.inputs));
+        if (generation->drafter)
+            add_draft(o, generation);
     }
 }
 
@@ -294,6 +333,13 @@ static void print_closing_line(const run *r)
             r->prompt_tokens, per_second(r->prompt_tokens, r->prompt_ns), r->generated, per_second(r->evaluated, r->generation_ns),
             r->load_ns / 1e6, infer_peak_rss_bytes() / 1e6, infer_runtime_cpu_level(r->rt), infer_runtime_threads(r->rt),
             infer_runtime_threads(r->rt) == 1 ? "" : "s");
+    if (r->drafter) {
+        infer_drafter_stats d;
+        infer_drafter_get_stats(r->drafter, &d);
+        fprintf(stderr, "draft: %llu of %llu guesses right; %.2f tokens an exact evaluation; %.2f MB of weights read a token, %.2f without\n",
+                (unsigned long long)d.accepted, (unsigned long long)d.drafted, d.steps ? (double)d.tokens / (double)d.steps : 0, drafted_bytes(r, &d) / 1e6,
+                infer_session_weight_bytes_per_token(r->session) / 1e6);
+    }
     if (r->args->events != 0) {
         infer_events_stats e;
         infer_session_events_stats(r->session, &e);
@@ -406,6 +452,39 @@ static void generate(run *r)
     r->generation_ns = infer_now_ns() - start;
 }
 
+/* The same tokens, several at a time. */
+static void generate_drafted(run *r)
+{
+    int32_t ids[INFER_DRAFT_MAX + 1] = {0};
+    uint64_t start = infer_now_ns();
+    size_t n = 1;
+    bool ended = r->args->tokens == 0;
+    infer_error err;
+    if (!ended)
+        ids[0] = infer_sampler_sample(r->sampler, infer_session_logits(r->session, 0));
+    while (!ended && !interrupted) {
+        size_t left;
+        for (size_t i = 0; i < n && !ended; i++) {
+            ended = infer_model_token_is_end(r->model, ids[i]);
+            if (!ended) {
+                emit_token(r, ids[i]);
+                if (r->generated++ == 0)
+                    r->first_token_ns = r->prompt_ns + infer_now_ns() - start;
+            }
+        }
+        left = r->args->tokens - r->generated;
+        r->context_full = !ended && left && infer_session_position(r->session) == infer_session_context(r->session);
+        if (ended || !left || r->context_full)
+            break;
+        switch (infer_drafter_step(r->drafter, r->sampler, ids[n - 1], ids, left < INFER_DRAFT_MAX + 1 ? left : INFER_DRAFT_MAX + 1, &n, &err)) {
+        case INFER_OK: r->evaluated += n; break;
+        case INFER_ERROR_CANCELLED: ended = true; break;
+        default: cli_die("%s", err.message);
+        }
+    }
+    r->generation_ns = infer_now_ns() - start;
+}
+
 static void continue_prompt(run *r, const char *prompt, size_t bytes)
 {
     size_t n;
@@ -430,7 +509,10 @@ static void continue_prompt(run *r, const char *prompt, size_t bytes)
     if (!interrupted) {
         use_events(r);
         start_meter(r);
-        generate(r);
+        if (r->drafter)
+            generate_drafted(r);
+        else
+            generate(r);
         stop_meter(r, &r->generation_energy);
     }
     emit_token(r, -1);
@@ -460,6 +542,8 @@ static void open_all(run *r)
     if (infer_model_open(r->rt, path, &r->args->load, &r->model, &err) != INFER_OK ||
         infer_session_create(r->model, &session, &r->session, &err) != INFER_OK ||
         infer_sampler_create(r->model, &a->sampler, &r->sampler, &err) != INFER_OK)
+        cli_die("%s", err.message);
+    if (a->draft > 0 && infer_drafter_create(r->session, r->sampler, a->draft, a->draft_max, &r->drafter, &err) != INFER_OK)
         cli_die("%s", err.message);
     r->load_ns = infer_now_ns() - start;
     free(path);
@@ -493,6 +577,7 @@ static void explain(const run *r)
 static void close_all(run *r)
 {
     running = NULL;
+    infer_drafter_destroy(r->drafter);
     infer_meter_destroy(r->meter);
     infer_decoder_destroy(r->decoder);
     infer_sampler_destroy(r->sampler);

@@ -73,6 +73,7 @@ infer_status infer_model_weight(const infer_model *model, uint32_t layer, const 
                                 infer_weight *out, infer_error *err);
 /* What a session runs: for measurements that need more than the public interface tells. */
 const infer_plan *infer_session_plan(const infer_session *session);
+const infer_model *infer_session_model(const infer_session *session);
 /* Checks the hashes of all tensors of the graph that were not checked before, on all threads. */
 infer_status infer_model_verify(infer_model *model, infer_error *err);
 

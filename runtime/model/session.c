@@ -166,6 +166,7 @@ infer_status infer_session_describe(const infer_session *session, const char *wh
 }
 
 const infer_plan *infer_session_plan(const infer_session *session) { return session->plan; }
+const infer_model *infer_session_model(const infer_session *session) { return session->model; }
 uint64_t infer_session_weight_bytes_per_token(const infer_session *session) { return session->weight_bytes; }
 uint64_t infer_session_memory_bytes(const infer_session *session) { return infer_plan_bytes(session->plan); }
 

@@ -119,6 +119,26 @@ void infer_sampler_destroy(infer_sampler *s)
     infer_free(s->allocator, s);
 }
 
+infer_status infer_sampler_clone(const infer_sampler *s, infer_sampler **out, infer_error *err)
+{
+    infer_sampler *clone;
+    infer_status status = infer_sampler_open(s->allocator, s->vocab, &s->options, &clone, err);
+    if (status != INFER_OK)
+        return status;
+    infer_sampler_copy(clone, s);
+    *out = clone;
+    return INFER_OK;
+}
+
+void infer_sampler_copy(infer_sampler *to, const infer_sampler *from)
+{
+    memcpy(to->state, from->state, sizeof to->state);
+    memcpy(to->seen, from->seen, from->vocab * sizeof *from->seen);
+    memcpy(to->recent, from->recent, from->options.repeat_last * sizeof *from->recent);
+    to->recent_count = from->recent_count;
+    to->recent_next = from->recent_next;
+}
+
 void infer_sampler_accept(infer_sampler *s, int32_t id)
 {
     const uint32_t last = s->options.repeat_last;

@@ -22,5 +22,9 @@ const char *infer_tokenizer_token(const infer_tokenizer *t, int32_t id, size_t *
 infer_status infer_decoder_open(const infer_allocator *a, const infer_tokenizer *t, infer_decoder **out, infer_error *err);
 infer_status infer_sampler_open(const infer_allocator *a, uint32_t vocab, const infer_sampler_options *options, infer_sampler **out,
                                 infer_error *err);
+/* Another sampler in the same state; and the state of one for another of the same options and vocabulary. */
+infer_status infer_sampler_clone(const infer_sampler *s, infer_sampler **out, infer_error *err);
+void infer_sampler_copy(infer_sampler *to, const infer_sampler *from);
+
 
 #endif

@@ -31,6 +31,31 @@ typedef struct infer_events_stats {
 /* Since the session was created. */
 INFER_API void infer_session_events_stats(const infer_session *session, infer_events_stats *out);
 
+/*
+ * Self-draft: the model guesses tokens with most of its inputs silent and evaluates the guesses exactly, in one batch. What comes out is, token for token,
+ * what exact decoding with the same sampler gives; only the time differs. How many tokens are guessed, perhaps none, follows from the measured times and
+ * from how often guesses were right.
+ */
+#define INFER_DRAFT_MAX 15u
+
+typedef struct infer_drafter infer_drafter;
+/* rate: of silent inputs while guessing, as in infer_session_set_events; most: guesses at once, 1..INFER_DRAFT_MAX. The session keeps most + 1 rows of
+ * logits or more, and outlives the drafter. ARGUMENT, UNSUPPORTED (no calibration), MEMORY. */
+INFER_API infer_status infer_drafter_create(infer_session *session, const infer_sampler *sampler, double rate, uint32_t most, infer_drafter **out,
+                                            infer_error *err);
+INFER_API void infer_drafter_destroy(infer_drafter *drafter);
+/* Evaluates `id` at the session's position, exactly, and chooses the next 1..cap tokens with the sampler (the one of infer_drafter_create, or one with the same
+ * options): ids[0..*count). All of them but the last are in the session afterwards; the last is the next call's id. An end token is the last one. Events
+ * are off afterwards. Statuses of infer_session_eval; then the position is where it was, and the sampler as it was. */
+INFER_API infer_status infer_drafter_step(infer_drafter *drafter, infer_sampler *sampler, int32_t id, int32_t *ids, size_t cap, size_t *count,
+                                          infer_error *err);
+
+typedef struct infer_drafter_stats {
+    uint64_t tokens, steps;     /* chosen; exact evaluations that gave them */
+    uint64_t drafted, accepted; /* guesses */
+} infer_drafter_stats;
+INFER_API void infer_drafter_get_stats(const infer_drafter *drafter, infer_drafter_stats *out);
+
 #ifdef __cplusplus
 }
 #endif
