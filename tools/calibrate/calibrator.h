@@ -71,7 +71,7 @@ typedef struct calibrate_fit {
 } calibrate_fit;
 
 typedef struct calibrate_fitted {
-    uint8_t *packed; /* tile16x4 */
+    uint8_t *packed; /* in the layout of the type */
     float *floats;   /* its values, tile16x4 in f32 */
     calibrate_pruned pruned;
 } calibrate_fitted;

@@ -9,8 +9,8 @@ typedef struct round_job {
     double (*losses)[2];              /* [panels] of pruning */
     uint64_t *zeros;                  /* [panels] the same */
     const float *w;                   /* tile16x4 */
-    uint8_t *packed;
-    float *floats; /* tile16x4 of the rounded values */
+    uint8_t *packed;                  /* tile16x4; NULL: only floats are wanted */
+    float *floats;                    /* tile16x4 of the rounded values */
     uint32_t rows, k;
     uint8_t *memory; /* of each thread */
     size_t memory_each, scratch_bytes;
@@ -26,6 +26,12 @@ static void measure_memory(round_job *j)
     j->memory_each = infer_round_up(j->scratch_bytes + 16 * (size_t)j->k * (sizeof(float) + 2) + 16 * infer_ceil_div(j->k, 32) * 2, 64);
 }
 
+static uint32_t panel_rows(const round_job *j, uint32_t panel)
+{
+    uint32_t left = j->rows - panel * INFER_TILE_ROWS;
+    return left < INFER_TILE_ROWS ? left : INFER_TILE_ROWS;
+}
+
 static void round_panels(void *arg, uint32_t thread)
 {
     round_job *j = arg;
@@ -37,8 +43,8 @@ static void round_panels(void *arg, uint32_t thread)
     uint8_t *kept = (uint8_t *)codes + 16 * (size_t)j->k;
 
     while ((p = atomic_fetch_add(&j->next, 1)) < panels && !atomic_load(&j->failed)) {
-        uint32_t n = j->rows - p * INFER_TILE_ROWS < INFER_TILE_ROWS ? j->rows - p * INFER_TILE_ROWS : INFER_TILE_ROWS;
-        uint8_t *packed = j->packed + p * infer_panel_bytes(j->fit->type, j->k);
+        uint32_t n = panel_rows(j, p);
+        uint8_t *packed = j->packed ? j->packed + p * infer_panel_bytes(j->fit->type, j->k) : NULL;
         size_t float_bytes = (size_t)infer_panel_bytes(INFER_QTYPE_F32, j->k);
         bool fits = true;
         infer_unpack_panel(INFER_QTYPE_F32, (const uint8_t *)j->w + p * float_bytes, n, j->k, rows);
@@ -50,13 +56,14 @@ static void round_panels(void *arg, uint32_t thread)
         if (fits && j->quantizer)
             fits = infer_gptq_panel(j->fit->gptq, j->quantizer, rows, j->fit->pruner ? kept : NULL, n, codes, scales, scratch, NULL) &&
                    infer_pack_panel_codes(j->fit->type, codes, scales, n, j->k, packed);
-        else if (fits)
+        else if (fits && j->packed)
             fits = infer_pack_panel(j->fit->type, rows, n, j->k, NULL, packed);
         if (!fits) {
             atomic_store(&j->failed, 1);
             break;
         }
-        infer_unpack_panel(j->fit->type, packed, n, j->k, rows);
+        if (j->packed)
+            infer_unpack_panel(j->fit->type, packed, n, j->k, rows);
         infer_pack_panel(INFER_QTYPE_F32, rows, n, j->k, NULL, (uint8_t *)j->floats + p * float_bytes);
     }
 }
@@ -73,39 +80,76 @@ static calibrate_pruned sum_up(const round_job *j)
     return (calibrate_pruned){zeros / ((double)j->rows * j->k), losses[1] > 0 ? losses[0] / losses[1] : 0};
 }
 
+static infer_status fail_value(const calibrator *c, const infer_tensor_info *info, infer_qtype type)
+{
+    return infer_fail(c->err, INFER_ERROR_FORMAT, "tensor %s: a value is not finite, or too large for %s", info->name,
+                      infer_qtype_find(type)->name);
+}
+
+/* Panels of 16 rows on all threads, to j->packed and j->floats. */
+static infer_status run_panels(calibrator *c, const infer_tensor_info *info, round_job *j)
+{
+    uint32_t threads = infer_pool_threads(c->model->rt->pool);
+
+    measure_memory(j);
+    j->memory = infer_alloc(NULL, threads * j->memory_each);
+    if (!j->memory)
+        return infer_fail_memory(c->err, threads * j->memory_each, info->name);
+    infer_pool_run(c->model->rt->pool, round_panels, j);
+    infer_free(NULL, j->memory);
+    return atomic_load(&j->failed) ? fail_value(c, info, j->fit->type) : INFER_OK;
+}
+
+/* From j->floats to the layout cols in *packed, and back. */
+static infer_status pack_cols(calibrator *c, const infer_tensor_info *info, infer_qtype type, const round_job *j, uint8_t *packed)
+{
+    size_t panel_floats = (size_t)infer_panel_bytes(INFER_QTYPE_F32, j->k) / sizeof(float), panel = INFER_TILE_ROWS * (size_t)j->k;
+    float *rows = infer_alloc_array(NULL, (size_t)j->rows * j->k, sizeof *rows);
+    void *scratch = infer_alloc(NULL, infer_pack_cols_scratch(j->rows, j->k));
+    uint32_t panels = (uint32_t)infer_ceil_div(j->rows, INFER_TILE_ROWS);
+    infer_status s = rows && scratch ? INFER_OK : infer_fail_memory(c->err, (size_t)j->rows * j->k * sizeof *rows, info->name);
+
+    for (uint32_t p = 0; p < panels && s == INFER_OK; p++)
+        infer_unpack_panel(INFER_QTYPE_F32, j->floats + p * panel_floats, panel_rows(j, p), j->k, rows + p * panel);
+    if (s == INFER_OK && !infer_pack_cols(type, rows, j->rows, j->k, scratch, packed))
+        s = fail_value(c, info, type);
+    if (s == INFER_OK)
+        infer_unpack_cols(type, packed, j->rows, j->k, 0, j->rows, rows);
+    for (uint32_t p = 0; p < panels && s == INFER_OK; p++)
+        infer_pack_panel(INFER_QTYPE_F32, rows + p * panel, panel_rows(j, p), j->k, NULL, j->floats + p * panel_floats);
+    infer_free(NULL, rows);
+    infer_free(NULL, scratch);
+    return s;
+}
+
 infer_status calibrate_fit_matrix(calibrator *c, uint32_t node, const calibrate_fit *fit, calibrate_fitted *out)
 {
     const infer_weight *w = &calibrate_node(c, node)->weight;
-    uint32_t threads = infer_pool_threads(c->model->rt->pool);
     round_job j = {.fit = fit, .w = w->data, .rows = (uint32_t)w->info->rows, .k = (uint32_t)w->info->cols};
+    infer_layout layout = infer_matrix_layout(fit->type);
     size_t panels = infer_ceil_div(j.rows, INFER_TILE_ROWS);
-    uint64_t packed_bytes = panels * infer_panel_bytes(fit->type, j.k);
+    uint64_t packed_bytes = 0;
+    uint8_t *packed;
     infer_status s = INFER_OK;
 
+    infer_tensor_bytes(fit->type, layout, j.rows, j.k, &packed_bytes); /* it fits: the source has the tensor */
+    packed = infer_alloc(NULL, packed_bytes);
     j.quantizer = fit->gptq ? infer_quantizer_find(fit->type) : NULL;
-    measure_memory(&j);
-    j.memory = infer_alloc(NULL, threads * j.memory_each);
-    j.packed = infer_alloc(NULL, packed_bytes);
+    j.packed = layout == INFER_LAYOUT_TILE16X4 ? packed : NULL; /* cols is packed whole */
     j.floats = infer_alloc_zero(NULL, w->info->bytes);
     j.losses = infer_alloc_array(NULL, panels, sizeof *j.losses);
     j.zeros = infer_alloc_array(NULL, panels, sizeof *j.zeros);
-    if (!j.memory || !j.packed || !j.floats || !j.losses || !j.zeros)
-        s = infer_fail_memory(c->err, packed_bytes + w->info->bytes + threads * j.memory_each, w->info->name);
-    if (s == INFER_OK) {
-        infer_pool_run(c->model->rt->pool, round_panels, &j);
-        if (atomic_load(&j.failed))
-            s = infer_fail(c->err, INFER_ERROR_FORMAT, "tensor %s: a value is not finite, or too large for %s", w->info->name,
-                           infer_qtype_find(fit->type)->name);
-    }
-    if (s == INFER_OK) {
-        *out = (calibrate_fitted){j.packed, j.floats, sum_up(&j)};
-        j.packed = NULL;
-        j.floats = NULL;
-    }
-    infer_free(NULL, j.memory);
-    infer_free(NULL, j.packed);
-    infer_free(NULL, j.floats);
+    if (!packed || !j.floats || !j.losses || !j.zeros)
+        s = infer_fail_memory(c->err, packed_bytes + w->info->bytes, w->info->name);
+    if (s == INFER_OK && (s = run_panels(c, w->info, &j)) == INFER_OK && layout == INFER_LAYOUT_COLS)
+        s = pack_cols(c, w->info, fit->type, &j, packed);
+    if (s == INFER_OK)
+        *out = (calibrate_fitted){packed, j.floats, sum_up(&j)};
     infer_free(NULL, j.losses);
     infer_free(NULL, j.zeros);
+    if (s == INFER_OK)
+        return INFER_OK;
+    infer_free(NULL, packed);
+    infer_free(NULL, j.floats);
     return s;
 }

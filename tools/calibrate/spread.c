@@ -1,6 +1,5 @@
 #include "calibrator.h"
 #include "eval/score.h"
-#include "pack/pack.h"
 
 #include <math.h>
 
@@ -215,8 +214,13 @@ infer_status calibrate_spread(infer_model *model, const infer_source *source, co
         s.c.total = count_work(&s);
         status = probe_segments(&s);
     }
-    for (size_t i = 0; status == INFER_OK && i < source->tensor_count; i++)
-        bytes[i] = (double)source->tensors[i].rows * (double)infer_panel_bytes(types[i], source->tensors[i].cols);
+    for (size_t i = 0; status == INFER_OK && i < source->tensor_count; i++) {
+        const infer_source_tensor *t = &source->tensors[i];
+        uint64_t all = 0; /* rows of norms are no matrices, and have no rate */
+        if (t->matrix && !infer_tensor_bytes(types[i], infer_matrix_layout(types[i]), t->rows, t->cols, &all))
+            status = infer_fail(err, INFER_ERROR_UNSUPPORTED, "tensor %s: too large", t->name);
+        bytes[i] = (double)all;
+    }
     if (status == INFER_OK)
         spread(&s, bytes, rates);
     infer_free(NULL, bytes);
