@@ -2,6 +2,7 @@
 
 #include "cli.h"
 #include "energy.h"
+#include "model/default_model.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -85,7 +86,7 @@ static const char *make_temporary(const bench_model *m)
 
 infer_model *bench_open(const bench_model *m, infer_runtime *rt)
 {
-    const char *path = m->shape ? m->keep : m->path;
+    const char *path = m->shape ? m->keep : default_model_or(m->path);
     infer_model *model = NULL;
     infer_error err;
     if (m->shape) {

@@ -2,6 +2,7 @@
 
 #include "convert/convert.h"
 #include "file.h"
+#include "model/default_model.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -228,6 +229,7 @@ char *cache_model(const char *model, const cache_options *o)
 {
     char *path;
 
+    model = default_model_or(model);
     if (is_infer_or_missing(model)) {
         if (o->type || o->tokenizer)
             cli_usage("--type and --tokenizer are for models of other formats, and %s is none", model);

@@ -15,7 +15,7 @@ typedef struct cache_options {
     bool quiet;
 } cache_options;
 
-/* The path of the .infer file to map for `model`: itself where it is one, or does not exist; else a file in $XDG_CACHE_HOME/libinfer (or
+/* The path of the .infer file to map for `model`: the built-in one for its name (model/default_model.h); itself where it is one, or does not exist; else a file in $XDG_CACHE_HOME/libinfer (or
  * ~/.cache/libinfer), made if it is missing, cut off, or older than what it was made from. To be freed. Failure is cli_die, wrong options cli_usage;
  * an interruption ends the process with status 130, and leaves nothing behind. */
 char *cache_model(const char *model, const cache_options *options);

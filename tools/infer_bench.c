@@ -1,5 +1,6 @@
 /* infer-bench: how fast a model reads a prompt and generates, beside what the machine can do. Arguments and printing only; bench/speed.c measures. Energy:
  * bench_energy.c. */
+#include "model/default_model.h"
 #include "bench_energy.h"
 #include "bench_model.h"
 #include "cli.h"
@@ -39,9 +40,10 @@ typedef struct record {
 } record;
 
 static const char usage[] =
-    "usage: infer-bench [options] MODEL\n"
+    "usage: infer-bench [options] [MODEL]\n"
     "       infer-bench [options] --shape NAME --type TYPE\n"
     "Measures how fast a model reads a prompt and generates, and which part that is of the machine's memory bandwidth and arithmetic.\n"
+    "Without MODEL and --shape: the built-in model, pupil.\n"
     "\n"
     "      --shape NAME         a model of this shape with random weights instead of a file\n"
     "      --type TYPE          its number type: f32, f16, bf16, q8g32, q4g32, n4g32, t2r, q8g64, q4g64\n"
@@ -136,8 +138,6 @@ static void print_usage(void)
 
 static void check_model(const bench_model *m)
 {
-    if (!m->path && !m->shape)
-        cli_usage("neither MODEL nor --shape given");
     if (m->path && m->shape)
         cli_usage("both a MODEL and --shape given");
     if (m->shape && m->type == INFER_QTYPE_NONE)
@@ -200,6 +200,8 @@ static void parse(int argc, char **argv, arguments *a)
         a->model.path = argv[optind++];
     if (optind < argc)
         cli_usage("unexpected argument \"%s\"", argv[optind]);
+    if (!a->model.path && !a->model.shape)
+        a->model.path = DEFAULT_MODEL_NAME;
     check_model(&a->model);
     check_energy(a);
     if (a->speed.events > 0 && (!a->speed.tokens || a->measures_energy || a->energy.tune))

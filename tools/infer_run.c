@@ -4,9 +4,11 @@
 #include "cli.h"
 #include "cores.h"
 #include "joules.h"
+#include "model/default_model.h"
 #include "tuned.h"
 
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <infer/infer_experimental.h>
@@ -56,9 +58,9 @@ typedef struct run {
 } run;
 
 static const char usage[] =
-    "usage: infer-run [options] MODEL [PROMPT]\n"
+    "usage: infer-run [options] [MODEL] [PROMPT]\n"
     "Continues PROMPT (or the text of -f FILE, or standard input) with the model in a .infer file. Models of other formats (Hugging Face folder, GGUF,\n"
-    "llama2.c) are converted once, into the cache folder.\n"
+    "llama2.c) are converted once, into the cache folder. Without MODEL: the built-in one, pupil, which tells stories.\n"
     "\n"
     "  -f, --file FILE          prompt from a file; - is standard input\n"
     "  -n, --tokens N           tokens to generate (256); 0 only evaluates the prompt\n"
@@ -160,6 +162,15 @@ static const char *chat_template(const char *name)
     cli_usage("--chat-template: found \"%s\", expected one of %s", name, known);
 }
 
+/* Whether a single argument is a model, not a prompt for the built-in one: a file, or what only a file is called: no white space, and a slash or an
+ * extension. */
+static bool names_model(const char *text)
+{
+    const char *dot = strrchr(text, '.');
+    return access(text, F_OK) == 0 || strcmp(text, DEFAULT_MODEL_NAME) == 0 ||
+           (!strpbrk(text, " \t\n") && (strchr(text, '/') || (dot && dot != text && isalnum((unsigned char)dot[1]))));
+}
+
 /* Never returns on a wrong command line (status 2), --help or --version. */
 static void parse(int argc, char **argv, arguments *a)
 {
@@ -203,9 +214,9 @@ static void parse(int argc, char **argv, arguments *a)
         case 'h': fputs(usage, stdout); exit(0);
         default: cli_bad_option(c, argv);
         }
-    if (optind == argc)
-        cli_usage("no MODEL given");
-    a->model = argv[optind++];
+    if (optind == argc && !a->prompt_file)
+        cli_usage("no PROMPT given");
+    a->model = optind == argc || (argc - optind == 1 && !names_model(argv[optind])) ? DEFAULT_MODEL_NAME : argv[optind++];
     if (optind < argc)
         a->prompt = argv[optind++];
     if (optind < argc)

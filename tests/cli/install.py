@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs the build into a temporary folder and uses the library as a stranger would. Reports in TAP.
 
-usage: install.py --build FOLDER [--data FOLDER] [--sanitized]
+usage: install.py --build FOLDER [--sanitized]
 
 Checks what is installed and exported, that the header compiles alone, and that the example in the header's tour compiles and runs against the
 shared and the static library, in C and in C++ with nothing but what pkg-config says, and in a CMake project that finds the package.
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-DEFAULT_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "data")
+PUPIL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "model", "pupil.infer")
 SYMBOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "runtime", "symbols.txt")
 STRIPPED_BYTES = 1000000
 TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench", "infer-distill"]
@@ -59,7 +59,7 @@ class Installed:
     """The library in its temporary folder."""
 
     def __init__(self, args, folder):
-        self.folder, self.data, self.sanitized = folder, args.data, args.sanitized
+        self.folder, self.sanitized = folder, args.sanitized
         self.root = os.path.join(folder, "root")
         call(["meson", "install", "-C", args.build, "--no-rebuild", "--quiet", "--destdir", self.root])
         self.headers = [self.find("include/infer/infer.h"), self.find("include/infer/infer_experimental.h")]
@@ -171,16 +171,15 @@ def example_without_model(installed, language, static):
 
 
 def example_with_model(installed, language, static):
-    source = os.path.join(installed.data, "models", "stories260K")
-    model = os.path.join(installed.folder, "model.infer")
-    if not os.path.isfile(os.path.join(source, "stories260K.bin")):
-        raise Skipped("stories260K is not at hand")
-    program = installed.compile(language, static)
-    if not os.path.exists(model):
-        call([installed.find("bin/infer-convert"), os.path.join(source, "stories260K.bin"), "--tokenizer", os.path.join(source, "tok512.bin"),
-              "-o", model, "--type", "f32"])
-    out, err = installed.run(program, model, "Once upon a time")
+    out, err = installed.run(installed.compile(language, static), PUPIL, "Once upon a time")
     if err or not re.fullmatch(r"the most likely next token is \d+\n", out):
+        raise Failed(f"unexpected output {out!r}, {err!r}")
+
+
+def built_in_model(installed):
+    """An installed tool tells a story with no other file at hand."""
+    out, err = installed.run(installed.find("bin/infer-run"), "-q", "--temp", "0", "-n", "20", "Once upon a time")
+    if err or not out.startswith("Once upon a time") or len(out) < 30:
         raise Failed(f"unexpected output {out!r}, {err!r}")
 
 
@@ -210,13 +209,11 @@ def cmake(installed):
 def main():
     parser = argparse.ArgumentParser(description="installs the build into a temporary folder and uses it, reports in TAP")
     parser.add_argument("--build", required=True)
-    parser.add_argument("--data", default="")
     parser.add_argument("--sanitized", action="store_true")
     args = parser.parse_args()
-    args.data = args.data or os.environ.get("INFER_TEST_DATA") or DEFAULT_DATA
 
     tests = [("everything is there", everything_is_there, ()), ("exported symbols are those of infer.h and symbols.txt", only_infer_symbols, ()),
-             ("soname", soname, ()), ("stripped shared library below 1 MB", stripped_size, ()), ("CMake finds, compiles and links", cmake, ())]
+             ("the built-in model", built_in_model, ()), ("soname", soname, ()), ("stripped shared library below 1 MB", stripped_size, ()), ("CMake finds, compiles and links", cmake, ())]
     for language in LANGUAGES:
         tests.append((f"header alone, {language}", header_alone, (language,)))
         for static in (False, True):

@@ -5,8 +5,9 @@ usage: run_cases.py --tools FOLDER [--data FOLDER] FILE.cases [NAME-PART]
 
 A .cases file is a list of cases, each a line `case NAME` followed by indented lines. `#` starts a comment line.
 
-    needs model | data FILE | user     skip, by name, without stories260K | that file of the test data | permissions that
-                                       bind the command (root gives up its power to ignore them)
+    needs stories260K | data FILE | user
+                                       skip, by name, without that model | that file of the test data | permissions that bind the
+                                       command (root gives up its power to ignore them)
     setup COMMAND                      a shell command that must succeed, in a new empty folder
     run COMMAND                        the shell command under test, in the same folder; its standard input is empty
     status N                           expected exit status (default 0)
@@ -16,18 +17,20 @@ A .cases file is a list of cases, each a line `case NAME` followed by indented l
     stderr any                         default for status 0: nothing, and for any other: one line "TOOL: ..."
     writes NAME...                     files the command makes or changes; all others must be there, unchanged, afterwards
 
-In commands, $MODEL is a q8g32 .infer file of stories260K, $BIN and $TOK its source files, $DATA the folder of the test data. The
-tools are on PATH. Without --data the test data is where INFER_TEST_DATA says, else in ../shared/data beside the checkout.
+In commands, $MODEL is a q8g32 .infer file of stories260K, $BIN and $TOK its source files, $DATA the folder of the test data, $PUPIL
+the model inside the tools, which is $MODEL too where stories260K is not there: cases that cannot do with any model say that they need it. The tools are on PATH. Without --data the test data is where INFER_TEST_DATA says, else in ../shared/data beside the checkout.
 """
 import argparse
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 
 TIMEOUT_SECONDS = 120
+PUPIL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "model", "pupil.infer")
 DEFAULT_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "data")
 # Root without the two capabilities that make it ignore file permissions.
 BOUND_BY_PERMISSIONS = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
@@ -163,7 +166,7 @@ def run_case(case, env):
 def missing(case, env, have_model):
     """Why the case cannot run here, or None."""
     for need in case.needs:
-        if need == "model" and not have_model:
+        if need == "stories260K" and not have_model:
             return "stories260K is not at hand"
         if need.startswith("data ") and not os.path.isfile(os.path.join(env["DATA"], need[5:])):
             return f"{need[5:]} is not at hand"
@@ -193,11 +196,14 @@ def main():
 
     with tempfile.TemporaryDirectory(prefix="infer-cli-model-") as folder:
         env["MODEL"] = os.path.join(folder, "model.infer")
+        env["PUPIL"] = os.path.abspath(PUPIL)
         have_model = os.path.isfile(env["BIN"]) and os.path.isfile(env["TOK"])
         if have_model:
             subprocess.run(["infer-convert", env["BIN"], "--tokenizer", env["TOK"], "-o", env["MODEL"], "--type", "q8g32"], env=env,
                            check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                            timeout=TIMEOUT_SECONDS)
+        else:
+            shutil.copy(PUPIL, env["MODEL"])
         print(f"1..{len(cases)}")
         failed = 0
         for number, case in enumerate(cases, 1):
