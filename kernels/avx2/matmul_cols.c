@@ -134,12 +134,13 @@ ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, co
     a->down = n < 28 * halves;
 }
 
-/* sums = start, or what they are, + the columns at i.. of a list, while those of `next` are prefetched in the same order. */
+/* sums = start, or what they are, + the columns at i.. of a list, while those of `next` are prefetched. */
 ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active *a, uint32_t i, const uint32_t columns, size_t bytes,
                                const uint8_t *const *next, const uint32_t bits)
 {
     const uint8_t *const *column = a->column + i;
     __m256i x[BLOCK / 2], magnitude[BLOCK / 4];
+    size_t line = 0;
     for (uint32_t c = 0; bits == 4 && c < columns; c += 2) {
         int16_t pair;
         memcpy(&pair, a->x + i + c, sizeof pair);
@@ -164,8 +165,19 @@ ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active
         }
         for (int v = 0; v < 4; v++)
             at[v] = s[v];
-        for (uint32_t c = 0; c < columns / 2; c++) /* those of one half of the columns with each half of a line */
-            _mm_prefetch((const char *)(next[b % 64 / 32 * (columns / 2) + c] + b), _MM_HINT_T0);
+        if (a->down) {
+            for (uint32_t c = 0; c < columns / 2; c++) /* those of one half of the columns with each half of a line */
+                _mm_prefetch((const char *)(next[b % 64 / 32 * (columns / 2) + c] + b), _MM_HINT_T0);
+        } else { /* hardly anything is skipped: in the order of memory */
+            for (uint32_t c = 0; c < columns / 2; c++) {
+                _mm_prefetch((const char *)(*next + line), _MM_HINT_T0);
+                line += 64;
+                if (line == bytes) {
+                    line = 0;
+                    next++;
+                }
+            }
+        }
     }
 }
 
