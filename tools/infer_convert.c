@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -366,6 +367,9 @@ static bool add_quantization(cJSON *root, const arguments *a, const eval_text *t
            cJSON_AddStringToObject(note, "text", hash) && cJSON_AddNumberToObject(note, "damping", a->damping);
 }
 
+/* A share without the digits that sums of it leave. */
+static double short_of(double share) { return rint(share * 1e6) / 1e6; }
+
 static bool add_pruning(cJSON *root, const arguments *a, const infer_source *source, const double *rates)
 {
     cJSON *note = cJSON_AddObjectToObject(root, "pruning");
@@ -378,7 +382,7 @@ static bool add_pruning(cJSON *root, const arguments *a, const infer_source *sou
     }
     return cJSON_AddStringToObject(note, "method", infer_prune_method_names[a->method]) &&
            cJSON_AddStringToObject(note, "block", infer_prune_block_names[a->block]) && cJSON_AddBoolToObject(note, "spread", a->spread) &&
-           cJSON_AddNumberToObject(note, "rate", all > 0 ? gone / all : 0);
+           cJSON_AddNumberToObject(note, "rate", all > 0 ? short_of(gone / all) : 0);
 }
 
 /* Whether the note of an earlier calibration would be untrue: some matrix gets another type. */
@@ -456,7 +460,7 @@ static bool add_matrix(cJSON *list, const arguments *a, const infer_source_tenso
     cJSON *item = cJSON_CreateObject();
     if (!cJSON_AddItemToArray(list, item))
         return false;
-    return cJSON_AddStringToObject(item, "tensor", t->name) && cJSON_AddNumberToObject(item, "rate", rate) &&
+    return cJSON_AddStringToObject(item, "tensor", t->name) && cJSON_AddNumberToObject(item, "rate", short_of(rate)) &&
            (!a->calibrate ||
             (cJSON_AddNumberToObject(item, "zeros", pruned->zeros) && cJSON_AddNumberToObject(item, "loss", pruned->loss)));
 }

@@ -133,7 +133,7 @@ static int by_score(const void *a, const void *b)
     return x->index < y->index ? -1 : 1;
 }
 
-/* Of the inputs from..to-1 of rows r0..r1-1, blocks of `width` inputs: the `count` with the lowest scores go. score [..]: of blocks. */
+/* Of the inputs from..to-1 of rows r0..r1-1, in blocks of `width` inputs, the `count` with the lowest scores go: s->ranks [blocks]. */
 static void drop(workspace *s, uint32_t blocks, uint32_t count, uint32_t from, uint32_t to, uint32_t width, uint32_t r0, uint32_t r1,
                  uint32_t k, uint8_t *kept)
 {
@@ -162,7 +162,7 @@ static double cost(const infer_pruner *p, const float *w, const double *pull, ui
     return sum;
 }
 
-/* Chooses among the inputs from..to-1: `before` of the blocks from 0 on were to go before them, `upto` with them. */
+/* Chooses among the inputs from..to-1 as many blocks as make the rate right for the inputs 0..to-1, if it was for 0..from-1. */
 static void choose(const infer_pruner *p, double rate, const float *w, uint32_t n, uint32_t from, uint32_t to, workspace *s, uint8_t *kept)
 {
     uint32_t k = p->k, width = p->block == INFER_PRUNE_16X4 ? 4 : 1,
