@@ -136,7 +136,7 @@ static bool read_prompt(chat *c, const int32_t *ids, size_t n)
 {
     size_t same = 0, held = infer_session_position(c->session);
     uint64_t start = infer_now_ns();
-    while (same < held && same + 1 < n && c->held[same] == ids[same])
+    while (same < held && same + 1 < n && c->held[same] == ids[same]) /* NOLINT(clang-analyzer-core.*): `held` of them are set */
         same++;
     infer_session_rewind(c->session, (uint32_t)same, NULL);
     if (!evaluate(c, ids + same, n - same))

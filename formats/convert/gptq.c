@@ -323,7 +323,7 @@ bool infer_gptq_panel(const infer_gptq *g, const infer_quantizer *q, const float
         for (size_t end = k; end > 0;) {
             uint32_t group = g->order[end - 1] / GROUP, size = group_size((uint32_t)k, group), at = (uint32_t)(end - size);
             double target[GROUP];
-            int32_t group_codes[GROUP];
+            int32_t group_codes[GROUP] = {0};
             for (uint32_t i = 0; i < size; i++)
                 target[i] = 0;
             for (size_t j = end; j < k; j++)

@@ -363,7 +363,7 @@ infer_status infer_arch_metadata(const infer_allocator *a, const infer_arch *m, 
     size_t bytes = text ? strlen(text) + 1 : 0;
     char *copy = infer_alloc(a, bytes);
 
-    if (copy)
+    if (text && copy)
         memcpy(copy, text, bytes);
     cJSON_free(text);
     cJSON_Delete(object);

@@ -545,7 +545,7 @@ static void read_chat_template(infer_arch *m, const infer_hf_files *f)
     if (f->chat_template) {
         m->chat_template = f->chat_template;
         m->chat_template_bytes = f->chat_template_bytes;
-    } else if (cJSON_IsString(found)) {
+    } else if (found && cJSON_IsString(found)) {
         m->chat_template = found->valuestring;
         m->chat_template_bytes = strlen(found->valuestring);
     }

@@ -86,10 +86,11 @@ static const cJSON *find(infer_json *j, const char *key, bool required)
 void infer_json_uint(infer_json *j, const char *key, bool required, uint64_t most, uint64_t *out)
 {
     const cJSON *item = find(j, key, required);
-    double d = cJSON_IsNumber(item) ? item->valuedouble : -1;
+    double d;
 
     if (!item)
         return;
+    d = cJSON_IsNumber(item) ? item->valuedouble : -1;
     if (!(d >= 0 && d <= (double)most && d == floor(d)))
         j->status = infer_fail(j->err, INFER_ERROR_FORMAT, "%s: \"%s\": found %s%.9g, expected a whole number up to %" PRIu64, j->what, key,
                                cJSON_IsNumber(item) ? "" : "no number, ", cJSON_IsNumber(item) ? d : 0.0, most);

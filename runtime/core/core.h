@@ -24,6 +24,11 @@
 infer_status infer_fail(infer_error *err, infer_status status, const char *format, ...) INFER_PRINTF(3, 4);
 infer_status infer_fail_memory(infer_error *err, size_t bytes, const char *what); /* what: "KV cache" */
 
+#ifdef __clang_analyzer__ /* which sees one file at a time, and would take each failure for a success */
+#define infer_fail(err, status, ...) ((infer_fail)(err, status, __VA_ARGS__), (status))
+#define infer_fail_memory(err, bytes, what) ((infer_fail_memory)(err, bytes, what), INFER_ERROR_MEMORY)
+#endif
+
 /* ---- alloc.c: the only place that calls malloc ---- */
 
 /* 64-byte aligned; NULL on failure or when bytes is 0. `a` NULL: the C library's. Memory is not cleared. */
@@ -40,7 +45,7 @@ void infer_free(const infer_allocator *a, void *p);
 static inline bool infer_add_overflows(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_add_overflow(a, b, out); }
 static inline bool infer_mul_overflows(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_mul_overflow(a, b, out); }
 static inline size_t infer_round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-static inline size_t infer_ceil_div(size_t n, size_t d) { return (n + d - 1) / d; }
+static inline size_t infer_ceil_div(size_t n, size_t d) { return (n + d - 1) / d; } /* NOLINT(*DivideZero): no size is 0 */
 
 /* ---- os.c, cpus.c: the only places with operating-system #ifdefs ---- */
 

@@ -28,7 +28,7 @@ const char *infer_status_name(infer_status status)
     return "unknown status";
 }
 
-infer_status infer_fail(infer_error *err, infer_status status, const char *format, ...)
+infer_status (infer_fail)(infer_error *err, infer_status status, const char *format, ...)
 {
     if (err) {
         va_list args;
@@ -44,7 +44,7 @@ infer_status infer_fail(infer_error *err, infer_status status, const char *forma
     return status;
 }
 
-infer_status infer_fail_memory(infer_error *err, size_t bytes, const char *what)
+infer_status (infer_fail_memory)(infer_error *err, size_t bytes, const char *what)
 {
     return infer_fail(err, INFER_ERROR_MEMORY, "out of memory: %zu bytes for %s", bytes, what);
 }

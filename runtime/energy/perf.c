@@ -37,12 +37,11 @@ static infer_status add_event(infer_energy_parts *parts, const char *event, uint
     const char *at = cpus;
     unsigned long cpu, last;
     double scale;
-    infer_status s;
     if (!infer_sysfs_path(path, place, FOLDER "/events/%s", event) || !infer_first_line(path, line, sizeof line))
         return INFER_OK;
     if (sscanf(line, "event=%llx", &config) != 1)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: found \"%.40s\", expected event=0x..", path, line);
-    if (!infer_sysfs_path(path, place, FOLDER "/events/%s.scale", event) || (s = infer_sysfs_number(path, &scale, err)) != INFER_OK)
+    if (!infer_sysfs_path(path, place, FOLDER "/events/%s.scale", event) || infer_sysfs_number(path, &scale, err) != INFER_OK)
         return infer_fail(err, INFER_ERROR_IO, "perf %s: its scale cannot be read from %s", event, path);
     while (infer_cpu_range(&at, &cpu, &last)) {
         if (last < cpu)

@@ -37,7 +37,6 @@ static infer_status add_zone(void *user, const char *entry, infer_error *err)
     char path[INFER_ENERGY_PATH];
     infer_energy_part *part;
     double range;
-    infer_status s;
     for (const char *p = entry + strlen(w->prefix); *p; p++)
         zone.depth += *p == ':';
     if (!infer_sysfs_path(path, &w->parts->place, FOLDER "/%s/name", entry) || !infer_first_line(path, zone.name, sizeof zone.name))
@@ -52,7 +51,7 @@ static infer_status add_zone(void *user, const char *entry, infer_error *err)
     if (!infer_first_line(part->path, path, sizeof path) && errno == EACCES)
         return infer_fail(err, INFER_ERROR_IO, "%s: only root may read it (since CVE-2020-8694: power tells on secrets); perf's counters need no root where "
                           "perf_event_paranoid is 0 or less", part->path);
-    if (!infer_sysfs_path(path, &w->parts->place, FOLDER "/%s/max_energy_range_uj", entry) || (s = infer_sysfs_number(path, &range, NULL)) != INFER_OK ||
+    if (!infer_sysfs_path(path, &w->parts->place, FOLDER "/%s/max_energy_range_uj", entry) || infer_sysfs_number(path, &range, NULL) != INFER_OK ||
         range < 0)
         range = 0;
     part->range_uj = (uint64_t)range;

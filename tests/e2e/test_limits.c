@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -128,6 +129,97 @@ Test(limits, wrong_calls_are_refused)
     cr_expect_eq(infer_session_create(m.model, &so, &no_session, &err), INFER_ERROR_ARGUMENT);
     cr_expect_eq(infer_session_describe(m.session, "nothing", NULL, NULL, &err), INFER_ERROR_ARGUMENT);
     model_stop(&m);
+}
+
+Test(limits, wrong_options_are_refused)
+{
+    infer_runtime_options ro = INFER_RUNTIME_DEFAULTS;
+    infer_model_options mo = INFER_MODEL_DEFAULTS;
+    infer_session_options so = INFER_SESSION_DEFAULTS;
+    infer_runtime *rt = NULL;
+    infer_model *model = NULL;
+    infer_session *session = NULL;
+    infer_error err = {0};
+    const char *path = model_random(1);
+
+    cr_expect_eq(infer_runtime_create(NULL, NULL, &err), INFER_ERROR_ARGUMENT);
+    ro.size--;
+    cr_expect_eq(infer_runtime_create(&ro, &rt, &err), INFER_ERROR_ARGUMENT);
+    ro = (infer_runtime_options)INFER_RUNTIME_DEFAULTS;
+    ro.threads = 257;
+    cr_expect_eq(infer_runtime_create(&ro, &rt, &err), INFER_ERROR_ARGUMENT);
+    ro.threads = 1;
+    ro.cpu_level = "z80";
+    cr_expect_eq(infer_runtime_create(&ro, &rt, &err), INFER_ERROR_ARGUMENT);
+    cr_expect(strstr(err.message, "z80") != NULL, "%s", err.message);
+#if defined(__x86_64__)
+    ro.cpu_level = "neon";
+#else
+    ro.cpu_level = "avx2";
+#endif
+    cr_expect_eq(infer_runtime_create(&ro, &rt, &err), INFER_ERROR_UNSUPPORTED);
+    ro.cpu_level = "ref";
+    ro.allocator.user = &ro;
+    ro.allocator.free = (void (*)(void *, void *))abort;
+    cr_expect_eq(infer_runtime_create(&ro, &rt, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_null(rt);
+    cr_assert_eq(infer_runtime_create(NULL, &rt, &err), INFER_OK, "%s", err.message);
+
+    cr_expect_eq(infer_model_open(rt, NULL, NULL, &model, &err), INFER_ERROR_ARGUMENT);
+    mo.size++;
+    cr_expect_eq(infer_model_open(rt, path, &mo, &model, &err), INFER_ERROR_ARGUMENT);
+    mo = (infer_model_options)INFER_MODEL_DEFAULTS;
+    mo.verify = (infer_verify)3;
+    cr_expect_eq(infer_model_open(rt, path, &mo, &model, &err), INFER_ERROR_ARGUMENT);
+    mo.verify = INFER_VERIFY_OPEN;
+    mo.load = (infer_load)2;
+    cr_expect_eq(infer_model_open(rt, path, &mo, &model, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_null(model);
+    mo.load = INFER_LOAD_MAP;
+    cr_assert_eq(infer_model_open(rt, path, &mo, &model, &err), INFER_OK, "%s", err.message);
+
+    cr_expect_eq(infer_session_create(NULL, NULL, &session, &err), INFER_ERROR_ARGUMENT);
+    so.batch = 4097;
+    cr_expect_eq(infer_session_create(model, &so, &session, &err), INFER_ERROR_ARGUMENT);
+    so.batch = 0;
+    so.kv_type = (infer_kv_type)4;
+    cr_expect_eq(infer_session_create(model, &so, &session, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_null(session);
+    infer_model_close(model);
+    infer_runtime_destroy(rt);
+    for (int s = INFER_OK; s <= INFER_ERROR_CANCELLED; s++)
+        cr_expect_str_neq(infer_status_name((infer_status)s), "unknown status");
+    cr_expect_str_eq(infer_status_name((infer_status)1000), "unknown status");
+}
+
+/* A tensor that is damaged: found when all are checked, when it is first used, or never. */
+Test(limits, a_damaged_tensor)
+{
+    const char *path = model_random(1);
+    FILE *f = fopen(path, "r+b");
+    infer_runtime *rt = NULL;
+    infer_error err = {0};
+    int byte;
+    cr_assert(f && fseek(f, -1000, SEEK_END) == 0 && (byte = fgetc(f)) != EOF && fseek(f, -1000, SEEK_END) == 0 && fputc(byte ^ 1, f) != EOF && fclose(f) == 0);
+    cr_assert_eq(infer_runtime_create(NULL, &rt, &err), INFER_OK, "%s", err.message);
+    for (int verify = INFER_VERIFY_FIRST_USE; verify <= INFER_VERIFY_NEVER; verify++) {
+        infer_model_options mo = INFER_MODEL_DEFAULTS;
+        infer_model *model = NULL;
+        infer_session *session = NULL;
+        infer_status s;
+        mo.verify = (infer_verify)verify;
+        s = infer_model_open(rt, path, &mo, &model, &err);
+        cr_expect_eq(s, verify == INFER_VERIFY_OPEN ? INFER_ERROR_CORRUPT : INFER_OK, "%s", err.message);
+        if (s == INFER_OK) {
+            s = infer_session_create(model, NULL, &session, &err);
+            cr_expect_eq(s, verify == INFER_VERIFY_FIRST_USE ? INFER_ERROR_CORRUPT : INFER_OK, "%s", err.message);
+        }
+        if (s != INFER_OK)
+            cr_expect(strstr(err.message, "hash") != NULL, "%s", err.message);
+        infer_session_destroy(session);
+        infer_model_close(model);
+    }
+    infer_runtime_destroy(rt);
 }
 
 Test(limits, a_file_that_shrinks_is_an_error)

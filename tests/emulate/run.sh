@@ -2,7 +2,7 @@
 # Kernels and dispatch on CPUs that this machine is not. Safe to repeat; installs what is missing (Debian packages, as root or through sudo).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-# shellcheck source=../../tools/lib.sh
+# shellcheck source=tools/lib.sh
 . tools/lib.sh
 
 usage() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the samples that `faults` works on, and runs it.
+"""Makes sample models of every format in a folder, and runs a program on it.
 
-usage: run.py FAULTS INFER-CONVERT
+usage: run.py PROGRAM INFER-CONVERT
 """
 import pathlib
 import struct

@@ -32,7 +32,7 @@ passed=0 failed=0 executions=0 table=''
 for name in "${targets[@]}"; do
     mkdir -p "$folder/corpus/$name"
     step "$name"
-    if "$folder/tests/fuzz/fuzz_$name" "$limit" -rss_limit_mb=256 -malloc_limit_mb=256 -timeout=60 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+    if "$folder/tests/fuzz/fuzz_$name" "$limit" -rss_limit_mb=256 -malloc_limit_mb=256 -timeout=3600 -max_len=65536 -verbosity=0 -print_final_stats=1 \
         -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name" >"$log" 2>&1; then
         passed=$((passed + 1))
     else

@@ -7,6 +7,7 @@ TOOLS: the folder with infer-convert and infer-eval, which make .infer files and
 """
 import json
 import pathlib
+import re
 import struct
 import subprocess
 import sys
@@ -210,7 +211,8 @@ def infers(tools):
                    "tokenizer.ggml.scores": [0.0, 0.0, -1.0, -2.0, -3.0, -4.0], "tokenizer.ggml.bos_token_id": 1})
     with tempfile.TemporaryDirectory() as folder:
         source, out = pathlib.Path(folder) / "model.gguf", pathlib.Path(folder) / "model.infer"
-        for i, kind in enumerate(("f32", "f16", "bf16", "q8g32", "q4g32", "n4g32", "t2r")):
+        usage = subprocess.run([tools / "infer-convert", "--help"], check=True, capture_output=True, text=True).stdout
+        for i, kind in enumerate(re.search("Types: (.*)", usage).group(1).split()):
             template = {"tokenizer.chat_template": "<|im_start|> <|im_end|>"} if i % 2 else {}
             source.write_bytes(gguf({**values, **template}, tensors))
             subprocess.run([tools / "infer-convert", source, "-o", out, "-f", "-q", "--type", kind], check=True)

@@ -452,7 +452,7 @@ static infer_status rewrite_wordpieces(reader *r)
 
 static void put_around(reader *r, uint32_t *id, uint32_t flag, const cJSON *number)
 {
-    if (!valid_id(number) || number->valuedouble >= r->d.out.tokens)
+    if (!number || !valid_id(number) || number->valuedouble >= r->d.out.tokens)
         return;
     *id = (uint32_t)number->valuedouble;
     r->d.out.flags |= flag;
