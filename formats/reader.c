@@ -213,14 +213,15 @@ static infer_status read_entry(infer_file *f, const uint8_t *entry, uint32_t i, 
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: shape [%" PRIu64 "][%" PRIu64 "], expected 1 to %u each", f->path,
                           t->name, t->rows, t->cols, INFER_FILE_MAX_DIM);
     sparse = infer_layout_sparse(layout);
-    if (!(sparse ? infer_sparse_bytes(type, layout, t->rows, t->cols, 0, &expected) : infer_tensor_bytes(type, layout, t->rows, t->cols, &expected)))
+    if (!(sparse ? infer_sparse_bytes(type, layout, t->rows, t->cols, 0, &expected)
+                 : infer_tensor_bytes(type, layout, t->rows, t->cols, &expected)))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: type %s cannot be stored as %s", f->path, t->name,
                           infer_qtype_find(type)->name, infer_layout_name(layout));
     if (sparse && !infer_sparse_bytes_fit(type, layout, t->rows, t->cols, t->bytes))
         return infer_fail(err, INFER_ERROR_FORMAT,
-                          "%s: tensor %s: bytes: found %" PRIu64 ", expected %" PRIu64 " and as many as some number of units takes for %s %s [%" PRIu64
-                          "][%" PRIu64 "]", f->path, t->name, t->bytes, expected, infer_qtype_find(type)->name, infer_layout_name(layout), t->rows,
-                          t->cols);
+                          "%s: tensor %s: bytes: found %" PRIu64 ", expected %" PRIu64 " and what some units take for %s %s [%" PRIu64
+                          "][%" PRIu64 "]",
+                          f->path, t->name, t->bytes, expected, infer_qtype_find(type)->name, infer_layout_name(layout), t->rows, t->cols);
     if (!sparse && t->bytes != expected)
         return infer_fail(err, INFER_ERROR_FORMAT,
                           "%s: tensor %s: bytes: found %" PRIu64 ", expected %" PRIu64 " for %s %s [%" PRIu64 "][%" PRIu64 "]", f->path,
@@ -369,9 +370,11 @@ infer_status infer_file_check_sparse(const infer_file *f, const infer_tensor_inf
 {
     infer_sparse_fault fault;
 
-    if (!infer_layout_sparse(t->layout) || infer_sparse_check(t->type, t->layout, t->rows, t->cols, f->map.data + t->offset, t->bytes, &fault))
+    if (!infer_layout_sparse(t->layout) ||
+        infer_sparse_check(t->type, t->layout, t->rows, t->cols, f->map.data + t->offset, t->bytes, &fault))
         return INFER_OK;
-    return infer_fail(err, INFER_ERROR_CORRUPT, "%s: tensor %s at offset %" PRIu64 ": %s %" PRIu64 ": found %" PRIu64 ", expected %" PRIu64, f->path,
+    return infer_fail(err, INFER_ERROR_CORRUPT,
+                      "%s: tensor %s at offset %" PRIu64 ": %s %" PRIu64 ": found %" PRIu64 ", expected %" PRIu64, f->path,
                       t->name, t->offset, fault.what, fault.at, fault.found, fault.expected);
 }
 

@@ -15,8 +15,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-/* Written in pieces of two huge pages, at multiples of that: file systems with large folios then keep the file in huge pages, and a map of it reads as
- * fast as anonymous memory in huge pages. In 256 KiB pieces it was 10 to 20 % slower. */
+/* Written in pieces of two huge pages, at multiples of that: file systems with large folios then keep the file in huge pages, and a map of
+ * it reads as fast as anonymous memory in huge pages. In 256 KiB pieces it was 10 to 20 % slower. */
 #define BUFFER_BYTES (4u << 20)
 
 typedef struct declared {
@@ -202,7 +202,8 @@ fail:
 }
 
 /* bytes 0: layout and shape do not go together. */
-static infer_status declare(infer_writer *w, const char *name, infer_qtype type, infer_layout layout, uint64_t rows, uint64_t cols, uint64_t bytes,
+static infer_status declare(infer_writer *w, const char *name, infer_qtype type, infer_layout layout, uint64_t rows, uint64_t cols,
+                            uint64_t bytes,
                             infer_error *err)
 {
     size_t name_bytes = strlen(name);
@@ -237,7 +238,8 @@ infer_status infer_writer_declare(infer_writer *w, const char *name, infer_qtype
     return declare(w, name, type, layout, rows, cols, infer_tensor_bytes(type, layout, rows, cols, &bytes) ? bytes : 0, err);
 }
 
-infer_status infer_writer_declare_sparse(infer_writer *w, const char *name, infer_qtype type, infer_layout layout, uint64_t rows, uint64_t cols,
+infer_status infer_writer_declare_sparse(infer_writer *w, const char *name, infer_qtype type, infer_layout layout, uint64_t rows,
+                                         uint64_t cols,
                                          uint64_t bytes, infer_error *err)
 {
     return declare(w, name, type, layout, rows, cols, infer_sparse_bytes_fit(type, layout, rows, cols, bytes) ? bytes : 0, err);

@@ -4,11 +4,11 @@
 
 #include <stdint.h>
 
-/* Entry `mask`: in its bytes, from the lowest, the numbers of the mask's bits that are set; 0x80 behind them, for which shuffles give 0. One entry more, so
- * that 16 bytes can be loaded. */
+/* Entry `mask`: in its bytes, from the lowest, the numbers of the mask's bits that are set; 0x80 behind them, for which shuffles give 0.
+ * One entry more, so that 16 bytes can be loaded. */
 #define BIT(list, mask, i) ((list) << 8 * ((mask) >> (i) & 1) | ((mask) >> (i) & 1) * (uint64_t)(i))
-#define LIST(mask)                                                                                                                                 \
-    BIT(BIT(BIT(BIT(BIT(BIT(BIT(BIT(0x8080808080808080, (mask), 7), (mask), 6), (mask), 5), (mask), 4), (mask), 3), (mask), 2), (mask), 1), (mask), 0)
+#define LIST(mask)                                                                                                          \
+    BIT(BIT(BIT(BIT(BIT(BIT(BIT(BIT(0x8080808080808080, mask, 7), mask, 6), mask, 5), mask, 4), mask, 3), mask, 2), mask, 1), mask, 0)
 #define LISTS4(mask) LIST(mask), LIST((mask) + 1), LIST((mask) + 2), LIST((mask) + 3)
 #define LISTS16(mask) LISTS4(mask), LISTS4((mask) + 4), LISTS4((mask) + 8), LISTS4((mask) + 12)
 #define LISTS64(mask) LISTS16(mask), LISTS16((mask) + 16), LISTS16((mask) + 32), LISTS16((mask) + 48)

@@ -22,7 +22,8 @@ static bool most_units(uint32_t layout, uint64_t n, uint64_t k, uint64_t *units)
 
 bool infer_sparse_bytes(uint32_t type, uint32_t layout, uint64_t n, uint64_t k, uint64_t units, uint64_t *bytes)
 {
-    uint64_t panels = n / 16 + (n % 16 != 0), blocks = k / INFER_SPARSE_BLOCK + (k % INFER_SPARSE_BLOCK != 0), cells, total = 0, values, most;
+    uint64_t panels = n / 16 + (n % 16 != 0), blocks = k / INFER_SPARSE_BLOCK + (k % INFER_SPARSE_BLOCK != 0), cells;
+    uint64_t total = 0, values, most;
     bool csr = layout == INFER_LAYOUT_CSR;
 
     if (!is_sparse_type(type) || !infer_layout_sparse(layout) || n == UINT64_MAX || (csr && k > 65536) || units > UINT32_MAX ||
@@ -101,7 +102,8 @@ static bool check_rows(const infer_sparse *s, uint64_t n, uint64_t k, infer_spar
     return true;
 }
 
-bool infer_sparse_check(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, const void *w, uint64_t bytes, infer_sparse_fault *fault)
+bool infer_sparse_check(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, const void *w, uint64_t bytes,
+                        infer_sparse_fault *fault)
 {
     uint64_t pointers = (layout == INFER_LAYOUT_CSR ? n : (n + 15) / 16) + 1, expected = 0;
     infer_sparse s;

@@ -1,14 +1,15 @@
 /*
- * y = x w^T, weights in the layouts bcsr16x1 and bcsr16x4. A unit is 16 rows x 4 kept inputs; what it meets are the activations of these inputs.
+ * y = x w^T, weights in the layouts bcsr16x1 and bcsr16x4. A unit is 16 rows x 4 kept inputs; what it meets are the activations of these
+ * inputs.
  *
- * Few tokens: the activations of a panel's kept inputs are moved together first, group by group of 32 inputs, for as many groups as a chunk has; then
- * every group's units are multiplied. In two passes, because loads of four bytes that were written in two pieces have to wait until these reached the cache.
- * A group of bcsr16x1 may begin and end within a unit: the other inputs of that unit get zeros, and the unit is multiplied twice. How many units a group has
- * is as good as random, so a branch on it is mispredicted: a fixed number, chosen by the panel's density, is multiplied always (with zeros
- * where there is nothing), and more only where needed.
+ * Few tokens: the activations of a panel's kept inputs are moved together first, group by group of 32 inputs, for as many groups as a chunk
+ * has; then every group's units are multiplied. In two passes, because loads of four bytes that were written in two pieces have to wait
+ * until these reached the cache. A group of bcsr16x1 may begin and end within a unit: the other inputs of that unit get zeros, and the unit
+ * is multiplied twice. How many units a group has is as good as random, so a branch on it is mispredicted: a fixed number, chosen by the
+ * panel's density, is multiplied always (with zeros where there is nothing), and more only where needed.
  *
- * Many tokens: bcsr16x4 multiplies the kept tiles as they lie, four tokens at a time. bcsr16x1 puts a panel's codes back to their places, in L1, and goes on as if
- * it were dense: moving activations together for every panel and token would cost more than the zeros.
+ * Many tokens: bcsr16x4 multiplies the kept tiles as they lie, four tokens at a time. bcsr16x1 puts a panel's codes back to their places,
+ * in L1, and goes on as if it were dense: moving activations together for every panel and token would cost more than the zeros.
  */
 #include "compress.h"
 #include "kernels.h"
@@ -104,7 +105,8 @@ ALWAYS_INLINE void compress_16x4(uint8_t *codes, const int8_t *x, uint32_t mask)
 }
 
 /* Groups g0.. of the panel; *kept: inputs kept before them. */
-ALWAYS_INLINE void fill_chunk(chunk *c, const infer_sparse *s, uint32_t panel, const int8_t *x, size_t g0, size_t count, uint32_t *kept, KIND)
+ALWAYS_INLINE void fill_chunk(chunk *c, const infer_sparse *s, uint32_t panel, const int8_t *x, size_t g0, size_t count, uint32_t *kept,
+                              KIND)
 {
     uint32_t before = *kept;
     (void)type;
@@ -140,7 +142,8 @@ ALWAYS_INLINE sums multiply_group(const chunk *c, size_t i, const uint8_t *value
 }
 
 /* Groups g0.. , an even number; scales, x_scales: those of g0. */
-ALWAYS_INLINE void multiply_chunk(__m256 y[2], const chunk *c, const uint8_t *values, const uint16_t *scales, const float *x_scales, size_t count,
+ALWAYS_INLINE void multiply_chunk(__m256 y[2], const chunk *c, const uint8_t *values, const uint16_t *scales, const float *x_scales,
+                                  size_t count,
                                   const uint32_t always, KIND)
 {
     (void)layout;
@@ -155,7 +158,8 @@ ALWAYS_INLINE void multiply_chunk(__m256 y[2], const chunk *c, const uint8_t *va
     }
 }
 
-ALWAYS_INLINE void multiply_some(__m256 y[2], const chunk *c, const uint8_t *values, const uint16_t *scales, const float *x_scales, size_t count,
+ALWAYS_INLINE void multiply_some(__m256 y[2], const chunk *c, const uint8_t *values, const uint16_t *scales, const float *x_scales,
+                                 size_t count,
                                  uint32_t always, KIND)
 {
     switch (always) {
@@ -302,7 +306,8 @@ ALWAYS_INLINE void store_tile(uint8_t *tile, const __m128i *inputs)
 }
 
 /* Groups g0.. of a panel whose units begin at `values`; *kept: inputs kept before them. */
-ALWAYS_INLINE void expand(expanded *e, const infer_sparse *s, uint32_t panel, const uint8_t *values, size_t g0, size_t count, uint32_t *kept, const infer_qtype type)
+ALWAYS_INLINE void expand(expanded *e, const infer_sparse *s, uint32_t panel, const uint8_t *values, size_t g0, size_t count,
+                          uint32_t *kept, const infer_qtype type)
 {
     __m128i columns[4];
     uint32_t n = *kept;
@@ -326,7 +331,8 @@ ALWAYS_INLINE void expand(expanded *e, const infer_sparse *s, uint32_t panel, co
 }
 
 /* y[t][16] += expanded groups g0.. x tokens t0.. */
-ALWAYS_INLINE void multiply_expanded(const expanded *e, const uint16_t *scales, const infer_q8_rows *xq, uint32_t t0, const uint32_t tokens, size_t g0, size_t count,
+ALWAYS_INLINE void multiply_expanded(const expanded *e, const uint16_t *scales, const infer_q8_rows *xq, uint32_t t0,
+                                     const uint32_t tokens, size_t g0, size_t count,
                                      float (*y)[16], const infer_qtype type)
 {
     size_t row_groups = xq->row_groups;

@@ -55,7 +55,8 @@ static void put_codes(infer_qtype type, uint8_t *units, uint64_t mask, size_t ke
     }
 }
 
-static void put_numbers(infer_qtype type, uint16_t *inputs, uint8_t *values, uint32_t *at, const float *x, uint64_t first, uint32_t count, const int8_t *codes)
+static void put_numbers(infer_qtype type, uint16_t *inputs, uint8_t *values, uint32_t *at, const float *x, uint64_t first, uint32_t count,
+                        const int8_t *codes)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (x[i] == 0)
@@ -93,7 +94,8 @@ static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, c
             uint32_t width = k - 64 * b < 64 ? (uint32_t)(k - 64 * b) : 64;
             const float *x = rows + r * k + 64 * b;
             int8_t codes[64];
-            if (!infer_pack_group(type, x, importance ? importance + 64 * b : NULL, width, (uint16_t *)s.scales + (panel * s.blocks + b) * 16 + r, codes))
+            if (!infer_pack_group(type, x, importance ? importance + 64 * b : NULL, width,
+                                  (uint16_t *)s.scales + (panel * s.blocks + b) * 16 + r, codes))
                 return false;
             put_numbers(type, (uint16_t *)s.positions, (uint8_t *)s.values, &at, x, 64 * b, width, codes);
         }
@@ -103,7 +105,8 @@ static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, c
     return 16 * panel + count < n || at == s.units;
 }
 
-bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t panel, const float *rows, const float *importance, void *w)
+bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t panel, const float *rows,
+                             const float *importance, void *w)
 {
     infer_sparse s;
     uint32_t *pointers = w, rows_here = n - 16 * panel < 16 ? (uint32_t)(n - 16 * panel) : 16;
@@ -131,7 +134,8 @@ bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, 
             ((uint64_t *)s.positions)[cell] = mask;
         for (uint32_t r = 0; r < rows_here; r++) {
             int8_t codes[64] = {0};
-            if (!infer_pack_group(type, rows + r * k + 64 * b, importance ? importance + 64 * b : NULL, width, (uint16_t *)s.scales + cell * 16 + r, codes))
+            if (!infer_pack_group(type, rows + r * k + 64 * b, importance ? importance + 64 * b : NULL, width,
+                                  (uint16_t *)s.scales + cell * 16 + r, codes))
                 return false;
             put_codes(type, units, mask, kept, r, codes);
         }
@@ -141,7 +145,8 @@ bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, 
     return true;
 }
 
-void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, uint64_t n, uint64_t k, uint64_t row0, uint64_t count, float *rows)
+void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, uint64_t n, uint64_t k, uint64_t row0, uint64_t count,
+                         float *rows)
 {
     infer_sparse s = infer_sparse_at(layout, w, (size_t)n, (size_t)k);
 
@@ -153,7 +158,8 @@ void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, u
         if (layout == INFER_LAYOUT_CSR) {
             for (uint32_t i = s.pointers[o]; i < s.pointers[o + 1]; i++) {
                 uint64_t input = ((const uint16_t *)s.positions)[i];
-                rows[input] = (float)infer_sparse_csr_code(type, s.values, i) * infer_ref_f16_to_f32(infer_sparse_scale(&s, o / 16, input / 64, r));
+                float scale = infer_ref_f16_to_f32(infer_sparse_scale(&s, o / 16, input / 64, r));
+                rows[input] = (float)infer_sparse_csr_code(type, s.values, i) * scale;
             }
             continue;
         }

@@ -57,7 +57,8 @@ static uint8_t kept_cells[MAX_CELLS];
 static void *make_matrix(test *t, infer_qtype type, infer_layout layout, uint32_t n, uint32_t k, keep kind, fill f, size_t *bytes_out)
 {
     bool csr = layout == INFER_LAYOUT_CSR;
-    uint32_t lines = csr ? n : (n + 15) / 16, width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k, per_block = layout == INFER_LAYOUT_BCSR16X4 ? 16 : 64;
+    uint32_t lines = csr ? n : (n + 15) / 16, width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k,
+            per_block = layout == INFER_LAYOUT_BCSR16X4 ? 16 : 64;
     uint64_t bytes = 0, units;
     infer_sparse s;
     uint32_t *pointers, at = 0;
@@ -90,7 +91,8 @@ static void *make_matrix(test *t, infer_qtype type, infer_layout layout, uint32_
     }
     for (size_t i = 0; i < s.panels * s.blocks * 16; i++)
         ((uint16_t *)s.scales)[i] = random_scale(t, f);
-    fill_ints(t, (int8_t *)s.values, (size_t)(w + bytes - s.values), -127, 127, f == FILL_ZERO && type == INFER_QTYPE_Q4G64 ? FILL_RANDOM : f);
+    fill_ints(t, (int8_t *)s.values, (size_t)(w + bytes - s.values), -127, 127,
+              f == FILL_ZERO && type == INFER_QTYPE_Q4G64 ? FILL_RANDOM : f);
     *bytes_out = (size_t)bytes;
     return w;
 }
@@ -150,17 +152,21 @@ static void sparse_case(test *t, uint32_t m, uint32_t n, uint32_t k, keep kind, 
 void test_sparse(test *t)
 {
     static const uint32_t ms[] = {1, 2, 3, 4, 5, 8, 17};
-    static const uint32_t edges[] = {1, 2, 3, 5, 31, 32, 33, 47, 63, 64, 65, 95, 97, 127, 128, 129, 191, 193, 255, 257, 511, 513, 1025, 1090, 2049};
-    static const uint32_t shapes[][3] = {{1, 256, 2048}, {5, 64, 5632}, {129, 48, 160}, {67, 17, 2049}, {31, 100, 1100}, {1, 40, 3000}, {40, 33, 130}};
+    static const uint32_t edges[] = {1, 2, 3, 5, 31, 32, 33, 47, 63, 64, 65, 95, 97, 127, 128, 129, 191, 193, 255, 257, 511, 513, 1025,
+                                     1090, 2049};
+    static const uint32_t shapes[][3] = {{1, 256, 2048}, {5, 64, 5632}, {129, 48, 160}, {67, 17, 2049}, {31, 100, 1100}, {1, 40, 3000},
+                                         {40, 33, 130}};
     uint32_t next = 0;
 
     for (uint32_t n = 1; n <= 33; n += n % 16 == 1 ? 1 : 3)
         for (uint32_t k = 1; k <= 70; k += 3, next++)
-            sparse_case(t, ms[next % ARRAY_COUNT(ms)], n, k, (keep)(next % KEEP_COUNT), (fill)random_below(t, FILL_COUNT), (fill)random_below(t, FILL_COUNT));
+            sparse_case(t, ms[next % ARRAY_COUNT(ms)], n, k, (keep)(next % KEEP_COUNT), (fill)random_below(t, FILL_COUNT),
+                        (fill)random_below(t, FILL_COUNT));
     for (size_t i = 0; i < ARRAY_COUNT(ms); i++)
         for (size_t j = 0; j < ARRAY_COUNT(edges); j++)
             for (int kind = 0; kind < KEEP_COUNT; kind++, next++)
-                sparse_case(t, ms[i], 1 + random_below(t, 50), edges[j], (keep)kind, (fill)(next % FILL_COUNT), (fill)random_below(t, FILL_COUNT));
+                sparse_case(t, ms[i], 1 + random_below(t, 50), edges[j], (keep)kind, (fill)(next % FILL_COUNT),
+                            (fill)random_below(t, FILL_COUNT));
     for (size_t i = 0; i < ARRAY_COUNT(shapes); i++)
         for (int kind = 0; kind < KEEP_COUNT; kind++)
             sparse_case(t, shapes[i][0], shapes[i][1], shapes[i][2], (keep)kind, FILL_RANDOM, i % 2 ? FILL_EXTREME : FILL_RANDOM);
@@ -231,7 +237,8 @@ static void dense_case(test *t, uint32_t m, uint32_t n, uint32_t k, keep kind)
             memcpy(&scales[o * groups + g], stored + ((o / 16 * ((k + 63) / 64) + g / 2) * 16 + o % 16) * 2, 2);
     panels = buffer(SLOT_AUX, (n + 15) / 16 * panel_bytes, 64);
     for (uint32_t r = 0; r < n; r += 16)
-        CHECK(t, infer_pack_panel_codes(dense, codes + (size_t)r * k, scales + r * groups, n - r < 16 ? n - r : 16, k, panels + r / 16 * panel_bytes));
+        CHECK(t, infer_pack_panel_codes(dense, codes + (size_t)r * k, scales + r * groups, n - r < 16 ? n - r : 16, k,
+                                        panels + r / 16 * panel_bytes));
     make_inputs(t, &a, FILL_RANDOM);
     a.w = panels;
     want = a.y = buffer(SLOT_WANT, (size_t)m * n * sizeof *want, sizeof *want);
@@ -280,7 +287,8 @@ static void pack_case(test *t, infer_qtype type, infer_layout layout, uint32_t n
             for (uint32_t j = 0; j < width; j++)
                 most = most > (float)fabsf(rows[r * k + i + j]) ? most : (float)fabsf(rows[r * k + i + j]);
             for (uint32_t j = 0; j < width; j++)
-                check_near(t, back[r * k + i + j], rows[r * k + i + j], rows[r * k + i + j] == 0 ? 0 : most * (type == INFER_QTYPE_Q8G64 ? 0.0045 : 0.126), "number");
+                check_near(t, back[r * k + i + j], rows[r * k + i + j],
+                           rows[r * k + i + j] == 0 ? 0 : most * (type == INFER_QTYPE_Q8G64 ? 0.0045 : 0.126), "number");
         }
 }
 
