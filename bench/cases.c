@@ -30,10 +30,12 @@ struct infer_case {
 
 /* ---- sizes ---- */
 
-uint32_t infer_case_layers(const infer_shape *s, infer_op_kind op, infer_qtype type, infer_layer layers[INFER_MAX_LAYERS_OF_OP])
+uint32_t infer_case_layers(const infer_shape *s, const infer_kernel *kernel, infer_layer layers[INFER_MAX_LAYERS_OF_OP])
 {
+    const infer_op_kind op = kernel->op;
+    const infer_qtype type = kernel->type;
     uint32_t q_dim = s->heads * s->head_dim, kv_dim = s->kv_heads * s->head_dim, count = 0;
-    infer_layer base = {"", 0, 0, s->heads, s->kv_heads, s->head_dim, ATTENTION_POSITIONS};
+    infer_layer base = {"", 0, 0, s->heads, s->kv_heads, s->head_dim, ATTENTION_POSITIONS, 0.5};
     const struct {
         infer_op_kind op;
         const char *name;
@@ -129,6 +131,21 @@ static void fill_copies(infer_case *c)
     for (uint32_t i = 1; i < c->copies; i++)
         memcpy(c->cold + i * c->cold_bytes, c->cold, c->cold_bytes);
     point_at_copy(c);
+}
+
+static infer_status make_sparse(infer_case *c, infer_qtype type, infer_layout layout, size_t cold_bytes, uint64_t *random, infer_error *err)
+{
+    uint8_t *w;
+    uint64_t bytes;
+    infer_status s = infer_random_sparse(type, layout, c->layer.n, c->layer.k, c->layer.prune, random, &w, &bytes, err);
+    if (s != INFER_OK)
+        return s;
+    if ((s = make_copies(c, (size_t)bytes, cold_bytes, err)) == INFER_OK) {
+        memcpy(c->cold, w, (size_t)bytes);
+        fill_copies(c);
+    }
+    infer_free(NULL, w);
+    return s;
 }
 
 static infer_status make_weights(infer_case *c, infer_qtype type, size_t cold_bytes, uint64_t *random, infer_error *err)
@@ -272,12 +289,14 @@ static void set_attention(infer_case *c, uint64_t *random)
         c->ops += 4.0 * n * (l->positions - m + t + 1);
 }
 
-infer_status infer_case_create(infer_op_kind op, infer_qtype type, const infer_layer *layer, uint32_t m, size_t cold_bytes, infer_case **out,
+infer_status infer_case_create(const infer_kernel *kernel, const infer_layer *layer, uint32_t m, size_t cold_bytes, infer_case **out,
                                infer_error *err)
 {
+    const infer_op_kind op = kernel->op;
+    const infer_qtype type = kernel->type;
     bool weights = op == INFER_OP_MATMUL || op == INFER_OP_EMBED;
     const infer_kernel *reference =
-        infer_kernel_find(op, type, weights ? infer_matrix_layout(type) : INFER_LAYOUT_NONE, INFER_CPU_REF);
+        infer_kernel_find(op, type, kernel->layout, INFER_CPU_REF);
     infer_case *c = infer_alloc_zero(NULL, sizeof *c);
     uint64_t random = 1;
     infer_status s = INFER_OK;
@@ -301,7 +320,9 @@ infer_status infer_case_create(infer_op_kind op, infer_qtype type, const infer_l
     case INFER_OP_ATTENTION_MERGE: set_attention(c, &random); break;
     default: set_rows(c, &random); break;
     }
-    if (weights)
+    if (infer_layout_sparse(kernel->layout))
+        s = make_sparse(c, type, kernel->layout, cold_bytes, &random, err);
+    else if (weights)
         s = make_weights(c, type, cold_bytes, &random, err);
     else if (attends(op))
         s = make_cache(c, type, cold_bytes, &random, err);

@@ -10,11 +10,12 @@ typedef struct infer_layer {
     const char *name; /* "gate_up" */
     uint32_t n, k;
     uint32_t heads, kv_heads, head_dim, positions;
+    double prune; /* of weights in a sparse layout: the share that is not there */
 } infer_layer;
 
 #define INFER_MAX_LAYERS_OF_OP 5u
 /* The layers of a model that use the operation, largest vocabularies cut (INFER_CASE_MAX_WEIGHTS); returns their number. */
-uint32_t infer_case_layers(const infer_shape *shape, infer_op_kind op, infer_qtype type, infer_layer layers[INFER_MAX_LAYERS_OF_OP]);
+uint32_t infer_case_layers(const infer_shape *shape, const infer_kernel *kernel, infer_layer layers[INFER_MAX_LAYERS_OF_OP]);
 #define INFER_CASE_MAX_WEIGHTS ((uint64_t)256 << 20)
 /* Most tokens that the operation takes at once. */
 uint32_t infer_case_most_tokens(infer_op_kind op);
@@ -22,7 +23,7 @@ uint32_t infer_case_most_tokens(infer_op_kind op);
 typedef struct infer_case infer_case;
 
 /* `cold_bytes`: as many copies of the weights (or of the KV cache) as exceed it, used in turn; 0: one. MEMORY; UNSUPPORTED: no reference kernel. */
-infer_status infer_case_create(infer_op_kind op, infer_qtype type, const infer_layer *layer, uint32_t m, size_t cold_bytes, infer_case **out,
+infer_status infer_case_create(const infer_kernel *kernel, const infer_layer *layer, uint32_t m, size_t cold_bytes, infer_case **out,
                                infer_error *err);
 void infer_case_destroy(infer_case *c);
 /* Calls the kernel on the whole output, then moves on to the next copy. */

@@ -68,7 +68,7 @@ static bool fail(infer_gbench_state *state, const char *message)
 static bool probe(const infer_kernel *k)
 {
     static const uint32_t rows[] = {1, 7};
-    infer_layer layer = {"probe", 0, 0, 4, 2, 16, 0};
+    infer_layer layer = {"probe", 0, 0, 4, 2, 16, 0, 0.5};
     bool agrees = true;
     bool split = k->op == INFER_OP_ATTENTION_CHUNKS || k->op == INFER_OP_ATTENTION_MERGE;
     bool heads = k->op == INFER_OP_ROPE || k->op == INFER_OP_ATTENTION || split;
@@ -78,7 +78,7 @@ static bool probe(const infer_kernel *k)
     layer.positions = split ? 2 * INFER_ATTENTION_CHUNK + 16 : 48;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && agrees; i++) {
         infer_case *c;
-        if (infer_case_create(k->op, k->type, &layer, rows[i], 0, &c, NULL) != INFER_OK)
+        if (infer_case_create(k, &layer, rows[i], 0, &c, NULL) != INFER_OK)
             return false;
         agrees = infer_case_agrees(c, k->fn);
         infer_case_destroy(c);
@@ -103,7 +103,7 @@ static bool set_up(infer_gbench_state *state, const entry *e)
     now.of = NULL;
     if (!probe(e->kernel))
         return fail(state, "differs from the reference: not timed");
-    if (infer_case_create(e->kernel->op, e->kernel->type, &e->layer, e->m, cold_bytes, &now.c, &err) != INFER_OK)
+    if (infer_case_create(e->kernel, &e->layer, e->m, cold_bytes, &now.c, &err) != INFER_OK)
         return fail(state, err.message);
     now.of = e;
     now.reference_ns = infer_case_reference_ns(now.c);
@@ -182,7 +182,7 @@ static entry *list_benchmarks(const options *o)
             uint32_t count;
             if (!wants_shape(o, &shapes[s]) || !wants_level(o, kernels[k].level) || !(here & 1u << kernels[k].level))
                 continue;
-            count = infer_case_layers(&shapes[s], kernels[k].op, kernels[k].type, layers);
+            count = infer_case_layers(&shapes[s], &kernels[k], layers);
             for (uint32_t l = 0; l < count; l++) {
                 uint32_t most = infer_case_most_tokens(kernels[k].op);
                 list = add(list, &kernels[k], &shapes[s], &layers[l], 1);

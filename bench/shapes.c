@@ -244,20 +244,61 @@ static infer_status write_cols(infer_writer *w, const tensor *t, infer_qtype typ
     return s;
 }
 
-static infer_status write_tensors(const infer_shape *shape, infer_qtype type, infer_writer *w, const volatile sig_atomic_t *stop, infer_error *err)
+infer_qtype infer_prune_type(infer_qtype type)
+{
+    return type == INFER_QTYPE_Q8G32 ? INFER_QTYPE_Q8G64 : type == INFER_QTYPE_Q4G32 ? INFER_QTYPE_Q4G64 : INFER_QTYPE_NONE;
+}
+
+/* The matrix that is written next, in memory until then: its size depends on what is kept. */
+static infer_status make_sparse(const tensor *t, infer_qtype type, const infer_prune *prune, uint64_t seed, uint8_t **out, uint64_t *bytes,
+                                infer_error *err)
+{
+    return infer_random_sparse(infer_prune_type(type), prune->layout, t->rows, t->cols, prune->rate, &seed, out, bytes, err);
+}
+
+static bool is_pruned(const tensor *t, const infer_prune *prune) { return prune->rate > 0 && t->matrix && strcmp(t->name, "tok_embed") != 0; }
+
+static infer_status declare(infer_writer *w, const tensor *t, infer_qtype type, const infer_prune *prune, uint64_t seed, infer_error *err)
+{
+    infer_qtype of = type_of(t, type);
+    infer_status s;
+    uint8_t *out;
+    uint64_t bytes;
+    if (!is_pruned(t, prune))
+        return infer_writer_declare(w, t->name, of, t->matrix ? infer_matrix_layout(of) : INFER_LAYOUT_ROWS, t->rows, t->cols, err);
+    if ((s = make_sparse(t, type, prune, seed, &out, &bytes, err)) != INFER_OK)
+        return s;
+    infer_free(NULL, out);
+    return infer_writer_declare_sparse(w, t->name, infer_prune_type(type), prune->layout, t->rows, t->cols, bytes, err);
+}
+
+static infer_status write_sparse(infer_writer *w, const tensor *t, infer_qtype type, const infer_prune *prune, uint64_t seed, infer_error *err)
+{
+    uint8_t *out;
+    uint64_t bytes;
+    infer_status s = make_sparse(t, type, prune, seed, &out, &bytes, err);
+    if (s != INFER_OK)
+        return s;
+    s = infer_writer_write(w, out, (size_t)bytes, err);
+    infer_free(NULL, out);
+    return s;
+}
+
+static infer_status write_tensors(const infer_shape *shape, infer_qtype type, const infer_prune *prune, infer_writer *w, const volatile sig_atomic_t *stop, infer_error *err)
 {
     size_t count = tensor_count(shape);
     panel_pool pool = {.random = 1};
     infer_status s = INFER_OK;
     for (size_t i = 0; i < count && s == INFER_OK; i++) {
         tensor t = tensor_at(shape, i);
-        infer_qtype of = type_of(&t, type);
-        s = infer_writer_declare(w, t.name, of, t.matrix ? infer_matrix_layout(of) : INFER_LAYOUT_ROWS, t.rows, t.cols, err);
+        s = *stop ? infer_fail(err, INFER_ERROR_CANCELLED, "the writing of random weights was cancelled") : declare(w, &t, type, prune, i + 1, err);
     }
     for (size_t i = 0; i < count && s == INFER_OK; i++) {
         tensor t = tensor_at(shape, i);
         if (!t.matrix)
             s = write_ones(w, t.cols, err);
+        else if (is_pruned(&t, prune))
+            s = write_sparse(w, &t, type, prune, i + 1, err);
         else if (infer_matrix_layout(type_of(&t, type)) == INFER_LAYOUT_COLS)
             s = write_cols(w, &t, type, &pool.random, stop, err);
         else if ((s = fill_pool(&pool, type_of(&t, type), t.cols, err)) == INFER_OK)
@@ -267,7 +308,7 @@ static infer_status write_tensors(const infer_shape *shape, infer_qtype type, in
     return s;
 }
 
-infer_status infer_shape_write(const infer_shape *shape, infer_qtype type, const char *path, const volatile sig_atomic_t *stop, infer_error *err)
+infer_status infer_shape_write(const infer_shape *shape, infer_qtype type, const infer_prune *prune, const char *path, const volatile sig_atomic_t *stop, infer_error *err)
 {
     char metadata[768], scaling[160] = "";
     infer_writer_options options = {.metadata = metadata, .vocab = ""};
@@ -284,7 +325,7 @@ infer_status infer_shape_write(const infer_shape *shape, infer_qtype type, const
              shape->rope_theta, shape->head_dim, scaling, shape->qkv_bias ? "true" : "false", shape->tied_head ? "true" : "false");
     if ((s = infer_writer_create(NULL, path, &options, &w, err)) != INFER_OK)
         return s;
-    s = write_tensors(shape, type, w, stop, err);
+    s = write_tensors(shape, type, prune, w, stop, err);
     if (s != INFER_OK) {
         infer_writer_abort(w);
         return s;

@@ -45,7 +45,10 @@ const infer_tensor_info *infer_file_tensor(const infer_file *f, size_t index); /
 const infer_tensor_info *infer_file_find(const infer_file *f, const char *name);
 /* The tensor's bytes in the map. Nothing is checked or copied. */
 const void *infer_file_data(const infer_file *f, const infer_tensor_info *t);
-/* Compares the tensor's hash with its bytes: CORRUPT names tensor, offset, found and expected. */
+/* Whether the pointers and positions of a sparse layout are right; other layouts are. Reads them, not the values. No kernel may see a sparse tensor that was
+ * not checked: CORRUPT names the place. */
+infer_status infer_file_check_sparse(const infer_file *f, const infer_tensor_info *t, infer_error *err);
+/* Compares the tensor's hash with its bytes, and checks it as infer_file_check_sparse: CORRUPT names tensor, offset, found and expected. */
 infer_status infer_file_verify(const infer_file *f, const infer_tensor_info *t, infer_error *err);
 /* CORRUPT when the file became shorter than its map, or was written to. */
 infer_status infer_file_check(const infer_file *f, infer_error *err);
@@ -67,6 +70,9 @@ infer_status infer_writer_create(const infer_allocator *a, const char *path, con
                                  infer_error *err);
 infer_status infer_writer_declare(infer_writer *w, const char *name, infer_qtype type, infer_layout layout, uint64_t rows, uint64_t cols,
                                   infer_error *err);
+/* The same for a sparse layout, whose size depends on what is kept: bytes as infer_sparse_bytes says. */
+infer_status infer_writer_declare_sparse(infer_writer *w, const char *name, infer_qtype type, infer_layout layout, uint64_t rows, uint64_t cols,
+                                         uint64_t bytes, infer_error *err);
 /* Appends `bytes` of the current tensor; a tensor ends when all its bytes are there. */
 infer_status infer_writer_write(infer_writer *w, const void *data, size_t bytes, infer_error *err);
 /* Header, directory, fsync, rename. Frees the writer, whatever the status. */

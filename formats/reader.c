@@ -2,6 +2,7 @@
 #include "bytes.h"
 #include "file.h"
 #include "layout.h"
+#include "sparse.h"
 #include "strmap.h"
 #include "utf8.h"
 
@@ -177,6 +178,7 @@ static infer_status read_entry(infer_file *f, const uint8_t *entry, uint32_t i, 
     infer_tensor_info *t = &f->tensors[i];
     uint64_t name_offset = get_u32(entry + ENTRY_NAME_OFFSET), name_bytes = get_u16(entry + ENTRY_NAME_BYTES), expected;
     uint32_t type = entry[ENTRY_TYPE], layout = entry[ENTRY_LAYOUT];
+    bool sparse;
 
     if (name_offset != *name_at)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %" PRIu32 ": name offset: found %" PRIu64 ", expected %" PRIu64, f->path, i,
@@ -210,10 +212,17 @@ static infer_status read_entry(infer_file *f, const uint8_t *entry, uint32_t i, 
     if (t->rows < 1 || t->rows > INFER_FILE_MAX_DIM || t->cols < 1 || t->cols > INFER_FILE_MAX_DIM)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: shape [%" PRIu64 "][%" PRIu64 "], expected 1 to %u each", f->path,
                           t->name, t->rows, t->cols, INFER_FILE_MAX_DIM);
-    if (!infer_tensor_bytes(type, layout, t->rows, t->cols, &expected))
+    sparse = infer_layout_sparse(layout);
+    if (!(sparse ? infer_sparse_bytes(type, layout, t->rows, t->cols, 0, &expected)
+                 : infer_tensor_bytes(type, layout, t->rows, t->cols, &expected)))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: type %s cannot be stored as %s", f->path, t->name,
                           infer_qtype_find(type)->name, infer_layout_name(layout));
-    if (t->bytes != expected)
+    if (sparse && !infer_sparse_bytes_fit(type, layout, t->rows, t->cols, t->bytes))
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tensor %s: bytes: found %" PRIu64 ", expected %" PRIu64 " and what some units take for %s %s [%" PRIu64
+                          "][%" PRIu64 "]",
+                          f->path, t->name, t->bytes, expected, infer_qtype_find(type)->name, infer_layout_name(layout), t->rows, t->cols);
+    if (!sparse && t->bytes != expected)
         return infer_fail(err, INFER_ERROR_FORMAT,
                           "%s: tensor %s: bytes: found %" PRIu64 ", expected %" PRIu64 " for %s %s [%" PRIu64 "][%" PRIu64 "]", f->path,
                           t->name, t->bytes, expected, infer_qtype_find(type)->name, infer_layout_name(layout), t->rows, t->cols);
@@ -357,6 +366,18 @@ static uint64_t hash_tensor(const void *data, size_t bytes)
     return XXH3_64bits(data, bytes);
 }
 
+infer_status infer_file_check_sparse(const infer_file *f, const infer_tensor_info *t, infer_error *err)
+{
+    infer_sparse_fault fault;
+
+    if (!infer_layout_sparse(t->layout) ||
+        infer_sparse_check(t->type, t->layout, t->rows, t->cols, f->map.data + t->offset, t->bytes, &fault))
+        return INFER_OK;
+    return infer_fail(err, INFER_ERROR_CORRUPT,
+                      "%s: tensor %s at offset %" PRIu64 ": %s %" PRIu64 ": found %" PRIu64 ", expected %" PRIu64, f->path,
+                      t->name, t->offset, fault.what, fault.at, fault.found, fault.expected);
+}
+
 infer_status infer_file_verify(const infer_file *f, const infer_tensor_info *t, infer_error *err)
 {
     char what[INFER_FILE_MAX_NAME + 16];
@@ -369,6 +390,8 @@ infer_status infer_file_verify(const infer_file *f, const infer_tensor_info *t, 
     hash = hash_tensor(f->map.data + t->offset, (size_t)t->bytes);
     if (hash != t->hash)
         return fail_hash(err, f->path, what, t->offset, hash, t->hash);
+    if ((s = infer_file_check_sparse(f, t, err)) != INFER_OK)
+        return s;
     return check_padding(f, t->offset + t->bytes, t->offset + align_up(t->bytes), what, err);
 }
 

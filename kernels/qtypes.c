@@ -38,6 +38,12 @@ const char *infer_layout_name(uint32_t layout)
         return "tile16x4";
     case INFER_LAYOUT_COLS:
         return "cols";
+    case INFER_LAYOUT_BCSR16X1:
+        return "bcsr16x1";
+    case INFER_LAYOUT_BCSR16X4:
+        return "bcsr16x4";
+    case INFER_LAYOUT_CSR:
+        return "csr";
     default:
         return NULL;
     }

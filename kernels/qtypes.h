@@ -17,6 +17,9 @@ typedef enum infer_layout {
     INFER_LAYOUT_ROWS = 0,     /* row after row, one input after the other */
     INFER_LAYOUT_TILE16X4 = 1, /* panels of 16 rows; see formats/SPEC.md */
     INFER_LAYOUT_COLS = 2,     /* each input's weights together */
+    INFER_LAYOUT_BCSR16X1 = 3, /* only what is kept, in blocks of 16 rows x 1 input: see sparse.h */
+    INFER_LAYOUT_BCSR16X4 = 4, /* 16 rows x 4 inputs */
+    INFER_LAYOUT_CSR = 5,      /* single weights */
     INFER_LAYOUT_NONE = 255
 } infer_layout;
 
@@ -36,10 +39,14 @@ const infer_qtype_info *infer_qtype_find_name(const char *name);
 /* "tile16x4"; NULL for unknown ids. */
 const char *infer_layout_name(uint32_t layout);
 
-/* The layout of matrices of this type: cols where it has that one, else tile16x4. */
+/* Layouts whose size depends on how much is kept. */
+static inline bool infer_layout_sparse(uint32_t layout) { return layout >= INFER_LAYOUT_BCSR16X1 && layout <= INFER_LAYOUT_CSR; }
+
+/* The layout of dense matrices of this type: cols where it has that one, else tile16x4. */
 infer_layout infer_matrix_layout(infer_qtype type);
 
-/* Bytes of a [rows][cols] tensor. False: type and layout do not go together, or the product overflows 63 bits. */
+/* Bytes of a [rows][cols] tensor. False: type and layout do not go together, the layout is a sparse one (infer_sparse_bytes), or the product overflows
+ * 63 bits. */
 bool infer_tensor_bytes(uint32_t type, uint32_t layout, uint64_t rows, uint64_t cols, uint64_t *bytes);
 
 #endif

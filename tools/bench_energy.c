@@ -91,6 +91,7 @@ static bench_model other_model(const bench_energy *o)
     const infer_qtype_info *type = infer_qtype_find_name(o->vs);
     bench_model other = *o->model;
     other.keep = NULL;
+    other.prune.rate = 0;
     if (other.shape && type)
         other.type = type->type;
     else if (type)

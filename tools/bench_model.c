@@ -92,7 +92,7 @@ infer_model *bench_open(const bench_model *m, infer_runtime *rt)
     if (m->shape) {
         if (!path)
             path = make_temporary(m);
-        bench_check(infer_shape_write(m->shape, m->type, path, &bench_interrupted, &err), &err);
+        bench_check(infer_shape_write(m->shape, m->type, &m->prune, path, &bench_interrupted, &err), &err);
     }
     bench_check(infer_model_open(rt, path, NULL, &model, &err), &err);
     remove_temporary(); /* the mapping keeps the bytes */

@@ -11,6 +11,7 @@ typedef struct bench_model {
     const char *path;         /* NULL: of random weights */
     const infer_shape *shape;
     infer_qtype type;
+    infer_prune prune;        /* of the shape */
     const char *folder, *keep; /* for the file of random weights; NULL: a temporary one */
 } bench_model;
 

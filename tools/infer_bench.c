@@ -47,6 +47,9 @@ static const char usage[] =
     "\n"
     "      --shape NAME         a model of this shape with random weights instead of a file\n"
     "      --type TYPE          its number type: f32, f16, bf16, q8g32, q4g32, n4g32, t2r, q8g64, q4g64\n"
+    "      --prune RATE         blocks of its weights are zero at random, and not stored\n"
+    "      --block 16x1|16x4|1x1\n"
+    "                           of so many rows x inputs (16x1)\n"
     "      --dir FOLDER         where its temporary file goes (TMPDIR, else /tmp)\n"
     "      --keep FILE          write it to FILE and leave it there\n"
     "  -t, --threads N          threads (one per core)\n"
@@ -78,10 +81,11 @@ static const char usage[] =
 
 /* ---- arguments ---- */
 
-enum { OPT_SHAPE = 256, OPT_TYPE, OPT_DIR, OPT_KEEP, OPT_PROMPT, OPT_TOKENS, OPT_CTX_AT, OPT_REPEAT, OPT_CPU, OPT_KV, OPT_JSON, OPT_CSV, OPT_MD,
+enum { OPT_PRUNE = 512, OPT_BLOCK, OPT_SHAPE = 256, OPT_TYPE, OPT_DIR, OPT_KEEP, OPT_PROMPT, OPT_TOKENS, OPT_CTX_AT, OPT_REPEAT, OPT_CPU, OPT_KV, OPT_JSON, OPT_CSV, OPT_MD,
        OPT_ENERGY, OPT_VS, OPT_WINDOW, OPT_IDLE, OPT_SEED, OPT_SVG, OPT_TUNE, OPT_MIN_TPS, OPT_EVENTS };
 
 static const struct option long_options[] = {
+    {"prune", required_argument, NULL, OPT_PRUNE}, {"block", required_argument, NULL, OPT_BLOCK},
     {"shape", required_argument, NULL, OPT_SHAPE}, {"type", required_argument, NULL, OPT_TYPE}, {"dir", required_argument, NULL, OPT_DIR},
     {"keep", required_argument, NULL, OPT_KEEP}, {"threads", required_argument, NULL, 't'}, {"prompt", required_argument, NULL, OPT_PROMPT},
     {"tokens", required_argument, NULL, OPT_TOKENS}, {"ctx-at", required_argument, NULL, OPT_CTX_AT}, {"repeat", required_argument, NULL, OPT_REPEAT},
@@ -120,6 +124,17 @@ static infer_qtype type_of(const char *name)
     return info->type;
 }
 
+static infer_layout block_of(const char *name)
+{
+    if (strcmp(name, "16x1") == 0)
+        return INFER_LAYOUT_BCSR16X1;
+    if (strcmp(name, "16x4") == 0)
+        return INFER_LAYOUT_BCSR16X4;
+    if (strcmp(name, "1x1") != 0)
+        cli_usage("--block: found \"%s\", expected 16x1, 16x4 or 1x1", name);
+    return INFER_LAYOUT_CSR;
+}
+
 static uint32_t whole(const char *option, uint64_t low, uint64_t high) { return (uint32_t)cli_whole(option, optarg, low, high); }
 
 static record_format one_format(record_format before, record_format now)
@@ -144,6 +159,10 @@ static void check_model(const bench_model *m)
         cli_usage("--shape needs --type");
     if (m->path && (m->type != INFER_QTYPE_NONE || m->folder || m->keep))
         cli_usage("--type, --dir and --keep go with --shape; a MODEL has its own type");
+    if ((m->path && m->prune.rate > 0) || (m->prune.layout != INFER_LAYOUT_BCSR16X1 && m->prune.rate <= 0))
+        cli_usage("--prune goes with --shape, --block with --prune");
+    if (m->prune.rate > 0 && infer_prune_type(m->type) == INFER_QTYPE_NONE)
+        cli_usage("--prune goes with --type q8g32 or q4g32");
     if (m->folder && m->keep)
         cli_usage("both --dir and --keep given");
 }
@@ -165,12 +184,14 @@ static void check_energy(const arguments *a)
 static void parse(int argc, char **argv, arguments *a)
 {
     int c;
-    *a = (arguments){.model.type = INFER_QTYPE_NONE, .runtime = INFER_RUNTIME_DEFAULTS, .speed = {.prompt = 512, .tokens = 128, .repeat = 5},
+    *a = (arguments){.model = {.type = INFER_QTYPE_NONE, .prune = {INFER_LAYOUT_BCSR16X1, 0}}, .runtime = INFER_RUNTIME_DEFAULTS, .speed = {.prompt = 512, .tokens = 128, .repeat = 5},
                      .energy = {.idle_s = 10, .seed = 1}};
     while ((c = getopt_long(argc, argv, ":t:vh", long_options, NULL)) != -1)
         switch (c) {
         case OPT_SHAPE: a->model.shape = shape_of(optarg); break;
         case OPT_TYPE: a->model.type = type_of(optarg); break;
+        case OPT_PRUNE: a->model.prune.rate = cli_real("--prune", optarg, 1e-6, 1); break;
+        case OPT_BLOCK: a->model.prune.layout = block_of(optarg); break;
         case OPT_DIR: a->model.folder = optarg; break;
         case OPT_KEEP: a->model.keep = optarg; break;
         case 't': a->runtime.threads = whole("-t", 1, 256); break;

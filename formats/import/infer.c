@@ -4,6 +4,7 @@
 #include "bytes.h"
 #include "layout.h"
 #include "pack/pack.h"
+#include "sparse.h"
 #include "tile16x4.h"
 
 #include <string.h>
@@ -110,6 +111,10 @@ static infer_status read_f32(const infer_source *s, size_t index, uint64_t row, 
         infer_unpack_cols(t->type, infer_file_data(s->state, t), t->rows, t->cols, row, n, out);
         return INFER_OK;
     }
+    if (infer_layout_sparse(t->layout)) {
+        infer_sparse_unpack(t->type, t->layout, infer_file_data(s->state, t), t->rows, t->cols, row, n, out);
+        return INFER_OK;
+    }
     if (row % INFER_TILE_ROWS != 0)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "rows of tensor %s are read in panels of %d", t->name, INFER_TILE_ROWS);
     for (uint64_t done = 0; done < n; done += INFER_TILE_ROWS) {
@@ -154,7 +159,7 @@ static infer_status read_stored(const infer_source *s, size_t index, const void 
     infer_status status = find_rows(s, index, 0, 1, &t, err);
 
     if (status == INFER_OK)
-        *out = infer_file_data(s->state, t);
+        *out = t->layout == INFER_LAYOUT_COLS ? infer_file_data(s->state, t) : NULL;
     return status;
 }
 

@@ -72,14 +72,16 @@ static int32_t clamp_code(float code, int32_t low, int32_t high)
 /* How a scale is searched for: extreme / d for d = low, and then for +-d from `from` to `to`, where extreme is the value of largest magnitude. */
 typedef struct grid {
     infer_qtype type;
+    uint32_t group;
     float low, high; /* what the outermost codes stand for, in units of the scale */
     float from, to, step;
     float least_scale; /* below it fp16 is too coarse to choose */
     int refits;      /* how often the best one is then replaced by the least squares solution for its codes, while that gains something */
 } grid;
 
-static const grid q4_grid = {INFER_QTYPE_Q4G32, -8, 7, 6.5f, 9, 0.25f, 0x1p-10f, 0};
-static const grid n4_grid = {INFER_QTYPE_N4G32, -63, 52, 44, 78, 2, 0x1p-14f, 2};
+static const grid q4_grid = {INFER_QTYPE_Q4G32, 32, -8, 7, 6.5f, 9, 0.25f, 0x1p-10f, 0};
+static const grid q4g64_grid = {INFER_QTYPE_Q4G32, 64, -8, 7, 6.5f, 9, 0.25f, 0x1p-10f, 0};
+static const grid n4_grid = {INFER_QTYPE_N4G32, 32, -63, 52, 44, 78, 2, 0x1p-14f, 2};
 
 /* 1 where x / scale is past the middle between what codes i and i + 1 stand for. */
 ALWAYS_INLINE int n4_above(float x, int i) { return x > (float)(infer_n4_values[i] + infer_n4_values[i + 1]) * 0.5f; }
@@ -99,14 +101,14 @@ ALWAYS_INLINE float nearest(infer_qtype type, float x)
     return value;
 }
 
-/* Weighted squared error of x[32] with this scale; INFINITY where a value is off by more than `most`. Eight sums, and no call in the loop: this is most
+/* Weighted squared error of x[n], n 32 or 64, with this scale; INFINITY where a value is off by more than `most`. Eight sums, and no call in the loop: this is most
  * of a conversion's time. */
-ALWAYS_INLINE float group_error(infer_qtype type, const float x[32], const float weights[32], float scale, float most)
+ALWAYS_INLINE float group_error(infer_qtype type, const float *x, const float *weights, uint32_t n, float scale, float most)
 {
     float inverse = 1.0f / scale, sums[8] = {0}, worst[8] = {0};
 
-    for (int i = 0; i < 32; i += 8)
-        for (int j = 0; j < 8; j++) {
+    for (uint32_t i = 0; i < n; i += 8)
+        for (uint32_t j = 0; j < 8; j++) {
             float off = x[i + j] - scale * nearest(type, x[i + j] * inverse);
             sums[j] += off * off * weights[i + j];
             off = off < 0 ? -off : off;
@@ -120,11 +122,11 @@ ALWAYS_INLINE float group_error(infer_qtype type, const float x[32], const float
 }
 
 /* The scale of least weighted squared error for the codes that this one leads to; 0 where there is none. */
-ALWAYS_INLINE float refit(infer_qtype type, const float x[32], const float weights[32], float scale)
+ALWAYS_INLINE float refit(infer_qtype type, const float *x, const float *weights, uint32_t n, float scale)
 {
     float xq = 0, qq = 0;
 
-    for (int i = 0; i < 32; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         float q = nearest(type, x[i] / scale), wq = weights[i] * q;
         xq += wq * x[i];
         qq += wq * q;
@@ -133,10 +135,10 @@ ALWAYS_INLINE float refit(infer_qtype type, const float x[32], const float weigh
 }
 
 /* Takes the fp16 of a scale if it is better than *best, whose error is *least. */
-ALWAYS_INLINE bool try_scale(infer_qtype type, const float x[32], const float weights[32], float scale, float most, uint16_t *best, float *least)
+ALWAYS_INLINE bool try_scale(const grid *s, const float *x, const float *weights, float scale, float most, uint16_t *best, float *least)
 {
     uint16_t bits = infer_ref_f32_to_f16(scale);
-    float error = group_error(type, x, weights, infer_ref_f16_to_f32(bits), most);
+    float error = group_error(s->type, x, weights, s->group, infer_ref_f16_to_f32(bits), most);
 
     if (!(error < *least))
         return false;
@@ -151,21 +153,21 @@ ALWAYS_INLINE uint16_t search_scale(const grid *s, const float *x, const float *
 {
     uint16_t best = infer_ref_f32_to_f16(extreme / s->low);
     float first = infer_ref_f16_to_f32(best), most = importance ? INFINITY : fabsf(extreme) * (1 + s->high / s->low);
-    float values[32] = {0}, weights[32], least;
+    float values[64] = {0}, weights[64], least;
 
     if (fabsf(first) < s->least_scale || fabsf(first) > 0x1p14f) /* where fp16 is coarse, or ends */
         return best;
     memcpy(values, x, count * sizeof *x);
-    for (uint32_t i = 0; i < 32; i++)
+    for (uint32_t i = 0; i < s->group; i++)
         weights[i] = importance && i < count ? importance[i] : 1;
-    least = group_error(s->type, values, weights, first, INFINITY);
+    least = group_error(s->type, values, weights, s->group, first, INFINITY);
     for (float d = s->from; d <= s->to; d += s->step) {
-        try_scale(s->type, values, weights, extreme / -d, most, &best, &least);
-        try_scale(s->type, values, weights, extreme / d, most, &best, &least);
+        try_scale(s, values, weights, extreme / -d, most, &best, &least);
+        try_scale(s, values, weights, extreme / d, most, &best, &least);
     }
     for (int i = 0; i < s->refits; i++) {
-        float scale = refit(s->type, values, weights, infer_ref_f16_to_f32(best));
-        if (fabsf(scale) < s->least_scale || !try_scale(s->type, values, weights, scale, most, &best, &least))
+        float scale = refit(s->type, values, weights, s->group, infer_ref_f16_to_f32(best));
+        if (fabsf(scale) < s->least_scale || !try_scale(s, values, weights, scale, most, &best, &least))
             break;
     }
     return best;
@@ -177,16 +179,29 @@ static int32_t code_of(infer_qtype type, float x)
     int32_t code = -8;
 
     if (type != INFER_QTYPE_N4G32)
-        return type == INFER_QTYPE_Q8G32 ? clamp_code(rintf(x), -127, 127) : clamp_code(rintf(x), -8, 7);
+        return type == INFER_QTYPE_Q8G32 || type == INFER_QTYPE_Q8G64 ? clamp_code(rintf(x), -127, 127) : clamp_code(rintf(x), -8, 7);
     for (int i = 0; i < 15; i++)
         code += n4_above(x, i);
     return code;
 }
 
-static bool pack_group_row(infer_qtype type, const float *x, const float *importance, uint32_t count, uint8_t *group, uint32_t r)
+static uint16_t scale_of(infer_qtype type, const float *x, const float *importance, uint32_t count, float extreme)
 {
-    float extreme = 0, scale;
-    uint16_t bits;
+    switch (type) {
+    case INFER_QTYPE_Q4G32:
+        return search_scale(&q4_grid, x, importance, count, extreme);
+    case INFER_QTYPE_Q4G64:
+        return search_scale(&q4g64_grid, x, importance, count, extreme);
+    case INFER_QTYPE_N4G32:
+        return search_scale(&n4_grid, x, importance, count, extreme);
+    default:
+        return infer_ref_f32_to_f16(fabsf(extreme) / 127.0f);
+    }
+}
+
+bool infer_pack_group(infer_qtype type, const float *x, const float *importance, uint32_t count, uint16_t *scale, int8_t *codes)
+{
+    float extreme = 0, unit;
 
     for (uint32_t i = 0; i < count; i++) {
         if (!isfinite(x[i]))
@@ -194,18 +209,27 @@ static bool pack_group_row(infer_qtype type, const float *x, const float *import
         if (fabsf(x[i]) > fabsf(extreme))
             extreme = x[i];
     }
-    if (type == INFER_QTYPE_Q8G32)
-        bits = infer_ref_f32_to_f16(fabsf(extreme) / 127.0f);
-    else
-        bits = type == INFER_QTYPE_Q4G32 ? search_scale(&q4_grid, x, importance, count, extreme) : search_scale(&n4_grid, x, importance, count, extreme);
-    scale = infer_ref_f16_to_f32(bits);
-    if (fabsf(scale) > F16_MAX)
+    *scale = scale_of(type, x, importance, count, extreme);
+    unit = infer_ref_f16_to_f32(*scale);
+    if (fabsf(unit) > F16_MAX)
         return false;
-    if (scale == 0)
-        return true; /* the group was cleared */
-    set_scale(group, r, bits);
+    if (unit == 0) /* of either sign */
+        *scale = 0;
     for (uint32_t i = 0; i < count; i++)
-        set_code(type, group, r, i, code_of(type, x[i] / scale));
+        codes[i] = (int8_t)(unit == 0 ? 0 : code_of(type, x[i] / unit));
+    return true;
+}
+
+static bool pack_group_row(infer_qtype type, const float *x, const float *importance, uint32_t count, uint8_t *group, uint32_t r)
+{
+    int8_t codes[32];
+    uint16_t scale;
+
+    if (!infer_pack_group(type, x, importance, count, &scale, codes))
+        return false;
+    set_scale(group, r, scale);
+    for (uint32_t i = 0; i < count; i++)
+        set_code(type, group, r, i, codes[i]);
     return true;
 }
 

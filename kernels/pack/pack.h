@@ -23,6 +23,21 @@ bool infer_pack_panel_codes(infer_qtype type, const int8_t *codes, const uint16_
 void infer_unpack_panel(infer_qtype type, const void *panel, uint32_t n, uint64_t k, float *rows);
 uint64_t infer_panel_bytes(infer_qtype type, uint64_t k);
 
+/* One group of one row, count inputs, at most the type's 32 or 64: the fp16 bits of its scale, chosen as above (q8g64 and q4g64: as q8g32 and q4g32), and
+ * codes as in infer_code_range. False: a value is not finite or does not fit the type's scale. */
+bool infer_pack_group(infer_qtype type, const float *x, const float *importance, uint32_t count, uint16_t *scale, int8_t *codes);
+
+/* ---- the sparse layouts (sparse.h): a matrix is counted first, panel by panel, then packed, panel by panel in rising order ---- */
+
+/* Units of a panel, rows [n][k], n in 1..16: what is not 0.0 is kept, with the rest of its block. csr: numbers. */
+uint64_t infer_sparse_count(infer_layout layout, const float *rows, uint32_t n, uint64_t k);
+/* w: infer_sparse_bytes(type, layout, n, k, units), 64-byte aligned. `units` is the sum of infer_sparse_count over all panels. */
+void infer_sparse_begin(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t units, void *w);
+/* The next panel of a matrix [n][k]: rows [16 or what is left][k]. False as infer_pack_group, or where the counts were wrong. */
+bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t panel, const float *rows, const float *importance, void *w);
+/* Rows row0.. of a matrix that infer_sparse_check found right, as floats, rows [count][k]. */
+void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, uint64_t n, uint64_t k, uint64_t row0, uint64_t count, float *rows);
+
 /* ---- the layout `cols`: whole matrices, as the factors of the inputs depend on all rows ---- */
 
 /* rows [n][k] to q8g64 or q4g64; out gets infer_tensor_bytes. Factors of inputs and outputs by balancing mean squares; scales of least squared error

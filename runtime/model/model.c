@@ -33,10 +33,10 @@ infer_status infer_model_weight(const infer_model *model, uint32_t layer, const 
                           (unsigned long long)t->rows, (unsigned long long)t->cols, rows, cols);
     if (matrix ? t->layout == INFER_LAYOUT_ROWS : t->layout != INFER_LAYOUT_ROWS || t->type != INFER_QTYPE_F32)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: found %s in layout %s, expected %s", path, full,
-                          infer_qtype_find(t->type)->name, infer_layout_name(t->layout), matrix ? "layout tile16x4 or cols" : "f32 in layout rows");
+                          infer_qtype_find(t->type)->name, infer_layout_name(t->layout), matrix ? "a layout of matrices" : "f32 in layout rows");
     out->info = t;
     out->data = infer_file_data(model->file, t);
-    return INFER_OK;
+    return infer_file_check_sparse(model->file, t, err);
 }
 
 /* ---- hashes ---- */

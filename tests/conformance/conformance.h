@@ -79,9 +79,13 @@ const char *fill_name(fill f);
 void fill_floats(test *t, float *x, size_t n, fill f);
 void fill_ints(test *t, int8_t *codes, size_t n, int low, int high, fill f);
 
+/* fp16 bits of a weight scale: matmul.c. */
+uint16_t random_scale(test *t, fill f);
+
 /* ---- one test an operation: kernel against reference ---- */
 
 test_fn test_matmul, test_embed;                                          /* matmul.c */
+test_fn test_sparse, formula_sparse;                                      /* sparse.c: matmul in the sparse layouts */
 test_fn test_quantize, test_rmsnorm, test_layernorm, test_rope, test_activation, test_add; /* rows.c */
 test_fn test_store, test_attention, test_attention_chunks, test_attention_merge; /* attention.c */
 
@@ -92,6 +96,6 @@ test_fn formula_matmul, formula_embed, formula_quantize, formula_rmsnorm, formul
 
 /* ---- everything that is not a kernel: units.c ---- */
 
-test_fn unit_exp, unit_half, unit_cpu, unit_levels, unit_registry, unit_qtypes, unit_pack, unit_pack_cols, unit_pack_ternary, unit_pack_n4, unit_pack_importance, unit_pack_codes;
+test_fn unit_exp, unit_half, unit_cpu, unit_levels, unit_registry, unit_qtypes, unit_pack, unit_pack_cols, unit_pack_ternary, unit_pack_n4, unit_pack_importance, unit_pack_codes, unit_pack_sparse, unit_check_sparse;
 
 #endif

@@ -142,6 +142,10 @@ static void formula_matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k)
 
 void formula_matmul(test *t)
 {
+    if (infer_layout_sparse(t->kernel->layout)) {
+        formula_sparse(t);
+        return;
+    }
     for (uint32_t i = 1; i <= 70; i++)
         formula_matmul_case(t, 1 + random_below(t, MAX_M), 1 + random_below(t, MAX_N), i);
     formula_matmul_case(t, MAX_M, MAX_N, MAX_K);

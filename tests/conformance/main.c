@@ -38,6 +38,8 @@ static const struct {
     {"unit: types and layouts", unit_qtypes},
     {"unit: pack and unpack", unit_pack},
     {"unit: pack the layout cols", unit_pack_cols},
+    {"unit: pack the sparse layouts", unit_pack_sparse},
+    {"unit: check the sparse layouts", unit_check_sparse},
     {"unit: pack ternary rows", unit_pack_ternary},
     {"unit: pack n4g32", unit_pack_n4},
     {"unit: pack importance", unit_pack_importance},

@@ -17,7 +17,7 @@ static uint32_t grain(infer_qtype type) { return infer_matrix_layout(type) == IN
 
 /* ---- weights: every byte is filled, padding with anything at all, since it must not show ---- */
 
-static uint16_t random_scale(test *t, fill f)
+uint16_t random_scale(test *t, fill f)
 {
     static const uint16_t special[] = {0x7c00, 0xfc00, 0x7e00, 0x0000, 0x8000, 0x0001, 0x7bff};
 
@@ -186,6 +186,10 @@ void test_matmul(test *t)
                                          {1, 1025, 130},  {1, 4300, 100},  {19, 4200, 97}};
     uint32_t next = 0;
 
+    if (infer_layout_sparse(t->kernel->layout)) {
+        test_sparse(t);
+        return;
+    }
     for (uint32_t n = 1; n <= 33; n++)
         for (uint32_t k = 1; k <= 33; k++)
             for (size_t i = 0; i < 2; i++, next++)

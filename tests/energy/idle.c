@@ -69,7 +69,7 @@ int main(int argc, char **argv)
     if (!mkdtemp(folder))
         return 1;
     snprintf(path, sizeof path, "%s/m.infer", folder);
-    if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, path, &(sig_atomic_t){0}, &err) ||
+    if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ||
         infer_runtime_create(&threads, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err) || infer_session_create(model, NULL, &session, &err) ||
         infer_meter_create(rt, NULL, &meter, &err) || infer_meter_start(meter, &err) || infer_session_eval(session, ids, 8, INFER_LOGITS_LAST, &err) ||
         infer_session_eval(session, ids, 1, INFER_LOGITS_LAST, &err) || infer_meter_stop(meter, &energy, &err))

@@ -144,11 +144,34 @@ TYPES = {0: ("f32", 4, 0, 256, 4), 1: ("f16", 4, 0, 128, 2), 2: ("bf16", 4, 0, 1
          5: ("n4g32", 32, 0, 288, 0), 6: ("t2r", 32, 64, 128, 0), 9: ("q8g64", 64, 0, 0, 0), 10: ("q4g64", 64, 0, 0, 0)}
 COLS_BITS = {"q8g64": 8, "q4g64": 4}
 N4_VALUES = (-63, -49, -39, -30, -23, -17, -11, -5, 0, 6, 12, 18, 25, 32, 41, 52)
-LAYOUTS = {0: "rows", 1: "tile16x4", 2: "cols"}
+LAYOUTS = {0: "rows", 1: "tile16x4", 2: "cols", 3: "bcsr16x1", 4: "bcsr16x4", 5: "csr"}
+POSITION_BYTES = {"bcsr16x1": 8, "bcsr16x4": 2}
 
 
 def align(x):
     return (x + 63) // 64 * 64
+
+
+class Sparse:
+    """The parts of a sparse tensor: offsets in its bytes."""
+
+    def __init__(self, layout, type_, rows, cols, units):
+        self.panels, self.blocks, self.csr = -(-rows // 16), -(-cols // 64), layout == "csr"
+        self.pointers = (rows if self.csr else self.panels) + 1
+        self.most = rows * cols if self.csr else self.panels * -(-cols // 4)
+        self.positions = align(4 * self.pointers)
+        self.scales = self.positions + align(2 * units if self.csr else self.panels * self.blocks * POSITION_BYTES[layout])
+        self.values = self.scales + align(32 * self.panels * self.blocks)
+        bits = (8 if type_ == "q8g64" else 4) * (1 if self.csr else 64)
+        self.bytes = self.values + -(-units * bits // 8)
+
+
+def sparse_fits(layout, type_, rows, cols, size):
+    low, high = 0, min(Sparse(layout, type_, rows, cols, 0).most, NONE)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if Sparse(layout, type_, rows, cols, middle).bytes < size else (low, middle)
+    return Sparse(layout, type_, rows, cols, low).bytes == size
 
 
 class Tensor:
@@ -175,6 +198,8 @@ class Tensor:
             return self.number(raw, row * self.cols + col), None, None
         if self.layout == "cols":
             return self.at_cols(row, col, raw)
+        if self.layout in ("bcsr16x1", "bcsr16x4", "csr"):
+            return self.at_sparse(row, col, raw)
         panel = row // 16 * (self.head_bytes + -(-self.cols // self.group) * self.group_bytes)
         start = panel + self.head_bytes + col // self.group * self.group_bytes
         r, i = row % 16, col % self.group
@@ -209,6 +234,57 @@ class Tensor:
         else:
             code = (raw[codes + o // 128 * 64 + o % 64] >> (4 if o % 128 >= 64 else 0) & 15) - 8
         return code * scale, scale, code
+
+
+    def sparse(self, raw):
+        pointers = (self.rows if self.layout == "csr" else -(-self.rows // 16)) + 1
+        return Sparse(self.layout, self.type, self.rows, self.cols, u32(raw, 4 * pointers - 4))
+
+    def masks(self, raw, s, panel):
+        size = POSITION_BYTES[self.layout]
+        return [int.from_bytes(raw[at:at + size], "little") for at in range(s.positions + panel * s.blocks * size, s.positions + (panel + 1) * s.blocks * size, size)]
+
+    def check_sparse(self, raw):
+        pointers = (self.rows if self.layout == "csr" else -(-self.rows // 16)) + 1
+        need(u32(raw) == 0 and u32(raw, 4 * pointers - 4) <= NONE, f"{self.name}: pointers")
+        s = self.sparse(raw)
+        units = u32(raw, 4 * pointers - 4)
+        need(units <= s.most and s.bytes == len(raw), f"{self.name}: bytes")
+        starts = struct.unpack_from(f"<{pointers}I", raw)
+        need(all(a <= b for a, b in zip(starts, starts[1:])), f"{self.name}: pointers")
+        for i in range(pointers - 1):
+            if self.layout == "csr":
+                inputs = struct.unpack_from(f"<{starts[i + 1] - starts[i]}H", raw, s.positions + 2 * starts[i])
+                need(all(a < b for a, b in zip(inputs, inputs[1:])) and all(c < self.cols for c in inputs[-1:]), f"{self.name}: inputs")
+                continue
+            masks, tile = self.masks(raw, s, i), self.layout == "bcsr16x4"
+            kept = sum(m.bit_count() for m in masks)
+            need(starts[i + 1] - starts[i] == (kept if tile else -(-kept // 4)), f"{self.name}: pointers")
+            width = 16 if tile else 64
+            need(masks[-1] >> (-(-self.cols // 4) if tile else self.cols) - width * (s.blocks - 1) == 0, f"{self.name}: positions")
+
+    def at_sparse(self, row, col, raw):
+        s, panel, r = self.sparse(raw), row // 16, row % 16
+        scale, = struct.unpack_from("<e", raw, s.scales + 32 * (panel * s.blocks + col // 64) + 2 * r)
+        if s.csr:
+            first, end = struct.unpack_from("<2I", raw, 4 * row)
+            inputs = struct.unpack_from(f"<{end - first}H", raw, s.positions + 2 * first)
+            if col not in inputs:
+                return 0.0, scale, 0
+            n = first + inputs.index(col)
+            code = struct.unpack_from("<b", raw, s.values + n)[0] if self.type == "q8g64" else (raw[s.values + n // 2] >> 4 * (n % 2) & 15) - 8
+            return scale * code, scale, code
+        step = 4 if self.layout == "bcsr16x4" else 1
+        bits = sum(m << i * 64 // step for i, m in enumerate(self.masks(raw, s, panel)))
+        if not bits >> col // step & 1:
+            return 0.0, scale, 0
+        kept = (bits & (1 << col // step) - 1).bit_count() * step + col % step
+        unit = s.values + (64 if self.type == "q8g64" else 32) * (u32(raw, 4 * panel) + kept // 4)
+        if self.type == "q8g64":
+            code, = struct.unpack_from("<b", raw, unit + 4 * r + kept % 4)
+        else:
+            code = (raw[unit + 4 * (r % 8) + kept % 4] >> 4 * (r // 8) & 15) - 8
+        return scale * code, scale, code
 
 
 class Vocabulary:
@@ -304,13 +380,13 @@ class File:
             need(type_ in TYPES and layout in LAYOUTS, "directory: type or layout")
             need(1 <= rows <= 1 << 30 and 1 <= cols <= 1 << 30, "directory: shape")
             _, group, head_bytes, group_bytes, number_bytes = TYPES[type_]
-            need((number_bytes, group_bytes, TYPES[type_][0] in COLS_BITS)[layout], "directory: type and layout")
+            need((number_bytes, group_bytes)[layout] if layout < 2 else TYPES[type_][0] in COLS_BITS and (layout < 5 or cols <= 65536), "directory: type and layout")
             if layout == 2:
                 groups, outputs = -(-cols // 64), -(-rows // 128) * 128
                 expected = 256 * groups + 4 * outputs + groups * outputs * (1 + 8 * COLS_BITS[TYPES[type_][0]])
             else:
                 expected = rows * cols * number_bytes if layout == 0 else -(-rows // 16) * (head_bytes + -(-cols // group) * group_bytes)
-            need(size == expected, "directory: bytes")
+            need(sparse_fits(LAYOUTS[layout], TYPES[type_][0], rows, cols, size) if layout > 2 else size == expected, "directory: bytes")
             need(offset == at and align(offset + size) <= len(self.raw), "directory: offset")
             at = align(offset + size)
             tensors[name] = Tensor(self, name, type_, layout, rows, cols, offset, size, hash_)
@@ -323,6 +399,8 @@ class File:
             end = t.offset + t.bytes
             need(not any(self.raw[end:align(end)]), f"{t.name}: padding")
             need(xxh3(t.data()) == t.hash, f"{t.name}: hash")
+            if t.layout in ("bcsr16x1", "bcsr16x4", "csr"):
+                t.check_sparse(t.data())
 
 
 def main():

@@ -4,6 +4,7 @@
 #include "file.h"
 #include "layout.h"
 #include "pack/pack.h"
+#include "sparse.h"
 #include "vocab.h"
 
 #include <dirent.h>
@@ -89,6 +90,20 @@ size_t sample_file_count(void)
 
 float sample_weight(size_t i) { return (float)((i * 2654435761u >> 7) % 2001) / 1000.0f - 1.0f; }
 
+static sample read_whole(const char *path)
+{
+    sample s = {0};
+    FILE *f = fopen(path, "rb");
+    int c;
+
+    cr_assert(f);
+    while ((c = fgetc(f)) != EOF)
+        sample_u8(&s, (uint8_t)c);
+    fclose(f);
+    unlink(path);
+    return s;
+}
+
 sample sample_infer(void)
 {
     static const char *const text[] = {"<unk>", "<s>", "</s>", "<0x41>", "a", "b", "ab"};
@@ -121,9 +136,6 @@ sample sample_infer(void)
     float rows[16 * 33];
     uint8_t panel[2048];
     void *vocab;
-    sample s = {0};
-    FILE *f;
-    int c;
 
     cr_assert_eq(infer_vocab_build(NULL, &parts, &vocab, &options.vocab_bytes, &err), INFER_OK, "%s", err.message);
     options.vocab = vocab;
@@ -146,13 +158,49 @@ sample sample_infer(void)
     cr_assert_eq(infer_writer_finish(w, &err), INFER_OK, "%s", err.message);
     infer_free(NULL, vocab);
 
-    f = fopen(path, "rb");
-    cr_assert(f);
-    while ((c = fgetc(f)) != EOF)
-        sample_u8(&s, (uint8_t)c);
-    fclose(f);
-    unlink(path);
-    return s;
+    return read_whole(path);
+}
+
+void sample_sparse_rows(float rows[20 * 70])
+{
+    memset(rows, 0, 20 * 70 * sizeof *rows);
+    for (uint32_t r = 0; r < 16; r++)
+        for (uint32_t i = 0; i < 70; i++)
+            if (i == 1 || i == 3 || i == 66 || i == 67 || i == 69)
+                rows[r * 70 + i] = sample_weight(r * 70 + i);
+}
+
+sample sample_sparse(void)
+{
+    static const infer_layout layouts[] = {INFER_LAYOUT_BCSR16X1, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_CSR};
+    infer_writer_options options = {.metadata = "{\"architecture\":\"none\"}", .vocab = "", .overwrite = true};
+    const char *path = sample_path("sparse.infer");
+    float rows[20 * 70];
+    void *data[6];
+    uint64_t bytes[6];
+    infer_writer *w;
+    infer_error err = {0};
+
+    sample_sparse_rows(rows);
+    cr_assert_eq(infer_writer_create(NULL, path, &options, &w, &err), INFER_OK, "%s", err.message);
+    for (size_t i = 0; i < 6; i++) {
+        infer_qtype type = i % 2 ? INFER_QTYPE_Q4G64 : INFER_QTYPE_Q8G64;
+        infer_layout layout = layouts[i / 2];
+        uint64_t units = infer_sparse_count(layout, rows, 16, 70) + infer_sparse_count(layout, rows + 16 * 70, 4, 70);
+        cr_assert(infer_sparse_bytes(type, layout, 20, 70, units, &bytes[i]));
+        data[i] = infer_alloc(NULL, bytes[i]);
+        infer_sparse_begin(type, layout, 20, 70, units, data[i]);
+        cr_assert(infer_sparse_pack_panel(type, layout, 20, 70, 0, rows, NULL, data[i]));
+        cr_assert(infer_sparse_pack_panel(type, layout, 20, 70, 1, rows + 16 * 70, NULL, data[i]));
+        cr_assert_eq(infer_writer_declare_sparse(w, (const char[]){(char)('a' + i), 0}, type, layout, 20, 70, bytes[i], &err), INFER_OK, "%s", err.message);
+    }
+    cr_assert_eq(infer_writer_declare_sparse(w, "g", INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR, 20, 70, bytes[4] + 20 * 70 * 4, &err), INFER_ERROR_ARGUMENT);
+    for (size_t i = 0; i < 6; i++) {
+        cr_assert_eq(infer_writer_write(w, data[i], bytes[i], &err), INFER_OK, "%s", err.message);
+        infer_free(NULL, data[i]);
+    }
+    cr_assert_eq(infer_writer_finish(w, &err), INFER_OK, "%s", err.message);
+    return read_whole(path);
 }
 
 static void seal_part(sample *s, size_t offset_at, size_t bytes_at, size_t hash_at)

@@ -35,6 +35,9 @@ size_t sample_file_count(void);
 
 /* A .infer file with a tokenizer and the tensors "norm" f32 rows [1][5], "w" q8g32 tile16x4 [17][33] and "z" q4g32 tile16x4 [3][32]. */
 sample sample_infer(void);
+/* "a" to "f": [20][70] in the sparse layouts, two types each; sample_sparse_rows are what was packed. */
+sample sample_sparse(void);
+void sample_sparse_rows(float rows[20 * 70]);
 /* Makes the hashes of header, metadata, tokenizer and directory right again after a change inside them. */
 void sample_infer_seal(sample *s);
 

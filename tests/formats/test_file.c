@@ -5,11 +5,14 @@
 #include "bytes.h"
 #include "file.h"
 #include "layout.h"
+#include "pack/pack.h"
+#include "sparse.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 /* INFER_OK when everything in the file is right: structure and all hashes. */
 static infer_status check_all(const char *path, infer_error *err)
@@ -197,6 +200,67 @@ Test(file, header_fields_out_of_range)
         {HEADER_RESERVED, 8, 1, INFER_ERROR_FORMAT, "reserved"},
     };
     expect_changes(changes, sizeof changes / sizeof changes[0], 0);
+}
+
+/* The layouts whose sizes and places depend on what is kept: what infer_sparse_check finds, through the reader. */
+Test(file, sparse)
+{
+    static const struct {
+        const char *name;
+        size_t at;
+        int bytes;
+        uint64_t value;
+        const char *words;
+    } changes[] = {
+        {"a", 0, 4, 1, "pointer 0: found 1, expected 0"},
+        {"a", 4, 4, 1, "pointer 1: found 1, expected 2"},
+        {"a", 8, 4, 3, "bytes for the last pointer 2"},
+        {"a", 8, 4, UINT32_MAX, "bytes for the last pointer 2"},
+        {"a", 64, 8, 0, "pointer 1: found 2, expected 1"},
+        {"a", 64, 8, UINT64_MAX, "pointer 1: found 2, expected 17"},
+        {"b", 72, 8, 0x40, "positions beyond the inputs in block 1: found 64, expected 0"},
+        {"b", 88, 8, 1, "pointer 2: found 2, expected 3"},
+        {"c", 66, 2, 0xffff, "positions beyond the inputs in block 1: found 65535, expected 3"},
+        {"d", 64, 2, 3, "pointer 1: found 3, expected 4"},
+        {"e", 4, 4, 200, "pointer 1: found 200, expected 0"},
+        {"e", 8, 4, 0, "pointer 2: found 0, expected 5"},
+        {"e", 130, 2, 1, "input 1: found 1, expected 2"},
+        {"f", 136, 2, 70, "input 4: found 70, expected 68"},
+    };
+    sample s = sample_sparse();
+    const char *path = sample_write("sparse.infer", s.data, s.size);
+    infer_error err = {0};
+    infer_file *f;
+    float rows[20 * 70], back[20 * 70];
+
+    sample_sparse_rows(rows);
+    cr_assert_eq(infer_file_open(NULL, path, &f, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_file_find(f, "b")->bytes, 320); /* the examples of SPEC.md */
+    cr_assert_eq(infer_file_find(f, "d")->bytes, 352);
+    for (size_t i = 0; i < 6; i++) {
+        const infer_tensor_info *t = infer_file_tensor(f, i);
+        cr_assert_eq(infer_file_verify(f, t, &err), INFER_OK, "%s", err.message);
+        infer_sparse_unpack(t->type, t->layout, infer_file_data(f, t), 20, 70, 0, 20, back);
+        for (size_t j = 0; j < 20 * 70; j++)
+            cr_assert(rows[j] == 0 ? back[j] == 0 : back[j] - rows[j] < 0.13f && rows[j] - back[j] < 0.13f);
+    }
+    infer_file_close(f);
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        sample copy = {0};
+        const infer_tensor_info *t;
+        uint8_t *data;
+        sample_add(&copy, s.data, s.size);
+        cr_assert_eq(infer_file_open(NULL, path, &f, &err), INFER_OK);
+        t = infer_file_find(f, changes[i].name);
+        data = copy.data + t->offset;
+        memcpy(data + changes[i].at, &changes[i].value, (size_t)changes[i].bytes);
+        put_u64(copy.data + get_u64(copy.data + HEADER_DIR_OFFSET) + (uint64_t)(changes[i].name[0] - 'a') * ENTRY_BYTES + ENTRY_HASH, XXH3_64bits(data, t->bytes));
+        infer_file_close(f);
+        sample_infer_seal(&copy);
+        expect(&copy, INFER_ERROR_CORRUPT, changes[i].words);
+        sample_free(&copy);
+    }
+    sample_free(&s);
 }
 
 Test(file, sections_beyond_the_end)

@@ -126,6 +126,26 @@ def examples_of_the_specification():
     raw[292423] = 0xB4
     holder.raw = bytes(raw)
     assert t.at(4167, 69)[0] == -3.375
+    for layout, masks, unit in ((3, struct.pack("<2Q", 0x0A, 0x2C), 292), (4, struct.pack("<2H", 1, 3), 325)):
+        raw = bytearray(320 if layout == 3 else 352)
+        raw[:12] = struct.pack("<3I", 0, layout - 1, layout - 1)
+        raw[64:64 + len(masks)] = masks
+        raw[178:180] = b"\x00\x38"
+        raw[unit] = 0xB4
+        t = read_infer.Tensor(holder, "x", 10, layout, 20, 70, 0, len(raw), 0)
+        holder.raw = bytes(raw)
+        t.check_sparse(t.data())
+        assert read_infer.sparse_fits(t.layout, t.type, 20, 70, len(raw)) and not read_infer.sparse_fits(t.layout, t.type, 20, 70, len(raw) - 16)
+        assert t.at(9, 69)[0] == 1.5 and t.at(1, 69)[0] == 0 and t.at(9, 5)[0] == 0
+    raw = bytearray(384)  # csr: row 9 holds inputs 3 and 69
+    raw[:84] = struct.pack("<21I", *[0] * 10, *[2] * 11)
+    raw[128:132] = struct.pack("<2H", 3, 69)
+    raw[192 + 32 + 18:192 + 32 + 20] = b"\x00\x38"
+    raw[320] = 0xB4
+    t = read_infer.Tensor(holder, "x", 10, 5, 20, 70, 0, 321, 0)
+    holder.raw = bytes(raw[:321])
+    t.check_sparse(t.data())
+    assert t.at(9, 69)[0] == 1.5 and t.at(9, 4)[0] == 0 and t.at(8, 69)[0] == 0
     t = read_infer.Tensor(holder, "x", 0, 1, 2, 6, 0, 512, 0)
     holder.raw = bytes(276) + struct.pack("<f", 7.0) + bytes(232)
     assert t.at(1, 5)[0] == 7.0

@@ -1,0 +1,69 @@
+#include "sparse.h"
+
+#include "shapes.h"
+
+#include <string.h>
+
+/* Positions of a panel (csr: row): which of `width` things are kept, rising; returns how many. */
+static uint32_t choose(uint32_t *kept, uint32_t width, double rate, uint64_t *random)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < width; i++)
+        if ((double)(infer_random(random) >> 40) >= rate * (1 << 24))
+            kept[count++] = i;
+    return count;
+}
+
+static void set_position(infer_layout layout, const infer_sparse *s, uint32_t line, uint32_t unit, uint32_t i, uint32_t kept)
+{
+    if (layout == INFER_LAYOUT_BCSR16X1)
+        ((uint64_t *)s->positions)[line * s->blocks + kept / 64] |= 1ull << kept % 64;
+    else if (layout == INFER_LAYOUT_BCSR16X4)
+        ((uint16_t *)s->positions)[line * s->blocks + kept / 16] |= (uint16_t)(1u << kept % 16);
+    else
+        ((uint16_t *)s->positions)[unit + i] = (uint16_t)kept;
+}
+
+static void fill_values(infer_qtype type, const infer_sparse *s, uint8_t *end, uint64_t *random)
+{
+    const uint16_t scale = type == INFER_QTYPE_Q8G64 ? 0x0c7c : 0x1ce1; /* deviation 0.02 of random codes: 0.00027, 0.0048 */
+    for (size_t i = 0; i < s->panels * s->blocks * 16; i++)
+        ((uint16_t *)s->scales)[i] = scale;
+    for (uint8_t *at = (uint8_t *)s->values; at < end; at++)
+        *at = (uint8_t)(infer_random(random) >> 32);
+}
+
+infer_status infer_random_sparse(infer_qtype type, infer_layout layout, uint32_t rows, uint32_t k, double rate, uint64_t *random, uint8_t **out,
+                                 uint64_t *bytes, infer_error *err)
+{
+    bool csr = layout == INFER_LAYOUT_CSR;
+    uint32_t lines = csr ? rows : (rows + 15) / 16, width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k, *kept, *pointers;
+    uint64_t units = 0, seed = *random;
+    infer_sparse s;
+    if (!(kept = infer_alloc_array(NULL, width, sizeof *kept)))
+        return infer_fail_memory(err, width * sizeof *kept, "random weights");
+    for (uint32_t l = 0; l < lines; l++) {
+        uint32_t count = choose(kept, width, rate, &seed);
+        units += layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count;
+    }
+    if (!infer_sparse_bytes(type, layout, rows, k, units, bytes)) {
+        infer_free(NULL, kept);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "pruned weights of %u x %u cannot be stored", rows, k);
+    }
+    if (!(*out = infer_alloc_zero(NULL, (size_t)*bytes))) {
+        infer_free(NULL, kept);
+        return infer_fail_memory(err, (size_t)*bytes, "random weights");
+    }
+    pointers = (uint32_t *)(void *)*out;
+    pointers[lines] = (uint32_t)units; /* the size of the positions follows from it */
+    s = infer_sparse_at(layout, *out, rows, k);
+    for (uint32_t l = 0; l < lines; l++) { /* the same choices again */
+        uint32_t count = choose(kept, width, rate, random);
+        for (uint32_t i = 0; i < count; i++)
+            set_position(layout, &s, l, pointers[l], i, kept[i]);
+        pointers[l + 1] = pointers[l] + (layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count);
+    }
+    fill_values(type, &s, *out + *bytes, random);
+    infer_free(NULL, kept);
+    return INFER_OK;
+}

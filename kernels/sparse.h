@@ -1,0 +1,127 @@
+/*
+ * Where the numbers lie in the sparse layouts: the C form of their sections in formats/SPEC.md. Rows are padded to panels of 16 as in
+ * tile16x4, inputs to blocks of 64; types are q8g64 and q4g64. Parts, each at a multiple of 64 bytes:
+ *
+ *   pointers   uint32_t, where each panel's units (csr: each row's numbers) begin, and behind the last one their count
+ *   positions  bcsr16x1  uint64_t [panels][blocks]: bit i is set where input i of the block is kept, as 16 rows x 1 input
+ *              bcsr16x4  uint16_t [panels][blocks]: bit i is set where inputs 4i..4i + 3 of the block are kept, as 16 rows x 4 inputs
+ *              csr       uint16_t [numbers]: inputs, rising within a row
+ *   scales     fp16 [panels][blocks][16]
+ *   values     bcsr16    units of 16 rows x 4 kept inputs. The kept inputs of a panel follow each other whatever their block; a panel's
+ *                        last unit is padded. q8g64: 64 bytes, byte 4r + j is row r, kept input j. q4g64: 32 bytes, byte 4r + j has row r in the low
+ *                        and row 8 + r in the high nibble, r = 0..7; nibbles mean nibble - 8.
+ *              csr       q8g64: a byte a number. q4g64: number n in the low nibble of byte n / 2 where n is even, else in the high one.
+ */
+#ifndef INFER_KERNELS_SPARSE_H
+#define INFER_KERNELS_SPARSE_H
+
+#include "qtypes.h"
+
+#include <string.h>
+
+enum { INFER_SPARSE_BLOCK = 64 };
+
+typedef struct infer_sparse {
+    const uint32_t *pointers;
+    const void *positions;
+    const uint16_t *scales;
+    const uint8_t *values;
+    size_t panels, blocks;
+    uint32_t units; /* of all panels; csr: numbers of all rows */
+} infer_sparse;
+
+static inline size_t infer_sparse_round(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* Bytes of positions. */
+static inline size_t infer_sparse_positions_bytes(infer_layout layout, size_t panels, size_t blocks, uint32_t units)
+{
+    switch (layout) {
+    case INFER_LAYOUT_BCSR16X1:
+        return panels * blocks * sizeof(uint64_t);
+    case INFER_LAYOUT_BCSR16X4:
+        return panels * blocks * sizeof(uint16_t);
+    default:
+        return units * sizeof(uint16_t);
+    }
+}
+
+/* The parts of a matrix [n][k] that infer_sparse_check found right. */
+static inline infer_sparse infer_sparse_at(infer_layout layout, const void *w, size_t n, size_t k)
+{
+    const uint8_t *at = w;
+    infer_sparse s;
+    size_t pointers;
+
+    s.panels = (n + 15) / 16;
+    s.blocks = (k + INFER_SPARSE_BLOCK - 1) / INFER_SPARSE_BLOCK;
+    pointers = (layout == INFER_LAYOUT_CSR ? n : s.panels) + 1;
+    s.pointers = w;
+    s.units = s.pointers[pointers - 1];
+    at += infer_sparse_round(pointers * sizeof *s.pointers);
+    s.positions = at;
+    at += infer_sparse_round(infer_sparse_positions_bytes(layout, s.panels, s.blocks, s.units));
+    s.scales = (const uint16_t *)(const void *)at;
+    s.values = at + infer_sparse_round(s.panels * s.blocks * 32);
+    return s;
+}
+
+/* The kept ones of inputs 32g..32g + 31 of a panel, a bit each. */
+static inline uint32_t infer_sparse_mask16x1(const infer_sparse *s, size_t panel, size_t g)
+{
+    return (uint32_t)(((const uint64_t *)s->positions)[panel * s->blocks + g / 2] >> (32 * (g % 2)));
+}
+
+/* The kept ones of the fours of inputs 32g..32g + 31 of a panel, a bit each. */
+static inline uint32_t infer_sparse_mask16x4(const infer_sparse *s, size_t panel, size_t g)
+{
+    return ((const uint16_t *)s->positions)[panel * s->blocks + g / 2] >> (8 * (g % 2)) & 255u;
+}
+
+/* fp16 bits of the scale of row r (0..15) in block b of a panel. */
+static inline uint16_t infer_sparse_scale(const infer_sparse *s, size_t panel, size_t b, uint32_t r)
+{
+    return s->scales[(panel * s->blocks + b) * 16 + r];
+}
+
+static inline size_t infer_sparse_unit_bytes(infer_qtype type) { return type == INFER_QTYPE_Q8G64 ? 64 : 32; }
+
+/* Byte of row r, kept input j of a unit, counted from the unit; q4g64: the shift says which nibble. */
+static inline size_t infer_sparse_offset(infer_qtype type, uint32_t r, uint32_t j)
+{
+    return 4 * (type == INFER_QTYPE_Q8G64 ? r : r % 8) + j;
+}
+
+static inline uint32_t infer_sparse_shift(uint32_t r) { return r / 8 * 4; }
+
+/* Code of row r, kept input i, counted from the first of `unit`. */
+static inline int32_t infer_sparse_code(infer_qtype type, const uint8_t *unit, uint32_t r, size_t i)
+{
+    uint8_t byte = unit[i / 4 * infer_sparse_unit_bytes(type) + infer_sparse_offset(type, r, i % 4)];
+    return type == INFER_QTYPE_Q8G64 ? (int8_t)byte : (int32_t)(byte >> infer_sparse_shift(r) & 15) - 8;
+}
+
+/* Number i of csr. */
+static inline int32_t infer_sparse_csr_code(infer_qtype type, const uint8_t *values, size_t i)
+{
+    return type == INFER_QTYPE_Q8G64 ? (int8_t)values[i] : (int32_t)(values[i / 2] >> (i % 2 * 4) & 15) - 8;
+}
+
+/* ---- sparse.c: sizes, and the checks that must come before all of the above ---- */
+
+/* Bytes of a matrix [n][k] with so many units. False: type and layout do not go together, or the sizes are beyond what the layout can
+ * address. */
+bool infer_sparse_bytes(uint32_t type, uint32_t layout, uint64_t n, uint64_t k, uint64_t units, uint64_t *bytes);
+/* Whether a matrix [n][k] may have so many bytes. */
+bool infer_sparse_bytes_fit(uint32_t type, uint32_t layout, uint64_t n, uint64_t k, uint64_t bytes);
+
+typedef struct infer_sparse_fault {
+    const char *what; /* e.g. "pointer": */
+    uint64_t at;      /* which one */
+    uint64_t found, expected;
+} infer_sparse_fault;
+
+/* Whether pointers, positions and size fit each other, so that kernels stay within `bytes`. */
+bool infer_sparse_check(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, const void *w, uint64_t bytes,
+                        infer_sparse_fault *fault);
+
+#endif

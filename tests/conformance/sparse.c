@@ -1,0 +1,334 @@
+/* Pruned weights: kernels against the reference, the reference against the dense one, and what infer_sparse_check must find. */
+#include "conformance.h"
+
+#include "cpu.h"
+#include "pack/pack.h"
+#include "sparse.h"
+
+#include <math.h>
+#include <string.h>
+
+/* How much is kept. */
+typedef enum keep { KEEP_RANDOM, KEEP_HALF, KEEP_FEW, KEEP_NONE, KEEP_ALL, KEEP_ONE, KEEP_PANELS, KEEP_COUNT } keep;
+static const char *const keep_names[KEEP_COUNT] = {"random", "half", "few", "none", "all", "one input", "whole panels"};
+
+typedef struct chooser {
+    keep kind;
+    uint32_t share, one; /* of 256 */
+    bool panel;
+} chooser;
+
+static bool choose(test *t, const chooser *c, uint64_t i)
+{
+    switch (c->kind) {
+    case KEEP_NONE:
+        return false;
+    case KEEP_ALL:
+        return true;
+    case KEEP_ONE:
+        return i == c->one;
+    case KEEP_PANELS:
+        return c->panel;
+    default:
+        return random_below(t, 256) < c->share;
+    }
+}
+
+/* Positions of rows (csr) or panels, for all `lines` of them: kept[line * width + i], a byte each; returns the units. */
+static uint64_t choose_all(test *t, uint8_t *kept, uint32_t lines, uint32_t width, keep kind, infer_layout layout)
+{
+    chooser c = {kind, kind == KEEP_HALF ? 128 : kind == KEEP_FEW ? 12 : random_below(t, 257), random_below(t, width), false};
+    uint64_t units = 0;
+
+    for (uint32_t l = 0; l < lines; l++) {
+        uint64_t count = 0;
+        c.panel = random_below(t, 2);
+        for (uint32_t i = 0; i < width; i++)
+            count += kept[(size_t)l * width + i] = choose(t, &c, i);
+        units += layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count;
+    }
+    return units;
+}
+
+enum { MAX_CELLS = 1 << 20 };
+static uint8_t kept_cells[MAX_CELLS];
+
+/* A matrix [n][k] at the end of SLOT_W: every byte filled, padding with anything. */
+static void *make_matrix(test *t, infer_qtype type, infer_layout layout, uint32_t n, uint32_t k, keep kind, fill f, size_t *bytes_out)
+{
+    bool csr = layout == INFER_LAYOUT_CSR;
+    uint32_t lines = csr ? n : (n + 15) / 16, width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k,
+            per_block = layout == INFER_LAYOUT_BCSR16X4 ? 16 : 64;
+    uint64_t bytes = 0, units;
+    infer_sparse s;
+    uint32_t *pointers, at = 0;
+    uint8_t *w;
+
+    CHECK(t, (size_t)lines * width <= MAX_CELLS);
+    units = choose_all(t, kept_cells, lines, width, kind, layout);
+    CHECK(t, infer_sparse_bytes(type, layout, n, k, units, &bytes));
+    CHECK(t, infer_sparse_bytes_fit(type, layout, n, k, bytes));
+    w = buffer(SLOT_W, (size_t)bytes, csr ? 4 : 32);
+    infer_sparse_begin(type, layout, n, k, units, w);
+    s = infer_sparse_at(layout, w, n, k);
+    pointers = (uint32_t *)(void *)w;
+    for (uint32_t l = 0; l < lines; l++) {
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < width; i++) {
+            size_t cell = (size_t)l * s.blocks + i / per_block;
+            if (!kept_cells[(size_t)l * width + i])
+                continue;
+            if (csr)
+                ((uint16_t *)s.positions)[at + count] = (uint16_t)i;
+            else if (layout == INFER_LAYOUT_BCSR16X4)
+                ((uint16_t *)s.positions)[cell] |= (uint16_t)(1u << i % 16);
+            else
+                ((uint64_t *)s.positions)[cell] |= 1ull << i % 64;
+            count++;
+        }
+        at += layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count;
+        pointers[l + 1] = at;
+    }
+    for (size_t i = 0; i < s.panels * s.blocks * 16; i++)
+        ((uint16_t *)s.scales)[i] = random_scale(t, f);
+    fill_ints(t, (int8_t *)s.values, (size_t)(w + bytes - s.values), -127, 127,
+              f == FILL_ZERO && type == INFER_QTYPE_Q4G64 ? FILL_RANDOM : f);
+    *bytes_out = (size_t)bytes;
+    return w;
+}
+
+/* Activations of a matmul: floats in SLOT_X, quantized by the reference. */
+static void make_inputs(test *t, infer_matmul_args *a, fill f)
+{
+    size_t row_groups = infer_q8_groups(a->k) + random_below(t, 3), groups = (a->m - 1) * row_groups + infer_q8_groups(a->k);
+    size_t count = (size_t)(a->m - 1) * a->x_stride + a->k;
+    float *x = buffer(SLOT_X, count * sizeof *x, sizeof *x);
+    infer_quantize_args q = {.x = x, .m = a->m, .k = a->k, .x_stride = a->x_stride};
+
+    fill_floats(t, x, count, f);
+    a->xq.row_groups = (uint32_t)row_groups;
+    a->xq.codes = buffer(SLOT_CODES, groups * 32, 32);
+    a->xq.scales = buffer(SLOT_SCALES, groups * sizeof(float), sizeof(float));
+    a->xq.offset8 = buffer(SLOT_OFFSET8, groups * 2 * sizeof(int16_t), 2 * sizeof(int16_t));
+    q.y = a->xq;
+    infer_kernel_find(INFER_OP_QUANTIZE, INFER_QTYPE_NONE, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&q, (infer_region){0, a->m, 0, a->k});
+}
+
+static void check_matmul(test *t, const infer_matmul_args *args, size_t y_count, const float *want, infer_region at)
+{
+    memset(args->y, CANARY, y_count * sizeof *args->y);
+    t->kernel->fn(args, at);
+    check_region(t, args->y, want, args->m, args->y_stride, at);
+    check_canaries(t, SLOT_Y);
+}
+
+static void sparse_case(test *t, uint32_t m, uint32_t n, uint32_t k, keep kind, fill weight_fill, fill x_fill)
+{
+    infer_matmul_args a = {.m = m, .n = n, .k = k, .x_stride = k + random_below(t, 3), .y_stride = n + random_below(t, 3)};
+    size_t y_count = (size_t)m * a.y_stride, bytes;
+    uint32_t panels = (n + 15) / 16;
+    infer_region all = {0, m, 0, n}, part;
+    infer_sparse_fault fault;
+    float *want;
+
+    if (skip_case(t))
+        return;
+    begin_case(t, "m %u n %u k %u kept %s weights %s x %s", m, n, k, keep_names[kind], fill_name(weight_fill), fill_name(x_fill));
+    a.w = make_matrix(t, t->kernel->type, t->kernel->layout, n, k, kind, weight_fill, &bytes);
+    CHECK(t, infer_sparse_check(t->kernel->type, t->kernel->layout, n, k, a.w, bytes, &fault));
+    make_inputs(t, &a, x_fill);
+    want = a.y = buffer(SLOT_WANT, y_count * sizeof *want, sizeof *want);
+    t->ref(&a, all);
+    a.y = buffer(SLOT_Y, y_count * sizeof *a.y, sizeof *a.y);
+    check_matmul(t, &a, y_count, want, all);
+    part.row0 = random_below(t, m);
+    part.row1 = part.row0 + 1 + random_below(t, m - part.row0);
+    part.col0 = 16 * random_below(t, panels);
+    part.col1 = part.col0 + 16 * (1 + random_below(t, panels - part.col0 / 16));
+    part.col1 = part.col1 < n ? part.col1 : n;
+    check_matmul(t, &a, y_count, want, part);
+}
+
+void test_sparse(test *t)
+{
+    static const uint32_t ms[] = {1, 2, 3, 4, 5, 8, 17};
+    static const uint32_t edges[] = {1, 2, 3, 5, 31, 32, 33, 47, 63, 64, 65, 95, 97, 127, 128, 129, 191, 193, 255, 257, 511, 513, 1025,
+                                     1090, 2049};
+    static const uint32_t shapes[][3] = {{1, 256, 2048}, {5, 64, 5632}, {129, 48, 160}, {67, 17, 2049}, {31, 100, 1100}, {1, 40, 3000},
+                                         {40, 33, 130}};
+    uint32_t next = 0;
+
+    for (uint32_t n = 1; n <= 33; n += n % 16 == 1 ? 1 : 3)
+        for (uint32_t k = 1; k <= 70; k += 3, next++)
+            sparse_case(t, ms[next % ARRAY_COUNT(ms)], n, k, (keep)(next % KEEP_COUNT), (fill)random_below(t, FILL_COUNT),
+                        (fill)random_below(t, FILL_COUNT));
+    for (size_t i = 0; i < ARRAY_COUNT(ms); i++)
+        for (size_t j = 0; j < ARRAY_COUNT(edges); j++)
+            for (int kind = 0; kind < KEEP_COUNT; kind++, next++)
+                sparse_case(t, ms[i], 1 + random_below(t, 50), edges[j], (keep)kind, (fill)(next % FILL_COUNT),
+                            (fill)random_below(t, FILL_COUNT));
+    for (size_t i = 0; i < ARRAY_COUNT(shapes); i++)
+        for (int kind = 0; kind < KEEP_COUNT; kind++)
+            sparse_case(t, shapes[i][0], shapes[i][1], shapes[i][2], (keep)kind, FILL_RANDOM, i % 2 ? FILL_EXTREME : FILL_RANDOM);
+}
+
+/* ---- the reference against the dense one: the same codes and scales, read as formats/SPEC.md says, not with the library ---- */
+
+enum { MAX_N = 40, MAX_K = 300 };
+
+static int code_at(const uint8_t *values, bool q8, size_t unit, uint32_t r, uint32_t j)
+{
+    if (q8)
+        return (int8_t)values[64 * unit + 4 * r + j];
+    return (values[32 * unit + 4 * (r % 8) + j] >> (r < 8 ? 0 : 4) & 15) - 8;
+}
+
+/* codes [n][k] of a matrix, and the offset of its values' scales */
+static const uint8_t *read_matrix(const uint8_t *w, infer_qtype type, infer_layout layout, uint32_t n, uint32_t k, int8_t *codes)
+{
+    size_t panels = (n + 15) / 16, blocks = (k + 63) / 64, lines = layout == INFER_LAYOUT_CSR ? n : panels;
+    const uint32_t *pointers = (const uint32_t *)(const void *)w;
+    const uint8_t *positions = w + (4 * (lines + 1) + 63) / 64 * 64, *scales, *values;
+    size_t positions_bytes = layout == INFER_LAYOUT_CSR ? 2 * pointers[n] : panels * blocks * (layout == INFER_LAYOUT_BCSR16X1 ? 8 : 2);
+    bool q8 = type == INFER_QTYPE_Q8G64;
+
+    scales = positions + (positions_bytes + 63) / 64 * 64;
+    values = scales + (panels * blocks * 32 + 63) / 64 * 64;
+    memset(codes, 0, (size_t)n * k);
+    for (uint32_t o = 0; o < n; o++) {
+        size_t kept = 0, first = pointers[layout == INFER_LAYOUT_CSR ? o : o / 16];
+        for (uint32_t i = 0; i < k && layout != INFER_LAYOUT_CSR; i++) {
+            size_t cell = o / 16 * blocks + i / 64;
+            uint32_t bit = layout == INFER_LAYOUT_BCSR16X1 ? i % 64 : i % 64 / 4;
+            const uint8_t *mask = positions + cell * (layout == INFER_LAYOUT_BCSR16X1 ? 8 : 2);
+            if (!(mask[bit / 8] >> (bit % 8) & 1)) {
+                kept += 0;
+            } else if (layout == INFER_LAYOUT_BCSR16X1) {
+                codes[(size_t)o * k + i] = (int8_t)code_at(values, q8, first + kept / 4, o % 16, kept % 4);
+                kept++;
+            } else {
+                codes[(size_t)o * k + i] = (int8_t)code_at(values, q8, first + kept, o % 16, i % 4);
+                kept += i % 4 == 3;
+            }
+        }
+        for (uint32_t i = pointers[o]; layout == INFER_LAYOUT_CSR && i < pointers[o + 1]; i++) {
+            const uint8_t *input = positions + 2 * i;
+            codes[(size_t)o * k + (input[0] | input[1] << 8)] = (int8_t)(q8 ? (int8_t)values[i] : (values[i / 2] >> (i % 2 * 4) & 15) - 8);
+        }
+    }
+    return scales;
+}
+
+static void dense_case(test *t, uint32_t m, uint32_t n, uint32_t k, keep kind)
+{
+    static int8_t codes[MAX_N * MAX_K];
+    static uint16_t scales[MAX_N * (MAX_K / 32 + 1)];
+    infer_qtype type = t->kernel->type, dense = type == INFER_QTYPE_Q8G64 ? INFER_QTYPE_Q8G32 : INFER_QTYPE_Q4G32;
+    size_t panel_bytes = (size_t)infer_panel_bytes(dense, k), groups = (k + 31) / 32, bytes;
+    infer_matmul_args a = {.m = m, .n = n, .k = k, .x_stride = k, .y_stride = n};
+    uint8_t *panels, *w = make_matrix(t, type, t->kernel->layout, n, k, kind, FILL_RANDOM, &bytes);
+    const uint8_t *stored = read_matrix(w, type, t->kernel->layout, n, k, codes);
+    infer_region all = {0, m, 0, n};
+    float *want;
+
+    begin_case(t, "m %u n %u k %u kept %s", m, n, k, keep_names[kind]);
+    for (uint32_t o = 0; o < n; o++)
+        for (size_t g = 0; g < groups; g++)
+            memcpy(&scales[o * groups + g], stored + ((o / 16 * ((k + 63) / 64) + g / 2) * 16 + o % 16) * 2, 2);
+    panels = buffer(SLOT_AUX, (n + 15) / 16 * panel_bytes, 64);
+    for (uint32_t r = 0; r < n; r += 16)
+        CHECK(t, infer_pack_panel_codes(dense, codes + (size_t)r * k, scales + r * groups, n - r < 16 ? n - r : 16, k,
+                                        panels + r / 16 * panel_bytes));
+    make_inputs(t, &a, FILL_RANDOM);
+    a.w = panels;
+    want = a.y = buffer(SLOT_WANT, (size_t)m * n * sizeof *want, sizeof *want);
+    infer_kernel_find(INFER_OP_MATMUL, dense, INFER_LAYOUT_TILE16X4, INFER_CPU_REF)->fn(&a, all);
+    a.w = w;
+    a.y = buffer(SLOT_Y, (size_t)m * n * sizeof *a.y, sizeof *a.y);
+    check_matmul(t, &a, (size_t)m * n, want, all);
+}
+
+void formula_sparse(test *t)
+{
+    for (uint32_t i = 0; i < 200; i++)
+        dense_case(t, 1 + random_below(t, 3), 1 + random_below(t, MAX_N), 1 + random_below(t, MAX_K), (keep)(i % KEEP_COUNT));
+}
+
+/* ---- packing ---- */
+
+static const infer_layout sparse_layouts[] = {INFER_LAYOUT_BCSR16X1, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_CSR};
+static const infer_qtype sparse_types[] = {INFER_QTYPE_Q8G64, INFER_QTYPE_Q4G64};
+
+static void pack_case(test *t, infer_qtype type, infer_layout layout, uint32_t n, uint32_t k)
+{
+    static float rows[MAX_N * MAX_K], back[MAX_N * MAX_K];
+    uint32_t share = random_below(t, 257);
+    uint64_t units = 0, bytes = 0;
+    infer_sparse_fault fault;
+    void *w;
+
+    begin_case(t, "%s %s [%u][%u]", infer_qtype_find(type)->name, infer_layout_name(layout), n, k);
+    for (size_t i = 0; i < (size_t)n * k; i++)
+        rows[i] = random_below(t, 256) < share ? random_unit(t) : 0;
+    for (uint32_t r = 0; r < n; r += 16)
+        units += infer_sparse_count(layout, rows + (size_t)r * k, n - r < 16 ? n - r : 16, k);
+    CHECK(t, infer_sparse_bytes(type, layout, n, k, units, &bytes));
+    w = buffer(SLOT_W, (size_t)bytes, layout == INFER_LAYOUT_CSR ? 4 : 32);
+    infer_sparse_begin(type, layout, n, k, units, w);
+    for (uint32_t r = 0; r < n; r += 16)
+        CHECK(t, infer_sparse_pack_panel(type, layout, n, k, r / 16, rows + (size_t)r * k, NULL, w));
+    check_canaries(t, SLOT_W);
+    CHECK(t, infer_sparse_check(type, layout, n, k, w, bytes, &fault));
+    infer_sparse_unpack(type, layout, w, n, k, 0, n, back);
+    for (uint32_t r = 0; r < n; r++)
+        for (uint32_t i = 0; i < k; i += 64) {
+            uint32_t width = k - i < 64 ? k - i : 64;
+            float most = 0;
+            for (uint32_t j = 0; j < width; j++)
+                most = most > (float)fabsf(rows[r * k + i + j]) ? most : (float)fabsf(rows[r * k + i + j]);
+            for (uint32_t j = 0; j < width; j++)
+                check_near(t, back[r * k + i + j], rows[r * k + i + j],
+                           rows[r * k + i + j] == 0 ? 0 : most * (type == INFER_QTYPE_Q8G64 ? 0.0045 : 0.126), "number");
+        }
+}
+
+void unit_pack_sparse(test *t)
+{
+    for (uint32_t i = 0; i < 240; i++)
+        pack_case(t, sparse_types[i % 2], sparse_layouts[i % 3], 1 + random_below(t, MAX_N), 1 + random_below(t, MAX_K));
+}
+
+/* Whatever pointers and positions are: found out, or harmless. */
+void unit_check_sparse(test *t)
+{
+    uint32_t found = 0, harmless = 0;
+
+    for (uint32_t i = 0; i < 6000; i++) {
+        infer_qtype type = sparse_types[i % 2];
+        infer_layout layout = sparse_layouts[i % 3];
+        uint32_t n = 1 + random_below(t, MAX_N), k = 1 + random_below(t, MAX_K);
+        infer_matmul_args a = {.m = 1, .n = n, .k = k, .x_stride = k, .y_stride = n};
+        size_t bytes, scales_at, at;
+        uint8_t *w = make_matrix(t, type, layout, n, k, (keep)(i % KEEP_COUNT), FILL_RANDOM, &bytes);
+        infer_sparse_fault fault = {0};
+
+        begin_case(t, "%s %s [%u][%u]", infer_qtype_find(type)->name, infer_layout_name(layout), n, k);
+        CHECK(t, infer_sparse_check(type, layout, n, k, w, bytes, &fault));
+        CHECK(t, !infer_sparse_check(type, layout, n, k, w, bytes - 1, &fault) && fault.what);
+        CHECK(t, !infer_sparse_bytes_fit(type, layout, n, k, UINT64_MAX - i) && !infer_sparse_bytes_fit(type, layout, n, k, i % 64));
+        scales_at = (size_t)((const uint8_t *)infer_sparse_at(layout, w, n, k).scales - w);
+        at = random_below(t, (uint32_t)scales_at);
+        w[at] ^= (uint8_t)(1 + random_below(t, 255));
+        if (!infer_sparse_check(type, layout, n, k, w, bytes, &fault)) {
+            CHECK(t, fault.what);
+            found++;
+            continue;
+        }
+        make_inputs(t, &a, FILL_RANDOM);
+        a.w = w;
+        a.y = buffer(SLOT_Y, n * sizeof *a.y, sizeof *a.y);
+        infer_kernel_find(INFER_OP_MATMUL, type, layout, infer_cpu_best(infer_cpu_levels_here()))->fn(&a, (infer_region){0, 1, 0, n});
+        harmless++; /* padding, or another input */
+    }
+    CHECK(t, found > 1000 && harmless > 100);
+}
