@@ -54,19 +54,35 @@ typedef struct infer_mapping {
     size_t size;
     int fd;              /* kept open, so that a file that changes is noticed; -1: data is a copy */
     int64_t modified_ns; /* its time of modification */
-    const infer_allocator *allocator; /* of a copy */
+    const infer_allocator *allocator; /* of a copy; freed by infer_unmap unless `borrowed` */
+    bool borrowed;
 } infer_mapping;
 
 /* Maps a regular file read-only. IO: missing, a directory, no permission; the message says which. */
 infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err);
-/* The same into memory of `a`, which outlives it: nothing that happens to the file afterwards matters. */
-infer_status infer_copy_file(const infer_allocator *a, const char *path, infer_mapping *out, infer_error *err);
+/* The same of a descriptor, which stays the caller's; -1: of the file at `name`, which messages call it otherwise. */
+infer_status infer_map_fd(int fd, const char *name, infer_mapping *out, infer_error *err);
+/* The same into memory of `a`, which outlives it: nothing that happens to the file afterwards matters. FORMAT when it has more than `most` bytes. */
+infer_status infer_copy_file(const infer_allocator *a, const char *path, int fd, uint64_t most, infer_mapping *out, infer_error *err);
+/* Writes a file beside `path` and renames it: an existing one is replaced whole or left as it was. Only its owner may read it. IO, MEMORY. */
+infer_status infer_replace_file(const infer_allocator *a, const char *path, const void *data, size_t bytes, infer_error *err);
 /* CORRUPT when the file was written to, or is now shorter than the mapping: touching the pages beyond its end would raise SIGBUS. Cheap (one fstat). */
 infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err);
 void infer_unmap(infer_mapping *m);
 
 /* First line of a small file, as under /sys and /proc: without its newline, at most size - 1 bytes of it. False and errno when it cannot be read. */
 bool infer_first_line(const char *path, char *out, size_t size);
+
+/* A descriptor that poll and epoll find readable while it is set. Calls take turns: the caller sees to that. */
+typedef struct infer_notifier {
+    int fd, write_fd; /* -1: not open; the same where the system has one descriptor for it */
+    bool set;
+} infer_notifier;
+#define INFER_NOTIFIER_NONE ((infer_notifier){-1, -1, false})
+infer_status infer_notifier_open(infer_notifier *out, infer_error *err);
+void infer_notifier_set(infer_notifier *n);
+void infer_notifier_clear(infer_notifier *n);
+void infer_notifier_close(infer_notifier *n);
 
 uint64_t infer_now_ns(void);             /* monotonic */
 uint64_t infer_process_cpu_ns(void);     /* processor time of all threads of this process */

@@ -19,7 +19,8 @@ PUPIL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "to
 SYMBOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "runtime", "symbols.txt")
 STRIPPED_BYTES = 1000000
 TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench", "infer-distill"]
-FILES = ["include/infer/infer.h", "include/infer/infer_experimental.h", "lib*/**/libinfer.so.0", "lib*/**/libinfer.so", "lib*/**/libinfer.a", "lib*/**/pkgconfig/libinfer.pc",
+FILES = ["include/infer/infer.h", "include/infer/infer_experimental.h", "lib*/**/libinfer.so.0", "lib*/**/libinfer.so", "lib*/**/libinfer.a",
+         "lib*/**/pkgconfig/libinfer.pc",
          "lib*/**/cmake/libinfer/libinferConfig.cmake", "lib*/**/cmake/libinfer/libinferConfigVersion.cmake", "share/zsh/site-functions/_infer",
          *(f"bin/{tool}" for tool in TOOLS), *(f"share/man/man1/{tool}.1" for tool in TOOLS),
          *(f"share/bash-completion/completions/{tool}" for tool in TOOLS)]
@@ -84,6 +85,10 @@ class Installed:
                 text += re.sub(r"/\*.*?\*/", "", f.read(), flags=re.DOTALL)
         return set(re.findall(r"^INFER_API\b[^;(]*?\b(\w+)\(", text, re.MULTILINE))
 
+    def header_lines(self):
+        with open(self.header, encoding="utf-8") as f:
+            return len(f.readlines())
+
     def example(self):
         """The program in the header's opening comment."""
         with open(self.header, encoding="utf-8") as f:
@@ -119,7 +124,7 @@ def everything_is_there(installed):
 
 
 def only_infer_symbols(installed):
-    """infer.h, the list of symbols and the library agree. A name that was released stays in the list, or the soname changes."""
+    """The headers, the list of symbols and the library agree. A name that was released stays in the list, or the soname changes."""
     require("nm")
     with open(SYMBOLS, encoding="utf-8") as f:
         lines = f.read().splitlines()
@@ -130,10 +135,16 @@ def only_infer_symbols(installed):
     if installed.sanitized:  # what the compiler's run-time libraries export comes on top
         found = {name for name in found if name.startswith("infer_")}
     declared = installed.declared()
-    for one, other, what in ((found, declared, "exported, but not declared in infer.h"), (declared, found, "declared in infer.h, but not exported"),
+    for one, other, what in ((found, declared, "exported, but not declared in a header"), (declared, found, "declared in a header, but not exported"),
                              (found, set(listed), "exported, but not in runtime/symbols.txt"), (set(listed), found, "in runtime/symbols.txt, but not exported")):
         if one - other:
             raise Failed(what + ": " + ", ".join(sorted(one - other)))
+
+
+def short_header(installed):
+    lines = installed.header_lines()
+    if lines >= 400:
+        raise Failed(f"infer.h has {lines} lines, expected less than 400: what is less settled belongs into infer_experimental.h")
 
 
 def stripped_size(installed):
@@ -162,7 +173,7 @@ def header_alone(installed, language):
     with open(source, "w", encoding="utf-8") as f:
         f.write("#include <infer/infer_experimental.h>\ninfer_events_stats stats;\ninfer_runtime_options runtime_options = INFER_RUNTIME_DEFAULTS;\n"
                 "infer_model_options model_options = INFER_MODEL_DEFAULTS;\ninfer_session_options session_options = INFER_SESSION_DEFAULTS;\n"
-                "infer_sampler_options sampler_options = INFER_SAMPLER_DEFAULTS;\n")
+                "infer_sampler_options sampler_options = INFER_SAMPLER_DEFAULTS;\ninfer_generate_options generate_options = INFER_GENERATE_DEFAULTS;\n")
     call([compiler, standard, *WARNINGS, "-x", name, "-fsyntax-only", *installed.pkg_config("--cflags"), source])
 
 
@@ -208,21 +219,30 @@ def cmake(installed):
         call(["cmake", "-S", source, "-B", build])
 
 
-def main():
-    parser = argparse.ArgumentParser(description="installs the build into a temporary folder and uses it, reports in TAP")
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--build", required=True)
     parser.add_argument("--sanitized", action="store_true")
     args = parser.parse_args()
+    return args
 
-    tests = [("everything is there", everything_is_there, ()), ("exported symbols are those of infer.h and symbols.txt", only_infer_symbols, ()),
-             ("the built-in model", built_in_model, ()), ("soname", soname, ()), ("stripped shared library below 1 MB", stripped_size, ()), ("CMake finds, compiles and links", cmake, ())]
+
+def main():
+    args = arguments("installs the build into a temporary folder and uses it, reports in TAP")
+    tests = [("everything is there", everything_is_there, ()), ("exported symbols are those of the headers and symbols.txt", only_infer_symbols, ()),
+             ("infer.h below 400 lines", short_header, ()), ("the built-in model", built_in_model, ()),
+             ("soname", soname, ()), ("stripped shared library below 1 MB", stripped_size, ()), ("CMake finds, compiles and links", cmake, ())]
     for language in LANGUAGES:
         tests.append((f"header alone, {language}", header_alone, (language,)))
         for static in (False, True):
             kind = "static" if static else "shared"
             tests.append((f"example, {language}, {kind}: missing model", example_without_model, (language, static)))
             tests.append((f"example, {language}, {kind}: a model", example_with_model, (language, static)))
+    return run_tests(args, tests)
 
+
+def run_tests(args, tests):
+    """Each: its name, a function of the Installed, and its further arguments."""
     print(f"1..{len(tests)}")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="infer-install-") as folder:
