@@ -41,6 +41,7 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t][0] = sums[t][1] = _mm256_setzero_si256();
+            prefetch_weights(group, GROUP_BYTES);
 #pragma GCC unroll 8
             for (int c = 0; c < 8; c++) {
                 __m256i w0 = load_256(group + 32 + 64 * c), w1 = load_256(group + 64 + 64 * c);

@@ -35,6 +35,14 @@ ALWAYS_INLINE __m256 load_bf16(const void *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
 
+/* Asks for weights that are read once, from memory, some way ahead of the hardware's own prefetcher, which stops at the end of a page. */
+ALWAYS_INLINE void prefetch_weights(const uint8_t *weights, size_t bytes)
+{
+    enum { AHEAD_BYTES = 12 << 10 };
+    for (size_t line = 0; line < bytes; line += 64)
+        _mm_prefetch((const char *)weights + AHEAD_BYTES + line, _MM_HINT_T1);
+}
+
 /* y[0..16) = (low, high), of which only the first count are written. */
 ALWAYS_INLINE void store_16(float *y, uint32_t count, __m256 low, __m256 high)
 {

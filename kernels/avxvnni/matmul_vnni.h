@@ -13,8 +13,7 @@
 enum {
     TOKENS = 4,         /* register block: 2 sums a token, 2 weights, 1 activation, 2 scales */
     BLOCK_TOKENS = 128, /* 8 KB of outputs */
-    BLOCK_GROUPS = 16,  /* 8 KB of unsigned weights */
-    PREFETCH_BYTES = 2048
+    BLOCK_GROUPS = 16   /* 8 KB of unsigned weights */
 };
 
 typedef enum weight_kind { WEIGHT_Q8, WEIGHT_Q4, WEIGHT_N4 } weight_kind;
@@ -71,8 +70,7 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * row_groups), kind);
-            for (size_t line = 0; line < group_bytes; line += 64)
-                _mm_prefetch((const char *)group + PREFETCH_BYTES + line, _MM_HINT_T0);
+            prefetch_weights(group, group_bytes);
 #pragma GCC unroll 8
             for (int c = 0; c < 8; c++) {
                 __m256i w0 = load_codes(group, c, 0, kind), w1 = load_codes(group, c, 1, kind);
