@@ -99,16 +99,16 @@ ALWAYS_INLINE float nearest(infer_qtype type, float x)
     return value;
 }
 
-/* Weighted squared error of x[32] with this scale; INFINITY where a value is off by more than `most`. Eight sums, and no call in the loop: this is most
+/* Squared error of x[32] with this scale; INFINITY where a value is off by more than `most`. Eight sums, and no call in the loop: this is most
  * of a conversion's time. */
-ALWAYS_INLINE float group_error(infer_qtype type, const float x[32], const float weights[32], float scale, float most)
+ALWAYS_INLINE float group_error(infer_qtype type, const float x[32], float scale, float most)
 {
     float inverse = 1.0f / scale, sums[8] = {0}, worst[8] = {0};
 
     for (int i = 0; i < 32; i += 8)
         for (int j = 0; j < 8; j++) {
             float off = x[i + j] - scale * nearest(type, x[i + j] * inverse);
-            sums[j] += off * off * weights[i + j];
+            sums[j] += off * off;
             off = off < 0 ? -off : off;
             worst[j] = off > worst[j] ? off : worst[j];
         }
@@ -119,24 +119,24 @@ ALWAYS_INLINE float group_error(infer_qtype type, const float x[32], const float
     return worst[0] <= most ? sums[0] : INFINITY;
 }
 
-/* The scale of least weighted squared error for the codes that this one leads to; 0 where there is none. */
-ALWAYS_INLINE float refit(infer_qtype type, const float x[32], const float weights[32], float scale)
+/* The scale of least squared error for the codes that this one leads to; 0 where there is none. */
+ALWAYS_INLINE float refit(infer_qtype type, const float x[32], float scale)
 {
     float xq = 0, qq = 0;
 
     for (int i = 0; i < 32; i++) {
-        float q = nearest(type, x[i] / scale), wq = weights[i] * q;
-        xq += wq * x[i];
-        qq += wq * q;
+        float q = nearest(type, x[i] / scale);
+        xq += q * x[i];
+        qq += q * q;
     }
     return qq > 0 ? xq / qq : 0;
 }
 
 /* Takes the fp16 of a scale if it is better than *best, whose error is *least. */
-ALWAYS_INLINE bool try_scale(infer_qtype type, const float x[32], const float weights[32], float scale, float most, uint16_t *best, float *least)
+ALWAYS_INLINE bool try_scale(infer_qtype type, const float x[32], float scale, float most, uint16_t *best, float *least)
 {
     uint16_t bits = infer_ref_f32_to_f16(scale);
-    float error = group_error(type, x, weights, infer_ref_f16_to_f32(bits), most);
+    float error = group_error(type, x, infer_ref_f16_to_f32(bits), most);
 
     if (!(error < *least))
         return false;
@@ -145,27 +145,25 @@ ALWAYS_INLINE bool try_scale(infer_qtype type, const float x[32], const float we
     return true;
 }
 
-/* fp16 bits. Without importances no value gets a larger error than d = low may give it, 1 - high / -low of the extreme: what stands out stands out for
+/* fp16 bits. No value gets a larger error than d = low may give it, 1 - high / -low of the extreme: what stands out stands out for
  * a reason. */
-ALWAYS_INLINE uint16_t search_scale(const grid *s, const float *x, const float *importance, uint32_t count, float extreme)
+ALWAYS_INLINE uint16_t search_scale(const grid *s, const float *x, uint32_t count, float extreme)
 {
     uint16_t best = infer_ref_f32_to_f16(extreme / s->low);
-    float first = infer_ref_f16_to_f32(best), most = importance ? INFINITY : fabsf(extreme) * (1 + s->high / s->low);
-    float values[32] = {0}, weights[32], least;
+    float first = infer_ref_f16_to_f32(best), most = fabsf(extreme) * (1 + s->high / s->low);
+    float values[32] = {0}, least;
 
     if (fabsf(first) < s->least_scale || fabsf(first) > 0x1p14f) /* where fp16 is coarse, or ends */
         return best;
     memcpy(values, x, count * sizeof *x);
-    for (uint32_t i = 0; i < 32; i++)
-        weights[i] = importance && i < count ? importance[i] : 1;
-    least = group_error(s->type, values, weights, first, INFINITY);
+    least = group_error(s->type, values, first, INFINITY);
     for (float d = s->from; d <= s->to; d += s->step) {
-        try_scale(s->type, values, weights, extreme / -d, most, &best, &least);
-        try_scale(s->type, values, weights, extreme / d, most, &best, &least);
+        try_scale(s->type, values, extreme / -d, most, &best, &least);
+        try_scale(s->type, values, extreme / d, most, &best, &least);
     }
     for (int i = 0; i < s->refits; i++) {
-        float scale = refit(s->type, values, weights, infer_ref_f16_to_f32(best));
-        if (fabsf(scale) < s->least_scale || !try_scale(s->type, values, weights, scale, most, &best, &least))
+        float scale = refit(s->type, values, infer_ref_f16_to_f32(best));
+        if (fabsf(scale) < s->least_scale || !try_scale(s->type, values, scale, most, &best, &least))
             break;
     }
     return best;
@@ -183,7 +181,7 @@ static int32_t code_of(infer_qtype type, float x)
     return code;
 }
 
-static bool pack_group_row(infer_qtype type, const float *x, const float *importance, uint32_t count, uint8_t *group, uint32_t r)
+static bool pack_group_row(infer_qtype type, const float *x, uint32_t count, uint8_t *group, uint32_t r)
 {
     float extreme = 0, scale;
     uint16_t bits;
@@ -197,7 +195,7 @@ static bool pack_group_row(infer_qtype type, const float *x, const float *import
     if (type == INFER_QTYPE_Q8G32)
         bits = infer_ref_f32_to_f16(fabsf(extreme) / 127.0f);
     else
-        bits = type == INFER_QTYPE_Q4G32 ? search_scale(&q4_grid, x, importance, count, extreme) : search_scale(&n4_grid, x, importance, count, extreme);
+        bits = type == INFER_QTYPE_Q4G32 ? search_scale(&q4_grid, x, count, extreme) : search_scale(&n4_grid, x, count, extreme);
     scale = infer_ref_f16_to_f32(bits);
     if (fabsf(scale) > F16_MAX)
         return false;
@@ -269,7 +267,7 @@ bool infer_code_range(infer_qtype type, int32_t *low, int32_t *high)
     }
 }
 
-bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, const float *importance, void *panel)
+bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel)
 {
     uint8_t *group = panel;
     int32_t low, high;
@@ -283,7 +281,7 @@ bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t 
     for (uint64_t k0 = 0; k0 < k; k0 += 32, group += group_bytes(type)) {
         clear_group(type, group);
         for (uint32_t r = 0; r < n; r++)
-            if (!pack_group_row(type, rows + r * k + k0, importance ? importance + k0 : NULL, k - k0 < 32 ? (uint32_t)(k - k0) : 32, group, r))
+            if (!pack_group_row(type, rows + r * k + k0, k - k0 < 32 ? (uint32_t)(k - k0) : 32, group, r))
                 return false;
     }
     return true;

@@ -9,10 +9,8 @@
  * fp16(m / d) of least squared error among d = -8 and, in quarters, -9 to -6.5 and 6.5 to 9 that put no value off by more than |m| / 8; code =
  * clamp(rint(x / scale) + 8, 0, 15). n4g32: the same with d = -63 and, in twos, -78 to -44 and 44 to 78, no value off by more than 11 |m| / 63, then
  * twice the scale of least squared error for the codes found; code = the nearest entry of infer_n4_values. t2r: a row that holds only -s, 0 and s is kept as it is; else scale = mean |x| of the row and code =
- * clamp(rint(x / scale), -1, 1) (Ma et al. 2024, arXiv:2402.17764, there for a whole matrix). Returns false when a value is not finite or does not fit the type's scale.
- * importance [k], or NULL: what a squared error at each input counts in the searches of q4g32 and n4g32, finite and at least 0; where it is given, no
- * bound holds for single values. q8g32, t2r and the float types have nothing to choose. */
-bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, const float *importance, void *panel);
+ * clamp(rint(x / scale), -1, 1) (Ma et al. 2024, arXiv:2402.17764, there for a whole matrix). Returns false when a value is not finite or does not fit the type's scale. */
+bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel);
 /* Types made of groups with a scale and codes: the range of their codes, q8g32 -127..127, q4g32 and n4g32 -8..7. False for other types, low and high
  * untouched. */
 bool infer_code_range(infer_qtype type, int32_t *low, int32_t *high);

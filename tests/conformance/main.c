@@ -40,7 +40,6 @@ static const struct {
     {"unit: pack the layout cols", unit_pack_cols},
     {"unit: pack ternary rows", unit_pack_ternary},
     {"unit: pack n4g32", unit_pack_n4},
-    {"unit: pack importance", unit_pack_importance},
     {"unit: pack codes", unit_pack_codes},
 };
 

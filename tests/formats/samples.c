@@ -140,7 +140,7 @@ sample sample_infer(void)
                 cr_assert_eq(infer_writer_write(w, rows, n * tensors[i].cols * sizeof(float), &err), INFER_OK);
                 continue;
             }
-            cr_assert(infer_pack_panel(tensors[i].type, rows, n, tensors[i].cols, NULL, panel));
+            cr_assert(infer_pack_panel(tensors[i].type, rows, n, tensors[i].cols, panel));
             cr_assert_eq(infer_writer_write(w, panel, infer_panel_bytes(tensors[i].type, tensors[i].cols), &err), INFER_OK);
         }
     cr_assert_eq(infer_writer_finish(w, &err), INFER_OK, "%s", err.message);
