@@ -116,7 +116,7 @@ static infer_status pack(panel_pool *p, uint32_t n, uint8_t *panel, infer_error 
 {
     for (size_t i = 0; i < (size_t)n * p->k; i++)
         p->rows[i] = DEVIATION * infer_random_normal(&p->random);
-    return infer_pack_panel(p->type, p->rows, n, p->k, NULL, panel) ? INFER_OK : infer_fail(err, INFER_ERROR_FORMAT, "a panel of type %s cannot be packed",
+    return infer_pack_panel(p->type, p->rows, n, p->k, panel) ? INFER_OK : infer_fail(err, INFER_ERROR_FORMAT, "a panel of type %s cannot be packed",
                                                                                       infer_qtype_find(p->type)->name);
 }
 

@@ -188,7 +188,7 @@ static infer_status write_panels(converter *c, size_t index)
         fits = !c->pruner || infer_pruner_panel(c->pruner, c->options->rates[index], false, c->rows, n, c->kept, c->scratch, NULL);
         if (fits)
             fits = keep_codes ? infer_pack_panel_codes(type, c->codes, c->scales, n, t->cols, c->panel)
-                              : infer_pack_panel(type, c->rows, n, t->cols, NULL, c->panel);
+                              : infer_pack_panel(type, c->rows, n, t->cols, c->panel);
         if (!fits)
             return fail_value(c, t, row, n, type);
         if ((status = advance(c, c->panel, infer_panel_bytes(type, t->cols))) != INFER_OK)

@@ -101,16 +101,16 @@ ALWAYS_INLINE float nearest(infer_qtype type, float x)
     return value;
 }
 
-/* Weighted squared error of x[n], n 32 or 64, with this scale; INFINITY where a value is off by more than `most`. Eight sums, and no call in the loop: this is most
+/* Squared error of x[n], n 32 or 64, with this scale; INFINITY where a value is off by more than `most`. Eight sums, and no call in the loop: this is most
  * of a conversion's time. */
-ALWAYS_INLINE float group_error(infer_qtype type, const float *x, const float *weights, uint32_t n, float scale, float most)
+ALWAYS_INLINE float group_error(infer_qtype type, const float *x, uint32_t n, float scale, float most)
 {
     float inverse = 1.0f / scale, sums[8] = {0}, worst[8] = {0};
 
     for (uint32_t i = 0; i < n; i += 8)
         for (uint32_t j = 0; j < 8; j++) {
             float off = x[i + j] - scale * nearest(type, x[i + j] * inverse);
-            sums[j] += off * off * weights[i + j];
+            sums[j] += off * off;
             off = off < 0 ? -off : off;
             worst[j] = off > worst[j] ? off : worst[j];
         }
@@ -121,24 +121,24 @@ ALWAYS_INLINE float group_error(infer_qtype type, const float *x, const float *w
     return worst[0] <= most ? sums[0] : INFINITY;
 }
 
-/* The scale of least weighted squared error for the codes that this one leads to; 0 where there is none. */
-ALWAYS_INLINE float refit(infer_qtype type, const float *x, const float *weights, uint32_t n, float scale)
+/* The scale of least squared error for the codes that this one leads to; 0 where there is none. */
+ALWAYS_INLINE float refit(infer_qtype type, const float *x, uint32_t n, float scale)
 {
     float xq = 0, qq = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        float q = nearest(type, x[i] / scale), wq = weights[i] * q;
-        xq += wq * x[i];
-        qq += wq * q;
+        float q = nearest(type, x[i] / scale);
+        xq += q * x[i];
+        qq += q * q;
     }
     return qq > 0 ? xq / qq : 0;
 }
 
 /* Takes the fp16 of a scale if it is better than *best, whose error is *least. */
-ALWAYS_INLINE bool try_scale(const grid *s, const float *x, const float *weights, float scale, float most, uint16_t *best, float *least)
+ALWAYS_INLINE bool try_scale(const grid *s, const float *x, float scale, float most, uint16_t *best, float *least)
 {
     uint16_t bits = infer_ref_f32_to_f16(scale);
-    float error = group_error(s->type, x, weights, s->group, infer_ref_f16_to_f32(bits), most);
+    float error = group_error(s->type, x, s->group, infer_ref_f16_to_f32(bits), most);
 
     if (!(error < *least))
         return false;
@@ -147,27 +147,25 @@ ALWAYS_INLINE bool try_scale(const grid *s, const float *x, const float *weights
     return true;
 }
 
-/* fp16 bits. Without importances no value gets a larger error than d = low may give it, 1 - high / -low of the extreme: what stands out stands out for
+/* fp16 bits. No value gets a larger error than d = low may give it, 1 - high / -low of the extreme: what stands out stands out for
  * a reason. */
-ALWAYS_INLINE uint16_t search_scale(const grid *s, const float *x, const float *importance, uint32_t count, float extreme)
+ALWAYS_INLINE uint16_t search_scale(const grid *s, const float *x, uint32_t count, float extreme)
 {
     uint16_t best = infer_ref_f32_to_f16(extreme / s->low);
-    float first = infer_ref_f16_to_f32(best), most = importance ? INFINITY : fabsf(extreme) * (1 + s->high / s->low);
-    float values[64] = {0}, weights[64], least;
+    float first = infer_ref_f16_to_f32(best), most = fabsf(extreme) * (1 + s->high / s->low);
+    float values[64] = {0}, least;
 
     if (fabsf(first) < s->least_scale || fabsf(first) > 0x1p14f) /* where fp16 is coarse, or ends */
         return best;
     memcpy(values, x, count * sizeof *x);
-    for (uint32_t i = 0; i < s->group; i++)
-        weights[i] = importance && i < count ? importance[i] : 1;
-    least = group_error(s->type, values, weights, s->group, first, INFINITY);
+    least = group_error(s->type, values, s->group, first, INFINITY);
     for (float d = s->from; d <= s->to; d += s->step) {
-        try_scale(s, values, weights, extreme / -d, most, &best, &least);
-        try_scale(s, values, weights, extreme / d, most, &best, &least);
+        try_scale(s, values, extreme / -d, most, &best, &least);
+        try_scale(s, values, extreme / d, most, &best, &least);
     }
     for (int i = 0; i < s->refits; i++) {
-        float scale = refit(s->type, values, weights, s->group, infer_ref_f16_to_f32(best));
-        if (fabsf(scale) < s->least_scale || !try_scale(s, values, weights, scale, most, &best, &least))
+        float scale = refit(s->type, values, s->group, infer_ref_f16_to_f32(best));
+        if (fabsf(scale) < s->least_scale || !try_scale(s, values, scale, most, &best, &least))
             break;
     }
     return best;
@@ -185,21 +183,21 @@ static int32_t code_of(infer_qtype type, float x)
     return code;
 }
 
-static uint16_t scale_of(infer_qtype type, const float *x, const float *importance, uint32_t count, float extreme)
+static uint16_t scale_of(infer_qtype type, const float *x, uint32_t count, float extreme)
 {
     switch (type) {
     case INFER_QTYPE_Q4G32:
-        return search_scale(&q4_grid, x, importance, count, extreme);
+        return search_scale(&q4_grid, x, count, extreme);
     case INFER_QTYPE_Q4G64:
-        return search_scale(&q4g64_grid, x, importance, count, extreme);
+        return search_scale(&q4g64_grid, x, count, extreme);
     case INFER_QTYPE_N4G32:
-        return search_scale(&n4_grid, x, importance, count, extreme);
+        return search_scale(&n4_grid, x, count, extreme);
     default:
         return infer_ref_f32_to_f16(fabsf(extreme) / 127.0f);
     }
 }
 
-bool infer_pack_group(infer_qtype type, const float *x, const float *importance, uint32_t count, uint16_t *scale, int8_t *codes)
+bool infer_pack_group(infer_qtype type, const float *x, uint32_t count, uint16_t *scale, int8_t *codes)
 {
     float extreme = 0, unit;
 
@@ -209,7 +207,7 @@ bool infer_pack_group(infer_qtype type, const float *x, const float *importance,
         if (fabsf(x[i]) > fabsf(extreme))
             extreme = x[i];
     }
-    *scale = scale_of(type, x, importance, count, extreme);
+    *scale = scale_of(type, x, count, extreme);
     unit = infer_ref_f16_to_f32(*scale);
     if (fabsf(unit) > F16_MAX)
         return false;
@@ -220,12 +218,12 @@ bool infer_pack_group(infer_qtype type, const float *x, const float *importance,
     return true;
 }
 
-static bool pack_group_row(infer_qtype type, const float *x, const float *importance, uint32_t count, uint8_t *group, uint32_t r)
+static bool pack_group_row(infer_qtype type, const float *x, uint32_t count, uint8_t *group, uint32_t r)
 {
     int8_t codes[32];
     uint16_t scale;
 
-    if (!infer_pack_group(type, x, importance, count, &scale, codes))
+    if (!infer_pack_group(type, x, count, &scale, codes))
         return false;
     set_scale(group, r, scale);
     for (uint32_t i = 0; i < count; i++)
@@ -293,7 +291,7 @@ bool infer_code_range(infer_qtype type, int32_t *low, int32_t *high)
     }
 }
 
-bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, const float *importance, void *panel)
+bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel)
 {
     uint8_t *group = panel;
     int32_t low, high;
@@ -307,7 +305,7 @@ bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t 
     for (uint64_t k0 = 0; k0 < k; k0 += 32, group += group_bytes(type)) {
         clear_group(type, group);
         for (uint32_t r = 0; r < n; r++)
-            if (!pack_group_row(type, rows + r * k + k0, importance ? importance + k0 : NULL, k - k0 < 32 ? (uint32_t)(k - k0) : 32, group, r))
+            if (!pack_group_row(type, rows + r * k + k0, k - k0 < 32 ? (uint32_t)(k - k0) : 32, group, r))
                 return false;
     }
     return true;

@@ -9,10 +9,8 @@
  * fp16(m / d) of least squared error among d = -8 and, in quarters, -9 to -6.5 and 6.5 to 9 that put no value off by more than |m| / 8; code =
  * clamp(rint(x / scale) + 8, 0, 15). n4g32: the same with d = -63 and, in twos, -78 to -44 and 44 to 78, no value off by more than 11 |m| / 63, then
  * twice the scale of least squared error for the codes found; code = the nearest entry of infer_n4_values. t2r: a row that holds only -s, 0 and s is kept as it is; else scale = mean |x| of the row and code =
- * clamp(rint(x / scale), -1, 1) (Ma et al. 2024, arXiv:2402.17764, there for a whole matrix). Returns false when a value is not finite or does not fit the type's scale.
- * importance [k], or NULL: what a squared error at each input counts in the searches of q4g32 and n4g32, finite and at least 0; where it is given, no
- * bound holds for single values. q8g32, t2r and the float types have nothing to choose. */
-bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, const float *importance, void *panel);
+ * clamp(rint(x / scale), -1, 1) (Ma et al. 2024, arXiv:2402.17764, there for a whole matrix). Returns false when a value is not finite or does not fit the type's scale. */
+bool infer_pack_panel(infer_qtype type, const float *rows, uint32_t n, uint64_t k, void *panel);
 /* Types made of groups with a scale and codes: the range of their codes, q8g32 -127..127, q4g32 and n4g32 -8..7. False for other types, low and high
  * untouched. */
 bool infer_code_range(infer_qtype type, int32_t *low, int32_t *high);
@@ -25,7 +23,7 @@ uint64_t infer_panel_bytes(infer_qtype type, uint64_t k);
 
 /* One group of one row, count inputs, at most the type's 32 or 64: the fp16 bits of its scale, chosen as above (q8g64 and q4g64: as q8g32 and q4g32), and
  * codes as in infer_code_range. False: a value is not finite or does not fit the type's scale. */
-bool infer_pack_group(infer_qtype type, const float *x, const float *importance, uint32_t count, uint16_t *scale, int8_t *codes);
+bool infer_pack_group(infer_qtype type, const float *x, uint32_t count, uint16_t *scale, int8_t *codes);
 
 /* ---- the sparse layouts (sparse.h): a matrix is counted first, panel by panel, then packed, panel by panel in rising order ---- */
 
@@ -34,7 +32,7 @@ uint64_t infer_sparse_count(infer_layout layout, const float *rows, uint32_t n, 
 /* w: infer_sparse_bytes(type, layout, n, k, units), 64-byte aligned. `units` is the sum of infer_sparse_count over all panels. */
 void infer_sparse_begin(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t units, void *w);
 /* The next panel of a matrix [n][k]: rows [16 or what is left][k]. False as infer_pack_group, or where the counts were wrong. */
-bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t panel, const float *rows, const float *importance, void *w);
+bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t panel, const float *rows, void *w);
 /* Rows row0.. of a matrix that infer_sparse_check found right, as floats, rows [count][k]. */
 void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, uint64_t n, uint64_t k, uint64_t row0, uint64_t count, float *rows);
 

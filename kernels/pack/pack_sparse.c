@@ -82,7 +82,7 @@ static uint64_t kept_inputs(infer_layout layout, const float *rows, uint32_t n, 
     return mask;
 }
 
-static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, const float *rows, const float *importance, void *w)
+static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, const float *rows, void *w)
 {
     infer_sparse s = infer_sparse_at(INFER_LAYOUT_CSR, w, (size_t)n, (size_t)k);
     uint32_t *pointers = w, count = n - 16 * panel < 16 ? (uint32_t)(n - 16 * panel) : 16, at = pointers[16 * panel];
@@ -94,7 +94,7 @@ static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, c
             uint32_t width = k - 64 * b < 64 ? (uint32_t)(k - 64 * b) : 64;
             const float *x = rows + r * k + 64 * b;
             int8_t codes[64];
-            if (!infer_pack_group(type, x, importance ? importance + 64 * b : NULL, width,
+            if (!infer_pack_group(type, x, width,
                                   (uint16_t *)s.scales + (panel * s.blocks + b) * 16 + r, codes))
                 return false;
             put_numbers(type, (uint16_t *)s.positions, (uint8_t *)s.values, &at, x, 64 * b, width, codes);
@@ -105,8 +105,7 @@ static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, c
     return 16 * panel + count < n || at == s.units;
 }
 
-bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t panel, const float *rows,
-                             const float *importance, void *w)
+bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t panel, const float *rows, void *w)
 {
     infer_sparse s;
     uint32_t *pointers = w, rows_here = n - 16 * panel < 16 ? (uint32_t)(n - 16 * panel) : 16;
@@ -115,7 +114,7 @@ bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, 
     size_t kept = 0;
 
     if (layout == INFER_LAYOUT_CSR)
-        return pack_csr(type, n, k, panel, rows, importance, w);
+        return pack_csr(type, n, k, panel, rows, w);
     s = infer_sparse_at(layout, w, (size_t)n, (size_t)k);
     units = (uint8_t *)s.values + pointers[panel] * infer_sparse_unit_bytes(type);
     count = infer_sparse_count(layout, rows, rows_here, k);
@@ -134,7 +133,7 @@ bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, 
             ((uint64_t *)s.positions)[cell] = mask;
         for (uint32_t r = 0; r < rows_here; r++) {
             int8_t codes[64] = {0};
-            if (!infer_pack_group(type, rows + r * k + 64 * b, importance ? importance + 64 * b : NULL, width,
+            if (!infer_pack_group(type, rows + r * k + 64 * b, width,
                                   (uint16_t *)s.scales + cell * 16 + r, codes))
                 return false;
             put_codes(type, units, mask, kept, r, codes);

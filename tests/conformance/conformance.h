@@ -96,6 +96,6 @@ test_fn formula_matmul, formula_embed, formula_quantize, formula_rmsnorm, formul
 
 /* ---- everything that is not a kernel: units.c ---- */
 
-test_fn unit_exp, unit_half, unit_cpu, unit_levels, unit_registry, unit_qtypes, unit_pack, unit_pack_cols, unit_pack_ternary, unit_pack_n4, unit_pack_importance, unit_pack_codes, unit_pack_sparse, unit_check_sparse;
+test_fn unit_exp, unit_half, unit_cpu, unit_levels, unit_registry, unit_qtypes, unit_pack, unit_pack_cols, unit_pack_ternary, unit_pack_n4, unit_pack_codes, unit_pack_sparse, unit_check_sparse;
 
 #endif

@@ -61,7 +61,7 @@ static void *make_weights(test *t, infer_qtype type, uint32_t n, uint32_t k)
     for (uint32_t r = 0; r < n; r += 16) {
         uint32_t rows = n - r < 16 ? n - r : 16;
         uint8_t *panel = w + r / 16 * panel_bytes;
-        CHECK(t, is_float(type) || type == INFER_QTYPE_T2R ? infer_pack_panel(type, values + (size_t)r * k, rows, k, NULL, panel)
+        CHECK(t, is_float(type) || type == INFER_QTYPE_T2R ? infer_pack_panel(type, values + (size_t)r * k, rows, k, panel)
                                                            : infer_pack_panel_codes(type, codes + (size_t)r * k, scales + r * groups, rows, k, panel));
     }
     return w;

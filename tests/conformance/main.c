@@ -42,7 +42,6 @@ static const struct {
     {"unit: check the sparse layouts", unit_check_sparse},
     {"unit: pack ternary rows", unit_pack_ternary},
     {"unit: pack n4g32", unit_pack_n4},
-    {"unit: pack importance", unit_pack_importance},
     {"unit: pack codes", unit_pack_codes},
 };
 

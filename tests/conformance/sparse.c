@@ -276,7 +276,7 @@ static void pack_case(test *t, infer_qtype type, infer_layout layout, uint32_t n
     w = buffer(SLOT_W, (size_t)bytes, layout == INFER_LAYOUT_CSR ? 4 : 32);
     infer_sparse_begin(type, layout, n, k, units, w);
     for (uint32_t r = 0; r < n; r += 16)
-        CHECK(t, infer_sparse_pack_panel(type, layout, n, k, r / 16, rows + (size_t)r * k, NULL, w));
+        CHECK(t, infer_sparse_pack_panel(type, layout, n, k, r / 16, rows + (size_t)r * k, w));
     check_canaries(t, SLOT_W);
     CHECK(t, infer_sparse_check(type, layout, n, k, w, bytes, &fault));
     infer_sparse_unpack(type, layout, w, n, k, 0, n, back);

@@ -270,7 +270,7 @@ static void pack_case(test *t, infer_qtype type, uint32_t n, uint32_t k, fill f)
 
     begin_case(t, "%s n %u k %u %s", infer_qtype_find(type)->name, n, k, fill_name(f));
     fill_floats(t, rows, (size_t)n * k, f);
-    CHECK(t, infer_pack_panel(type, rows, n, k, NULL, panel));
+    CHECK(t, infer_pack_panel(type, rows, n, k, panel));
     check_canaries(t, SLOT_W);
     infer_unpack_panel(type, panel, n, k, back);
     check_canaries(t, SLOT_Y);
@@ -329,10 +329,10 @@ void unit_pack(test *t)
                 for (size_t f = 0; f < ARRAY_COUNT(fills); f++)
                     pack_case(t, types[i], n, k, fills[f]);
         begin_case(t, "%s refuses", infer_qtype_find(types[i])->name);
-        CHECK(t, !infer_pack_panel(types[i], bad, 1, 3, NULL, panel));
+        CHECK(t, !infer_pack_panel(types[i], bad, 1, 3, panel));
         bad[1] = -INFINITY;
-        CHECK(t, !infer_pack_panel(types[i], bad, 1, 3, NULL, panel));
-        CHECK(t, infer_pack_panel(types[i], large, 1, 2, NULL, panel) == (types[i] == INFER_QTYPE_F32 || types[i] == INFER_QTYPE_T2R));
+        CHECK(t, !infer_pack_panel(types[i], bad, 1, 3, panel));
+        CHECK(t, infer_pack_panel(types[i], large, 1, 2, panel) == (types[i] == INFER_QTYPE_F32 || types[i] == INFER_QTYPE_T2R));
     }
 }
 
@@ -352,7 +352,7 @@ void unit_pack_ternary(test *t)
             for (uint32_t i = 0; i < k; i++)
                 rows[r * k + i] = scale * (float)((int)random_below(t, 3) - 1);
         }
-        CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, rows, n, k, NULL, panel));
+        CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, rows, n, k, panel));
         infer_unpack_panel(INFER_QTYPE_T2R, panel, n, k, back);
         for (uint32_t i = 0; i < n * k; i++)
             CHECK(t, back[i] == rows[i]);
@@ -360,14 +360,14 @@ void unit_pack_ternary(test *t)
             CHECK(t, (panel[64 + i] & panel[64 + i] >> 1 & 0x55) == 0);
     }
     begin_case(t, "mean of the magnitudes");
-    CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, uneven, 1, 5, NULL, panel));
+    CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, uneven, 1, 5, panel));
     infer_unpack_panel(INFER_QTYPE_T2R, panel, 1, 5, back);
     for (size_t i = 0; i < 5; i++)
         CHECK(t, back[i] == expected[i]);
     begin_case(t, "places");
     memset(rows, 0, sizeof rows);
     rows[2 * 64 + 32 + 16 + 4 * 3 + 1] = -0.5f; /* row 2, group 1, tile 1, b 3, j 1 */
-    CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, rows, 3, 64, NULL, panel));
+    CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, rows, 3, 64, panel));
     CHECK(t, infer_tile_t2_scale(panel, 2) == 0.5f && infer_tile_t2_scale(panel, 1) == 0);
     for (size_t i = 0; i < 2 * 128; i++)
         CHECK(t, panel[64 + i] == (i == 128 + 64 + 4 * 2 + 1 ? 0x15 : 0x55));
@@ -387,7 +387,7 @@ void unit_pack_n4(test *t)
         double scale;
         for (int i = 0; i < 32; i++) /* Box and Muller 1958 */
             x[i] = (float)(sqrt(-2 * log((random_below(t, 1 << 24) + 0.5) * 0x1p-24)) * cos(6.283185307179586 * random_below(t, 1 << 24) * 0x1p-24));
-        CHECK(t, infer_pack_panel(INFER_QTYPE_N4G32, x, 1, 32, NULL, panel));
+        CHECK(t, infer_pack_panel(INFER_QTYPE_N4G32, x, 1, 32, panel));
         scale = (double)infer_ref_f16_to_f32(infer_tile_scale(panel, 0));
         for (uint32_t i = 0; i < 32; i++) {
             int code = infer_tile_q4_code(panel, 0, i) + 8;
@@ -404,45 +404,6 @@ void unit_pack_n4(test *t)
         check_near(t, sums[code] / weights[code], infer_n4_values[code], 0.6, "mean of a code");
     check_near(t, error / power, 0.0053, 0.0001, "relative squared error");
     CHECK(t, infer_n4_values[8] == 0);
-}
-
-/* Importances: the weighted error is less than without them, with q4g32 in no group more (n4g32 ends with a descent, which may start elsewhere);
- * types without a search do not look at them. */
-void unit_pack_importance(test *t)
-{
-    static const infer_qtype searched[] = {INFER_QTYPE_Q4G32, INFER_QTYPE_N4G32};
-    enum { K = 77, ROWS = 16 };
-
-    for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
-        bool searches = types[i] == searched[0] || types[i] == searched[1];
-        double all_before = 0, all_after = 0;
-        for (int round = 0; round < 20; round++) {
-            static float x[ROWS * K], plain[ROWS * K], weighted[ROWS * K];
-            float importance[K];
-            uint8_t a[20 * 16 * 16], b[20 * 16 * 16]; /* f32: 20 groups of 256 bytes */
-            size_t bytes = (size_t)infer_panel_bytes(types[i], K);
-            begin_case(t, "%s round %d", infer_qtype_find(types[i])->name, round);
-            fill_floats(t, x, ROWS * K, FILL_RANDOM);
-            for (int k = 0; k < K; k++)
-                importance[k] = random_below(t, 4) ? ldexpf(1, -(int)random_below(t, 12)) : 0;
-            CHECK(t, infer_pack_panel(types[i], x, ROWS, K, NULL, a) && infer_pack_panel(types[i], x, ROWS, K, importance, b));
-            CHECK(t, searches || memcmp(a, b, bytes) == 0);
-            infer_unpack_panel(types[i], a, ROWS, K, plain);
-            infer_unpack_panel(types[i], b, ROWS, K, weighted);
-            for (int r = 0; searches && r < ROWS; r++)
-                for (int g = 0; g < K; g += 32) {
-                    double before = 0, after = 0;
-                    for (int k = g; k < K && k < g + 32; k++) {
-                        before += importance[k] * pow((double)x[r * K + k] - plain[r * K + k], 2);
-                        after += importance[k] * pow((double)x[r * K + k] - weighted[r * K + k], 2);
-                    }
-                    all_before += before;
-                    all_after += after;
-                    CHECK(t, types[i] == INFER_QTYPE_N4G32 || after <= before * 1.0001);
-                }
-        }
-        CHECK(t, !searches || all_after < 0.8 * all_before);
-    }
 }
 
 void unit_pack_codes(test *t)

@@ -68,7 +68,7 @@ static bool take_tensor(infer_qtype type, const char *name, uint32_t rows, uint3
     model_file.data[model_file.count++] = data;
     file_at += floats;
     for (uint32_t r = 0; matrix && r < rows; r += 16)
-        if (!infer_pack_panel(type, from + (size_t)r * cols, rows - r < 16 ? rows - r : 16, cols, NULL, data + r / 16 * panel))
+        if (!infer_pack_panel(type, from + (size_t)r * cols, rows - r < 16 ? rows - r : 16, cols, data + r / 16 * panel))
             return false;
     return true;
 }

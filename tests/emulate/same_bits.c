@@ -97,7 +97,7 @@ static bool make_weights(infer_qtype type)
     if (infer_matrix_layout(type) == INFER_LAYOUT_COLS)
         return infer_pack_cols(type, rows, N, K, scratch, weights);
     for (uint32_t n = 0; n < N; n += 16)
-        if (!infer_pack_panel(type, rows + (size_t)n * K, N - n < 16 ? N - n : 16, K, NULL, weights + n / 16 * panel_bytes))
+        if (!infer_pack_panel(type, rows + (size_t)n * K, N - n < 16 ? N - n : 16, K, weights + n / 16 * panel_bytes))
             return false;
     return true;
 }

@@ -48,7 +48,7 @@ static infer_weight weight(net *n, infer_qtype type, uint32_t rows, uint32_t col
         uint64_t panel = infer_panel_bytes(type, cols);
         uint8_t *packed = infer_alloc(NULL, (size_t)(panel * ((rows + 15) / 16)));
         for (uint32_t r = 0; r < rows; r += 16)
-            if (!infer_pack_panel(type, values + (size_t)r * cols, rows - r < 16 ? rows - r : 16, cols, NULL, packed + r / 16 * panel))
+            if (!infer_pack_panel(type, values + (size_t)r * cols, rows - r < 16 ? rows - r : 16, cols, packed + r / 16 * panel))
                 abort();
         t->bytes = panel * ((rows + 15) / 16);
         n->data[n->count] = packed;

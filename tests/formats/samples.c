@@ -152,7 +152,7 @@ sample sample_infer(void)
                 cr_assert_eq(infer_writer_write(w, rows, n * tensors[i].cols * sizeof(float), &err), INFER_OK);
                 continue;
             }
-            cr_assert(infer_pack_panel(tensors[i].type, rows, n, tensors[i].cols, NULL, panel));
+            cr_assert(infer_pack_panel(tensors[i].type, rows, n, tensors[i].cols, panel));
             cr_assert_eq(infer_writer_write(w, panel, infer_panel_bytes(tensors[i].type, tensors[i].cols), &err), INFER_OK);
         }
     cr_assert_eq(infer_writer_finish(w, &err), INFER_OK, "%s", err.message);
@@ -190,8 +190,8 @@ sample sample_sparse(void)
         cr_assert(infer_sparse_bytes(type, layout, 20, 70, units, &bytes[i]));
         data[i] = infer_alloc(NULL, bytes[i]);
         infer_sparse_begin(type, layout, 20, 70, units, data[i]);
-        cr_assert(infer_sparse_pack_panel(type, layout, 20, 70, 0, rows, NULL, data[i]));
-        cr_assert(infer_sparse_pack_panel(type, layout, 20, 70, 1, rows + 16 * 70, NULL, data[i]));
+        cr_assert(infer_sparse_pack_panel(type, layout, 20, 70, 0, rows, data[i]));
+        cr_assert(infer_sparse_pack_panel(type, layout, 20, 70, 1, rows + 16 * 70, data[i]));
         cr_assert_eq(infer_writer_declare_sparse(w, (const char[]){(char)('a' + i), 0}, type, layout, 20, 70, bytes[i], &err), INFER_OK, "%s", err.message);
     }
     cr_assert_eq(infer_writer_declare_sparse(w, "g", INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR, 20, 70, bytes[4] + 20 * 70 * 4, &err), INFER_ERROR_ARGUMENT);

@@ -73,7 +73,7 @@ static void values(infer_qtype type, const int8_t *codes, const uint16_t *scales
 static void nearest(infer_qtype type, float *out)
 {
     void *panel = infer_alloc(NULL, infer_panel_bytes(type, K));
-    cr_assert(infer_pack_panel(type, w, N, K, NULL, panel));
+    cr_assert(infer_pack_panel(type, w, N, K, panel));
     infer_unpack_panel(type, panel, N, K, out);
     infer_free(NULL, panel);
 }

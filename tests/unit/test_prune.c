@@ -302,7 +302,7 @@ Test(prune, rounding_keeps_zeros)
                 if (!kept[i])
                     cr_expect_eq(w[i], 0);
             fitted = output_error();
-            cr_assert(infer_pack_panel(types[t], pruned, N, K, NULL, panel));
+            cr_assert(infer_pack_panel(types[t], pruned, N, K, panel));
             infer_unpack_panel(types[t], panel, N, K, w);
             plain = output_error();
             cr_expect_lt(fitted, 0.8 * plain, "%s: %g %g", infer_prune_block_names[block], fitted, plain);

@@ -57,14 +57,14 @@ static void round_panels(void *arg, uint32_t thread)
             fits = infer_gptq_panel(j->fit->gptq, j->quantizer, rows, j->fit->pruner ? kept : NULL, n, codes, scales, scratch, NULL) &&
                    infer_pack_panel_codes(j->fit->type, codes, scales, n, j->k, packed);
         else if (fits && j->packed)
-            fits = infer_pack_panel(j->fit->type, rows, n, j->k, NULL, packed);
+            fits = infer_pack_panel(j->fit->type, rows, n, j->k, packed);
         if (!fits) {
             atomic_store(&j->failed, 1);
             break;
         }
         if (j->packed)
             infer_unpack_panel(j->fit->type, packed, n, j->k, rows);
-        infer_pack_panel(INFER_QTYPE_F32, rows, n, j->k, NULL, (uint8_t *)j->floats + p * float_bytes);
+        infer_pack_panel(INFER_QTYPE_F32, rows, n, j->k, (uint8_t *)j->floats + p * float_bytes);
     }
 }
 
@@ -116,7 +116,7 @@ static infer_status pack_cols(calibrator *c, const infer_tensor_info *info, infe
     if (s == INFER_OK)
         infer_unpack_cols(type, packed, j->rows, j->k, 0, j->rows, rows);
     for (uint32_t p = 0; p < panels && s == INFER_OK; p++)
-        infer_pack_panel(INFER_QTYPE_F32, rows + p * panel, panel_rows(j, p), j->k, NULL, j->floats + p * panel_floats);
+        infer_pack_panel(INFER_QTYPE_F32, rows + p * panel, panel_rows(j, p), j->k, j->floats + p * panel_floats);
     infer_free(NULL, rows);
     infer_free(NULL, scratch);
     return s;
