@@ -18,6 +18,7 @@ static const struct {
     infer_op_kind op;
     infer_qtype type;
     uint64_t hash;
+    infer_layout layout; /* of the sparse ones; 0 of others */
 } expected[] = {
     {INFER_OP_MATMUL, INFER_QTYPE_F32, 0x4873ddc2171bab53},    {INFER_OP_MATMUL, INFER_QTYPE_F16, 0xb6b0888fdd69ff30},
     {INFER_OP_MATMUL, INFER_QTYPE_BF16, 0x8b01e559151666ea},   {INFER_OP_MATMUL, INFER_QTYPE_Q8G32, 0x2a9cefd07e5bf1ed},
@@ -87,13 +88,38 @@ static _Alignas(64) uint8_t activations[M * K_PADDED * 2];
 static float rows[N_PADDED * K_PADDED], x[M * K_PADDED], y[M * K_PADDED], other[M * K_PADDED];
 static float cache_k[KV_HEADS * POSITIONS * HEAD_DIM], cache_v[KV_HEADS * POSITIONS * HEAD_DIM];
 
-static bool make_weights(infer_qtype type)
+/* About half of the blocks of 16 rows x 4 or 1 inputs are kept. */
+static bool make_sparse_weights(infer_qtype type, infer_layout layout)
+{
+    uint64_t units = 0, bytes;
+
+    for (uint32_t n = 0; n < N; n += 16)
+        for (uint32_t k = 0, keep = 0; k < K; k++) {
+            if (layout != INFER_LAYOUT_BCSR16X4 || k % 4 == 0)
+                keep = random_bits() & 1;
+            for (uint32_t r = n; r < n + 16 && r < N && !keep; r++)
+                rows[(size_t)r * K + k] = 0;
+        }
+    for (uint32_t n = 0; n < N; n += 16)
+        units += infer_sparse_count(layout, rows + (size_t)n * K, N - n < 16 ? N - n : 16, K);
+    if (!infer_sparse_bytes(type, layout, N, K, units, &bytes) || bytes > sizeof weights)
+        return false;
+    infer_sparse_begin(type, layout, N, K, units, weights);
+    for (uint32_t n = 0; n < N; n += 16)
+        if (!infer_sparse_pack_panel(type, layout, N, K, n / 16, rows + (size_t)n * K, weights))
+            return false;
+    return true;
+}
+
+static bool make_weights(infer_qtype type, infer_layout layout)
 {
     size_t panel_bytes = (size_t)infer_panel_bytes(type, K);
 
     static double scratch[2 * K + N];
 
     fill(rows, (size_t)N * K);
+    if (infer_layout_is_sparse(layout))
+        return make_sparse_weights(type, layout);
     if (infer_matrix_layout(type) == INFER_LAYOUT_COLS)
         return infer_pack_cols(type, rows, N, K, scratch, weights);
     for (uint32_t n = 0; n < N; n += 16)
@@ -116,7 +142,7 @@ static uint64_t hash_matmul(const infer_kernel *kernel)
     static const uint32_t tokens[] = {1, 2, 3, M};
     uint64_t hash = HASH_START;
 
-    if (!make_weights(kernel->type))
+    if (!make_weights(kernel->type, kernel->layout))
         return 0;
     fill(x, (size_t)M * K);
     for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
@@ -139,7 +165,7 @@ static uint64_t hash_embed(const infer_kernel *kernel)
     enum { COUNT = sizeof ids / sizeof ids[0] };
     infer_embed_args a = {.w = weights, .ids = ids, .y = y, .m = COUNT, .n = N, .k = K, .y_stride = K, .scale = 1};
 
-    if (!make_weights(kernel->type))
+    if (!make_weights(kernel->type, kernel->layout))
         return 0;
     kernel->fn(&a, (infer_region){0, COUNT, 0, K});
     return add_to_hash(HASH_START, y, (size_t)COUNT * K * sizeof *y);
@@ -308,10 +334,13 @@ static uint64_t (*const hash_of[INFER_OP_COUNT])(const infer_kernel *kernel) = {
 
 /* ---- the tests ---- */
 
-static uint64_t expected_hash(infer_op_kind op, infer_qtype type)
+static uint64_t expected_hash(infer_op_kind op, infer_qtype type, infer_layout layout)
 {
+    if (!infer_layout_is_sparse(layout))
+        layout = INFER_LAYOUT_NONE;
+
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
-        if (expected[i].op == op && expected[i].type == type)
+        if (expected[i].op == op && expected[i].type == type && expected[i].layout == layout)
             return expected[i].hash;
     return 0;
 }
@@ -335,9 +364,10 @@ static bool run_level(infer_cpu_level level, const infer_kernel *kernels, size_t
             continue;
         random_state = 1;
         hash = hash_of[k->op](infer_kernel_find(k->op, k->type, k->layout, level));
-        same = hash != 0 && hash == expected_hash(k->op, k->type);
+        same = hash != 0 && hash == expected_hash(k->op, k->type, k->layout);
         good = good && same;
-        printf("%s %u - %s %s at %s: %016llx\n", same ? "ok" : "not ok", ++*number, infer_op_name(k->op), type_name(k->type),
+        printf("%s %u - %s %s%s%s at %s: %016llx\n", same ? "ok" : "not ok", ++*number, infer_op_name(k->op), type_name(k->type),
+               infer_layout_is_sparse(k->layout) ? " " : "", infer_layout_is_sparse(k->layout) ? infer_layout_name(k->layout) : "",
                infer_cpu_level_name(level), (unsigned long long)hash);
     }
     return good;
