@@ -145,6 +145,8 @@ infer_status infer_session_save_file(const infer_session *session, const char *p
     infer_status s;
     if (!session || !path)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save_file: session or path is NULL");
+    if ((s = infer_session_is_free(session, "infer_session_save_file", err)) != INFER_OK)
+        return s;
     a = &session->model->rt->allocator;
     bytes = infer_session_state_bytes(session);
     if (!(state = infer_alloc(a, bytes)))

@@ -118,7 +118,7 @@ static bool make_weights(infer_qtype type, infer_layout layout)
     static double scratch[2 * K + N];
 
     fill(rows, (size_t)N * K);
-    if (infer_layout_is_sparse(layout))
+    if (infer_layout_sparse(layout))
         return make_sparse_weights(type, layout);
     if (infer_matrix_layout(type) == INFER_LAYOUT_COLS)
         return infer_pack_cols(type, rows, N, K, scratch, weights);
@@ -336,8 +336,8 @@ static uint64_t (*const hash_of[INFER_OP_COUNT])(const infer_kernel *kernel) = {
 
 static uint64_t expected_hash(infer_op_kind op, infer_qtype type, infer_layout layout)
 {
-    if (!infer_layout_is_sparse(layout))
-        layout = INFER_LAYOUT_NONE;
+    if (!infer_layout_sparse(layout))
+        layout = 0;
 
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
         if (expected[i].op == op && expected[i].type == type && expected[i].layout == layout)
@@ -367,7 +367,7 @@ static bool run_level(infer_cpu_level level, const infer_kernel *kernels, size_t
         same = hash != 0 && hash == expected_hash(k->op, k->type, k->layout);
         good = good && same;
         printf("%s %u - %s %s%s%s at %s: %016llx\n", same ? "ok" : "not ok", ++*number, infer_op_name(k->op), type_name(k->type),
-               infer_layout_is_sparse(k->layout) ? " " : "", infer_layout_is_sparse(k->layout) ? infer_layout_name(k->layout) : "",
+               infer_layout_sparse(k->layout) ? " " : "", infer_layout_sparse(k->layout) ? infer_layout_name(k->layout) : "",
                infer_cpu_level_name(level), (unsigned long long)hash);
     }
     return good;
