@@ -57,6 +57,7 @@ infer_status infer_runtime_create(const infer_runtime_options *options, infer_ru
         infer_free(&o.allocator, rt);
         return s;
     }
+    infer_driver_init(&rt->driver);
     *out = rt;
     return INFER_OK;
 }
@@ -66,6 +67,7 @@ void infer_runtime_destroy(infer_runtime *rt)
     infer_allocator a;
     if (!rt)
         return;
+    infer_driver_destroy(&rt->driver);
     infer_pool_destroy(rt->pool);
     a = rt->allocator;
     infer_free(&a, rt);

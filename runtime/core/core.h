@@ -63,6 +63,17 @@ void infer_unmap(infer_mapping *m);
 /* First line of a small file, as under /sys and /proc: without its newline, at most size - 1 bytes of it. False and errno when it cannot be read. */
 bool infer_first_line(const char *path, char *out, size_t size);
 
+/* A descriptor that poll and epoll find readable while it is set. Calls take turns: the caller sees to that. */
+typedef struct infer_notifier {
+    int fd, write_fd; /* -1: not open; the same where the system has one descriptor for it */
+    bool set;
+} infer_notifier;
+#define INFER_NOTIFIER_NONE ((infer_notifier){-1, -1, false})
+infer_status infer_notifier_open(infer_notifier *out, infer_error *err);
+void infer_notifier_set(infer_notifier *n);
+void infer_notifier_clear(infer_notifier *n);
+void infer_notifier_close(infer_notifier *n);
+
 uint64_t infer_now_ns(void);             /* monotonic */
 uint64_t infer_process_cpu_ns(void);     /* processor time of all threads of this process */
 /* Sleeps until infer_now_ns() reaches `due_ns`; a signal does not end it, but for one after which *stop (may be NULL) is nonzero. */

@@ -16,6 +16,7 @@
 
 #if defined(__linux__)
 #include <linux/perf_event.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #endif
 
@@ -136,6 +137,43 @@ bool infer_first_line(const char *path, char *out, size_t size)
     out[n] = 0;
     out[strcspn(out, "\n")] = 0;
     return true;
+}
+
+infer_status infer_notifier_open(infer_notifier *out, infer_error *err)
+{
+    int ends[2];
+#if defined(__linux__)
+    ends[0] = ends[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (ends[0] < 0)
+#else
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+#endif
+        return infer_fail(err, INFER_ERROR_IO, "cannot make a descriptor for events: %s", strerror(errno));
+    *out = (infer_notifier){ends[0], ends[1], false};
+    return INFER_OK;
+}
+
+void infer_notifier_set(infer_notifier *n)
+{
+    uint64_t one = 1;
+    if (!n->set)
+        n->set = write(n->write_fd, &one, sizeof one) == sizeof one;
+}
+
+void infer_notifier_clear(infer_notifier *n)
+{
+    uint64_t count;
+    if (n->set)
+        n->set = read(n->fd, &count, sizeof count) != sizeof count;
+}
+
+void infer_notifier_close(infer_notifier *n)
+{
+    if (n->write_fd != n->fd)
+        close(n->write_fd);
+    if (n->fd >= 0)
+        close(n->fd);
+    *n = INFER_NOTIFIER_NONE;
 }
 
 uint64_t infer_now_ns(void)

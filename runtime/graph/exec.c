@@ -106,6 +106,8 @@ static void run_task(const job *j, const infer_step *step, const infer_step_stat
     for (uint32_t i = 0; i < step->count; i++) {
         uint32_t node = infer_step_node(plan, step, i);
         uint64_t start;
+        if (atomic_load_explicit(&plan->cancel, memory_order_relaxed))
+            return;
         if (!runs(plan, node, j->batch))
             continue;
         start = plan->profile ? infer_now_ns() : 0;
@@ -131,8 +133,7 @@ static void work(void *arg, uint32_t thread)
             continue;
         infer_event_wait(&plan->event, &st->ready, 0, j->spin_ns);
         while ((task = atomic_fetch_add_explicit(&st->next, 1, memory_order_relaxed)) < st->tasks) {
-            if (!atomic_load_explicit(&plan->cancel, memory_order_relaxed))
-                run_task(j, step, st, task, thread);
+            run_task(j, step, st, task, thread);
             if (atomic_fetch_sub_explicit(&st->left, 1, memory_order_acq_rel) == 1)
                 finish_step(plan, s);
         }

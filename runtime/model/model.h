@@ -8,8 +8,23 @@
 #include "model/events.h"
 #include "text/chat.h"
 
+#include <pthread.h>
+
+/* The thread that runs generations which were started (generate.c). */
+typedef struct infer_driver {
+    pthread_mutex_t lock;
+    pthread_cond_t work, ended;   /* something is in the queue; a generation ended */
+    pthread_t thread;
+    bool started, stop;
+    infer_session *first, *last;  /* waiting for their next turn */
+} infer_driver;
+
+void infer_driver_init(infer_driver *d);
+void infer_driver_destroy(infer_driver *d);
+
 struct infer_runtime {
     infer_allocator allocator;
+    infer_driver driver;
     infer_pool *pool;
     infer_cpu_level level;
     _Atomic uint64_t bytes_read; /* weights and KV cache, by all sessions, for the energy meter's estimate */

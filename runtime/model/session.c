@@ -1,16 +1,8 @@
-#include "model/model.h"
+#include "model/session.h"
 
 #include <infer/infer_experimental.h>
 
 #include <string.h>
-
-struct infer_session {
-    infer_model *model;
-    infer_plan *plan;
-    uint32_t context, batch, position;
-    size_t logit_rows; /* of the last evaluation */
-    uint64_t weight_bytes, position_bytes; /* read by an evaluation: once, and for each position in the cache */
-};
 
 static bool all_f32(const infer_graph *g)
 {
@@ -58,6 +50,8 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
     if (!session)
         return infer_fail_memory(err, sizeof *session, "the session");
     session->model = model;
+    session->options = o;
+    session->generation.notifier = INFER_NOTIFIER_NONE;
     session->context = o.context;
     session->batch = p.max_batch;
     s = infer_plan_create(&model->graph, &p, &session->plan, err);
@@ -75,6 +69,7 @@ void infer_session_destroy(infer_session *session)
 {
     if (!session)
         return;
+    infer_generation_close(session);
     infer_plan_destroy(session->plan);
     infer_free(&session->model->rt->allocator, session);
 }
@@ -87,24 +82,49 @@ static uint64_t skipped_bytes(const infer_session *session)
     return bytes;
 }
 
-infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits, infer_error *err)
+infer_status infer_session_may_append(const infer_session *session, const int32_t *tokens, size_t n, infer_error *err)
 {
-    uint32_t vocab, start;
-    uint64_t skipped;
-    infer_status s;
-    if (!session || !tokens || n == 0 || (unsigned)logits > INFER_LOGITS_ALL)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_eval: session or tokens is NULL, n is 0, or logits is not 0..2");
-    vocab = session->model->config.vocab;
-    start = session->position;
-    if (n > session->context - start)
-        return infer_fail(err, INFER_ERROR_CONTEXT, "%zu tokens after position %u do not fit into a context of %u", n, start, session->context);
-    if (logits == INFER_LOGITS_ALL && n > session->plan->max_logits)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "logits of %zu tokens wanted, the session keeps %u rows", n, session->plan->max_logits);
+    uint32_t vocab = session->model->config.vocab;
+    if (n > session->context - session->position)
+        return infer_fail(err, INFER_ERROR_CONTEXT, "%zu tokens after position %u do not fit into a context of %u", n, session->position, session->context);
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= vocab)
             return infer_fail(err, INFER_ERROR_ARGUMENT, "token %zu: found id %d, expected 0..%u", i, (int)tokens[i], vocab - 1);
-    if ((s = infer_file_check(session->model->file, err)) != INFER_OK)
+    return infer_file_check(session->model->file, err);
+}
+
+infer_status infer_session_run_batch(infer_session *session, const infer_batch *batch, infer_error *err)
+{
+    uint64_t skipped = skipped_bytes(session);
+    infer_status s = infer_plan_run(session->plan, session->model->rt->pool, batch, err);
+    if (s == INFER_OK) /* what was read beyond a new end, within its page, were zeros */
+        s = infer_file_check(session->model->file, err);
+    if (s != INFER_OK)
         return s;
+    session->position += batch->m;
+    skipped = batch->m == 1 ? skipped_bytes(session) - skipped : 0; /* several tokens read what any of them needs */
+    atomic_fetch_add_explicit(&session->model->rt->bytes_read, session->weight_bytes - skipped + session->position * session->position_bytes,
+                              memory_order_relaxed);
+    return INFER_OK;
+}
+
+infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits, infer_error *err)
+{
+    infer_status s = session ? infer_session_is_free(session, "infer_session_eval", err) : INFER_OK;
+    return s == INFER_OK ? infer_session_run(session, tokens, n, logits, err) : s;
+}
+
+infer_status infer_session_run(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits, infer_error *err)
+{
+    uint32_t start;
+    infer_status s;
+    if (!session || !tokens || n == 0 || (unsigned)logits > INFER_LOGITS_ALL)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_eval: session or tokens is NULL, n is 0, or logits is not 0..2");
+    if (logits == INFER_LOGITS_ALL && n > session->plan->max_logits)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "logits of %zu tokens wanted, the session keeps %u rows", n, session->plan->max_logits);
+    if ((s = infer_session_may_append(session, tokens, n, err)) != INFER_OK)
+        return s;
+    start = session->position;
     session->logit_rows = 0;
     for (size_t done = 0; done < n;) {
         uint32_t m = n - done < session->batch ? (uint32_t)(n - done) : session->batch;
@@ -115,19 +135,11 @@ infer_status infer_session_eval(infer_session *session, const int32_t *tokens, s
         } else if (logits == INFER_LOGITS_LAST && done + m == n) {
             batch.logits = 1;
         }
-        skipped = skipped_bytes(session);
-        s = infer_plan_run(session->plan, session->model->rt->pool, &batch, err);
-        if (s == INFER_OK) /* what was read beyond a new end, within its page, were zeros */
-            s = infer_file_check(session->model->file, err);
-        if (s != INFER_OK) {
+        if ((s = infer_session_run_batch(session, &batch, err)) != INFER_OK) {
             session->position = start;
             return s;
         }
-        session->position += m;
         done += m;
-        skipped = m == 1 ? skipped_bytes(session) - skipped : 0; /* several tokens read what any of them needs */
-        atomic_fetch_add_explicit(&session->model->rt->bytes_read, session->weight_bytes - skipped + session->position * session->position_bytes,
-                                  memory_order_relaxed);
     }
     session->logit_rows = logits == INFER_LOGITS_ALL ? n : logits == INFER_LOGITS_LAST ? 1 : 0;
     return INFER_OK;
@@ -143,6 +155,9 @@ uint32_t infer_session_context(const infer_session *session) { return session->c
 
 infer_status infer_session_rewind(infer_session *session, uint32_t position, infer_error *err)
 {
+    infer_status s = infer_session_is_free(session, "infer_session_rewind", err);
+    if (s != INFER_OK)
+        return s;
     if (position > session->position)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "rewind to position %u: the session is at %u", position, session->position);
     session->position = position;
@@ -178,6 +193,9 @@ infer_status infer_session_set_events(infer_session *session, double rate, infer
 {
     const infer_model *model = session->model;
     infer_plan *plan = session->plan;
+    infer_status s = infer_session_is_free(session, "infer_session_set_events", err);
+    if (s != INFER_OK)
+        return s;
     if (rate == INFER_EVENTS_AUTO && model->events.rates)
         rate = model->events.target;
     if (rate != 0 && !model->events.rates)

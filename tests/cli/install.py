@@ -19,7 +19,8 @@ PUPIL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "to
 SYMBOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "runtime", "symbols.txt")
 STRIPPED_BYTES = 1000000
 TOOLS = ["infer-run", "infer-convert", "infer-inspect", "infer-tokenize", "infer-eval", "infer-bench", "infer-distill"]
-FILES = ["include/infer/infer.h", "include/infer/infer_experimental.h", "lib*/**/libinfer.so.0", "lib*/**/libinfer.so", "lib*/**/libinfer.a", "lib*/**/pkgconfig/libinfer.pc",
+FILES = ["include/infer/infer.h", "include/infer/infer_experimental.h", "lib*/**/libinfer.so.0", "lib*/**/libinfer.so", "lib*/**/libinfer.a",
+         "lib*/**/pkgconfig/libinfer.pc",
          "lib*/**/cmake/libinfer/libinferConfig.cmake", "lib*/**/cmake/libinfer/libinferConfigVersion.cmake", "share/zsh/site-functions/_infer",
          *(f"bin/{tool}" for tool in TOOLS), *(f"share/man/man1/{tool}.1" for tool in TOOLS),
          *(f"share/bash-completion/completions/{tool}" for tool in TOOLS)]
@@ -84,6 +85,10 @@ class Installed:
                 text += re.sub(r"/\*.*?\*/", "", f.read(), flags=re.DOTALL)
         return set(re.findall(r"^INFER_API\b[^;(]*?\b(\w+)\(", text, re.MULTILINE))
 
+    def header_lines(self):
+        with open(self.header, encoding="utf-8") as f:
+            return len(f.readlines())
+
     def example(self):
         """The program in the header's opening comment."""
         with open(self.header, encoding="utf-8") as f:
@@ -119,7 +124,7 @@ def everything_is_there(installed):
 
 
 def only_infer_symbols(installed):
-    """infer.h, the list of symbols and the library agree. A name that was released stays in the list, or the soname changes."""
+    """The headers, the list of symbols and the library agree. A name that was released stays in the list, or the soname changes."""
     require("nm")
     with open(SYMBOLS, encoding="utf-8") as f:
         lines = f.read().splitlines()
@@ -128,10 +133,16 @@ def only_infer_symbols(installed):
         raise Failed("symbols.txt: expected sorted lines: a name that begins with infer_, and the version that had it first")
     found = {line.split()[-1].split("@")[0] for line in call(["nm", "-D", "--defined-only", installed.shared]).splitlines()}
     declared = installed.declared()
-    for one, other, what in ((found, declared, "exported, but not declared in infer.h"), (declared, found, "declared in infer.h, but not exported"),
+    for one, other, what in ((found, declared, "exported, but not declared in a header"), (declared, found, "declared in a header, but not exported"),
                              (found, set(listed), "exported, but not in runtime/symbols.txt"), (set(listed), found, "in runtime/symbols.txt, but not exported")):
         if one - other:
             raise Failed(what + ": " + ", ".join(sorted(one - other)))
+
+
+def short_header(installed):
+    lines = installed.header_lines()
+    if lines >= 400:
+        raise Failed(f"infer.h has {lines} lines, expected less than 400: what is less settled belongs into infer_experimental.h")
 
 
 def stripped_size(installed):
@@ -160,7 +171,7 @@ def header_alone(installed, language):
     with open(source, "w", encoding="utf-8") as f:
         f.write("#include <infer/infer_experimental.h>\ninfer_events_stats stats;\ninfer_runtime_options runtime_options = INFER_RUNTIME_DEFAULTS;\n"
                 "infer_model_options model_options = INFER_MODEL_DEFAULTS;\ninfer_session_options session_options = INFER_SESSION_DEFAULTS;\n"
-                "infer_sampler_options sampler_options = INFER_SAMPLER_DEFAULTS;\n")
+                "infer_sampler_options sampler_options = INFER_SAMPLER_DEFAULTS;\ninfer_generate_options generate_options = INFER_GENERATE_DEFAULTS;\n")
     call([compiler, standard, *WARNINGS, "-x", name, "-fsyntax-only", *installed.pkg_config("--cflags"), source])
 
 
@@ -212,8 +223,9 @@ def main():
     parser.add_argument("--sanitized", action="store_true")
     args = parser.parse_args()
 
-    tests = [("everything is there", everything_is_there, ()), ("exported symbols are those of infer.h and symbols.txt", only_infer_symbols, ()),
-             ("the built-in model", built_in_model, ()), ("soname", soname, ()), ("stripped shared library below 1 MB", stripped_size, ()), ("CMake finds, compiles and links", cmake, ())]
+    tests = [("everything is there", everything_is_there, ()), ("exported symbols are those of the headers and symbols.txt", only_infer_symbols, ()),
+             ("infer.h below 400 lines", short_header, ()), ("the built-in model", built_in_model, ()),
+             ("soname", soname, ()), ("stripped shared library below 1 MB", stripped_size, ()), ("CMake finds, compiles and links", cmake, ())]
     for language in LANGUAGES:
         tests.append((f"header alone, {language}", header_alone, (language,)))
         for static in (False, True):

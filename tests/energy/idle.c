@@ -1,5 +1,6 @@
 /*
- * Between evaluations nothing of libinfer wakes up: no voluntary context switch in any of its threads, no processor time, an open meter included.
+ * Between evaluations nothing of libinfer wakes up: no voluntary context switch in any of its threads, no processor time, an open meter and the thread for
+ * generations included.
  * usage: test_idle MILLISECONDS. A plain TAP program, so that ThreadSanitizer can run it.
  */
 #include "check_tap.h"
@@ -65,16 +66,21 @@ int main(int argc, char **argv)
     infer_meter *meter = NULL;
     infer_energy energy;
     infer_error err = {INFER_OK, ""};
-    int n, m, moved = 0;
+    int n, m, moved = 0, done = 0;
+    infer_generate_options generate = {.size = sizeof generate, .max_tokens = 8, .end = -1};
+    size_t count;
+    int32_t id;
     if (!mkdtemp(folder))
         return 1;
     snprintf(path, sizeof path, "%s/m.infer", folder);
     if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ||
         infer_runtime_create(&threads, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err) || infer_session_create(model, NULL, &session, &err) ||
         infer_meter_create(rt, NULL, &meter, &err) || infer_meter_start(meter, &err) || infer_session_eval(session, ids, 8, INFER_LOGITS_LAST, &err) ||
-        infer_session_eval(session, ids, 1, INFER_LOGITS_LAST, &err) || infer_meter_stop(meter, &energy, &err))
+        infer_session_start(session, ids, 1, &generate, &err) || infer_meter_stop(meter, &energy, &err))
         printf("# %s\n", err.message);
-    tap_ok(err.status == INFER_OK, "a session, evaluated, and a meter");
+    while (err.status == INFER_OK && !done)
+        infer_session_poll(session, &id, 1, &count, &done, &err);
+    tap_ok(err.status == INFER_OK, "a session, evaluated, a generation that ran beside, and a meter");
     infer_sleep_until(infer_now_ns() + 200000000, NULL); /* spins are bounded: all threads sleep by now */
     n = tasks(before);
     before_us = cpu_us();

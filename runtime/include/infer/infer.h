@@ -243,6 +243,36 @@ INFER_API infer_status infer_session_rewind(infer_session *session, uint32_t pos
  * evaluation that ends. */
 INFER_API void infer_session_cancel(infer_session *session);
 
+/* ---- generation ---- */
+
+typedef struct infer_sampler infer_sampler;
+
+typedef struct infer_generate_options {
+    size_t size;
+    infer_sampler *sampler; /* is told of the prompt, chooses the tokens, and is the generation's until that ends. NULL: greedy */
+    uint32_t max_tokens;    /* 0: as many as the context holds */
+    int32_t end;            /* a token that ends it, beside those of infer_model_token_is_end; -1: none */
+} infer_generate_options;
+#define INFER_GENERATE_DEFAULTS {sizeof(infer_generate_options), NULL, 0, -1}
+
+/* Appends a prompt of n >= 1 tokens and generates, calling `token` for each new one, that which ends it included, until there are max_tokens; a nonzero
+ * return ends it, too. The last token is not evaluated: begin the next prompt with it. Blocks. ARGUMENT, CONTEXT (the prompt does not fit: nothing was
+ * evaluated; or max_tokens do not: after the last that do), CANCELLED, CORRUPT as infer_session_eval; a prompt that fails is not appended. */
+typedef int infer_token_fn(void *user, int32_t id);
+INFER_API infer_status infer_session_generate(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options,
+                                              infer_token_fn *token, void *user, infer_error *err);
+
+/* The same without blocking: the generation runs on the runtime's own threads, those of several sessions in turns, and an event loop waits for
+ * infer_session_fd. The prompt is copied. Until poll has told the end, only poll, fd, cancel and destroy may be called. ARGUMENT, CONTEXT, MEMORY (no
+ * thread), IO (no descriptor). A cancellation from before the start does not count. */
+INFER_API infer_status infer_session_start(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options,
+                                           infer_error *err);
+/* Readable while poll has something to tell; -1 before the first start. It stays the same, and the session's: do not read or close it. */
+INFER_API int infer_session_fd(const infer_session *session);
+/* At once: up to `cap` new tokens, *count of them. When all were taken and the generation is over, *done is 1, not 0, and the status tells how it ended, as
+ * that of infer_session_generate does; *count and *done are set then, too. ARGUMENT: NULL, or there is no generation. */
+INFER_API infer_status infer_session_poll(infer_session *session, int32_t *ids, size_t cap, size_t *count, int *done, infer_error *err);
+
 /* The plan ("explain"), the times of the last evaluations ("profile", needs options.profile), or a drawing for Graphviz ("dot"), as
  * text. The callback gets pieces in order; a nonzero return ends it. ARGUMENT for other names. */
 typedef int infer_write_fn(void *user, const char *text, size_t bytes);
@@ -267,7 +297,6 @@ typedef struct infer_sampler_options {
 } infer_sampler_options;
 #define INFER_SAMPLER_DEFAULTS {sizeof(infer_sampler_options), 0.8f, 40, 0.95f, 0.05f, 1.0f, 64, 0}
 
-typedef struct infer_sampler infer_sampler;
 INFER_API infer_status infer_sampler_create(const infer_model *model, const infer_sampler_options *options, infer_sampler **out,
                                             infer_error *err);
 INFER_API void infer_sampler_destroy(infer_sampler *sampler);

@@ -56,6 +56,20 @@ typedef struct infer_drafter_stats {
 } infer_drafter_stats;
 INFER_API void infer_drafter_get_stats(const infer_drafter *drafter, infer_drafter_stats *out);
 
+/* ---- embeddings ---- */
+
+typedef enum infer_pooling {
+    INFER_POOLING_LAST = 0, /* the last token's state */
+    INFER_POOLING_MEAN = 1  /* the mean of all tokens' */
+} infer_pooling;
+
+/* Numbers in an embedding. */
+INFER_API uint32_t infer_model_dim(const infer_model *model);
+/* Appends tokens as infer_session_eval does, without logits, and writes to out [infer_model_dim] what the output matrix would have read: the state behind
+ * the last layer, normalized as the model does it, not to length 1. The same bits for every thread count, CPU level and batch size. Statuses of
+ * infer_session_eval; out is undefined on failure. */
+INFER_API infer_status infer_session_embed(infer_session *session, const int32_t *tokens, size_t n, infer_pooling pooling, float *out, infer_error *err);
+
 #ifdef __cplusplus
 }
 #endif
