@@ -30,11 +30,21 @@ typedef struct infer_file infer_file;
 
 /* Maps `path`, checks header, directory hash, every range and size; reads no tensor. */
 infer_status infer_file_open(const infer_allocator *a, const char *path, infer_file **out, infer_error *err);
-/* The same with a copy of the file in memory instead of a map. */
-infer_status infer_file_load(const infer_allocator *a, const char *path, infer_file **out, infer_error *err);
+
+/* Where a file's bytes come from. */
+typedef struct infer_file_origin {
+    const char *name; /* the path, and what messages call it */
+    int fd;           /* a descriptor to map instead of the path, it stays the caller's; -1: none */
+    const void *data; /* memory instead of a file, aligned to 64 bytes unless it is copied; it must stay as it is until the file is closed. NULL: none */
+    size_t bytes;
+    bool copy;        /* into memory, instead of a map */
+} infer_file_origin;
+infer_status infer_file_open_from(const infer_allocator *a, const infer_file_origin *from, infer_file **out, infer_error *err);
 void infer_file_close(infer_file *f);
 const char *infer_file_path(const infer_file *f);
 uint64_t infer_file_bytes(const infer_file *f);
+/* Of the header, which holds those of metadata, tokenizer and directory, which holds those of the tensors: of all that the file says. */
+uint64_t infer_file_hash(const infer_file *f);
 /* The metadata as NUL-terminated text: one JSON object, checked to be one. */
 const char *infer_file_metadata(const infer_file *f);
 /* The tokenizer section; *bytes may be 0. */

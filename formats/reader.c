@@ -22,6 +22,7 @@ struct infer_file {
     uint32_t tensor_count;
     infer_strmap by_name;
     uint64_t vocab_offset, vocab_bytes;
+    uint64_t hash; /* of the header */
 };
 
 typedef struct header {
@@ -270,8 +271,25 @@ static infer_status read_directory(infer_file *f, const header *h, infer_error *
     return check_padding(f, h->dir_offset + h->dir_bytes, h->data_offset, "tensor directory", err);
 }
 
-static infer_status open_file(const infer_allocator *a, const char *path, bool copy, infer_file **out, infer_error *err)
+static infer_status map_origin(const infer_file *f, const infer_file_origin *from, infer_mapping *out, infer_error *err)
 {
+    uint8_t *copy;
+    if (!from->data)
+        return from->copy ? infer_copy_file(&f->allocator, f->path, from->fd, UINT64_MAX, out, err) : infer_map_fd(from->fd, f->path, out, err);
+    if (!from->copy) {
+        *out = (infer_mapping){.data = from->data, .size = from->bytes, .fd = -1, .borrowed = true};
+        return INFER_OK;
+    }
+    if (!(copy = infer_alloc(&f->allocator, from->bytes ? from->bytes : 1)))
+        return infer_fail_memory(err, from->bytes, "a copy of the file");
+    memcpy(copy, from->data, from->bytes);
+    *out = (infer_mapping){.data = copy, .size = from->bytes, .fd = -1, .allocator = &f->allocator};
+    return INFER_OK;
+}
+
+infer_status infer_file_open_from(const infer_allocator *a, const infer_file_origin *from, infer_file **out, infer_error *err)
+{
+    const char *path = from->name;
     infer_file *f = infer_alloc_zero(a, sizeof *f);
     size_t path_bytes = strlen(path) + 1;
     header h = {0};
@@ -288,12 +306,12 @@ static infer_status open_file(const infer_allocator *a, const char *path, bool c
         goto fail;
     }
     memcpy(f->path, path, path_bytes);
-    s = copy ? infer_copy_file(&f->allocator, path, &f->map, err) : infer_map_file(path, &f->map, err);
-    if (s != INFER_OK)
+    if ((s = map_origin(f, from, &f->map, err)) != INFER_OK)
         goto fail;
     if ((s = read_header(f, &h, err)) != INFER_OK || (s = read_metadata(f, &h, err)) != INFER_OK ||
         (s = read_vocab(f, &h, err)) != INFER_OK || (s = read_directory(f, &h, err)) != INFER_OK)
         goto fail;
+    f->hash = get_u64(f->map.data + HEADER_HASH);
     *out = f;
     return INFER_OK;
 fail:
@@ -303,12 +321,7 @@ fail:
 
 infer_status infer_file_open(const infer_allocator *a, const char *path, infer_file **out, infer_error *err)
 {
-    return open_file(a, path, false, out, err);
-}
-
-infer_status infer_file_load(const infer_allocator *a, const char *path, infer_file **out, infer_error *err)
-{
-    return open_file(a, path, true, out, err);
+    return infer_file_open_from(a, &(infer_file_origin){.name = path, .fd = -1}, out, err);
 }
 
 void infer_file_close(infer_file *f)
@@ -328,6 +341,7 @@ void infer_file_close(infer_file *f)
 }
 
 const char *infer_file_path(const infer_file *f) { return f->path; }
+uint64_t infer_file_hash(const infer_file *f) { return f->hash; }
 uint64_t infer_file_bytes(const infer_file *f) { return f->map.size; }
 const char *infer_file_metadata(const infer_file *f) { return f->metadata; }
 

@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define MAX_THREADS 256u
@@ -58,6 +59,10 @@ infer_status infer_runtime_create(const infer_runtime_options *options, infer_ru
         return s;
     }
     infer_driver_init(&rt->driver);
+    rt->log = o.log;
+    rt->log_user = o.log_user;
+    infer_log(rt, "libinfer %s: CPU level %s, %u threads%s", infer_version(), infer_cpu_level_name(level), o.threads,
+              options && options->threads > o.threads ? ", fewer than asked for: this process has no more CPUs" : "");
     *out = rt;
     return INFER_OK;
 }
@@ -71,6 +76,29 @@ void infer_runtime_destroy(infer_runtime *rt)
     infer_pool_destroy(rt->pool);
     a = rt->allocator;
     infer_free(&a, rt);
+}
+
+void infer_log(const infer_runtime *rt, const char *format, ...)
+{
+    infer_error line; /* the same rules as for a message: one printable line */
+    va_list args;
+    char text[sizeof line.message];
+    if (!rt->log)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    infer_fail(&line, INFER_OK, "%s", text);
+    rt->log(rt->log_user, line.message);
+}
+
+const char *infer_cpu_level_available(size_t index)
+{
+    uint32_t levels = infer_cpu_levels_here();
+    for (infer_cpu_level level = 0; level < INFER_CPU_LEVEL_COUNT; level++)
+        if (levels >> level & 1 && index-- == 0)
+            return infer_cpu_level_name(level);
+    return NULL;
 }
 
 const char *infer_runtime_cpu_level(const infer_runtime *rt) { return infer_cpu_level_name(rt->level); }

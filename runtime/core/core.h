@@ -49,13 +49,18 @@ typedef struct infer_mapping {
     size_t size;
     int fd;              /* kept open, so that a file that changes is noticed; -1: data is a copy */
     int64_t modified_ns; /* its time of modification */
-    const infer_allocator *allocator; /* of a copy */
+    const infer_allocator *allocator; /* of a copy; freed by infer_unmap unless `borrowed` */
+    bool borrowed;
 } infer_mapping;
 
 /* Maps a regular file read-only. IO: missing, a directory, no permission; the message says which. */
 infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err);
-/* The same into memory of `a`, which outlives it: nothing that happens to the file afterwards matters. */
-infer_status infer_copy_file(const infer_allocator *a, const char *path, infer_mapping *out, infer_error *err);
+/* The same of a descriptor, which stays the caller's; -1: of the file at `name`, which messages call it otherwise. */
+infer_status infer_map_fd(int fd, const char *name, infer_mapping *out, infer_error *err);
+/* The same into memory of `a`, which outlives it: nothing that happens to the file afterwards matters. FORMAT when it has more than `most` bytes. */
+infer_status infer_copy_file(const infer_allocator *a, const char *path, int fd, uint64_t most, infer_mapping *out, infer_error *err);
+/* Writes a file beside `path` and renames it: an existing one is replaced whole or left as it was. Only its owner may read it. IO, MEMORY. */
+infer_status infer_replace_file(const infer_allocator *a, const char *path, const void *data, size_t bytes, infer_error *err);
 /* CORRUPT when the file was written to, or is now shorter than the mapping: touching the pages beyond its end would raise SIGBUS. Cheap (one fstat). */
 infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err);
 void infer_unmap(infer_mapping *m);

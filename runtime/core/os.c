@@ -22,12 +22,12 @@
 
 static int64_t modified_ns(const struct stat *st) { return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec; }
 
-/* Opens a regular file; out->data is still NULL. */
-static infer_status open_file(const char *path, infer_mapping *out, infer_error *err)
+/* Opens a regular file, or takes a descriptor of its own for `fd` if that is not -1; out->data is still NULL. */
+static infer_status open_file(const char *path, int fd, infer_mapping *out, infer_error *err)
 {
     infer_mapping m = {.fd = -1};
     struct stat st;
-    m.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: a FIFO must not hang the caller */
+    m.fd = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : fcntl(fd, F_DUPFD_CLOEXEC, 0); /* O_NONBLOCK: a FIFO must not hang the caller */
     if (m.fd < 0)
         return infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
     if (fstat(m.fd, &st) != 0) {
@@ -45,10 +45,12 @@ static infer_status open_file(const char *path, infer_mapping *out, infer_error 
     return INFER_OK;
 }
 
-infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err)
+infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err) { return infer_map_fd(-1, path, out, err); }
+
+infer_status infer_map_fd(int fd, const char *path, infer_mapping *out, infer_error *err)
 {
     infer_mapping m = {.fd = -1};
-    infer_status s = open_file(path, &m, err);
+    infer_status s = open_file(path, fd, &m, err);
     if (s != INFER_OK)
         return s;
     if (m.size > 0) {
@@ -67,14 +69,16 @@ infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *e
     return INFER_OK;
 }
 
-infer_status infer_copy_file(const infer_allocator *a, const char *path, infer_mapping *out, infer_error *err)
+infer_status infer_copy_file(const infer_allocator *a, const char *path, int fd, uint64_t most, infer_mapping *out, infer_error *err)
 {
     infer_mapping m = {.fd = -1};
     uint8_t *copy = NULL;
-    infer_status s = open_file(path, &m, err);
+    infer_status s = open_file(path, fd, &m, err);
     if (s != INFER_OK)
         return s;
-    if (m.size > 0 && !(copy = infer_alloc(a, m.size)))
+    if (m.size > most)
+        s = infer_fail(err, INFER_ERROR_FORMAT, "%s: found %zu bytes, expected at most %llu", path, m.size, (unsigned long long)most);
+    else if (m.size > 0 && !(copy = infer_alloc(a, m.size)))
         s = infer_fail_memory(err, m.size, "a copy of the file");
     for (size_t at = 0; s == INFER_OK && at < m.size;) {
         ssize_t n = pread(m.fd, copy + at, m.size - at, (off_t)at);
@@ -111,11 +115,46 @@ infer_status infer_map_check(const infer_mapping *m, const char *path, infer_err
     return INFER_OK;
 }
 
+infer_status infer_replace_file(const infer_allocator *a, const char *path, const void *data, size_t bytes, infer_error *err)
+{
+    size_t size = strlen(path) + 48;
+    char *temporary = infer_alloc(a, size);
+    int fd = -1, e = 0;
+    if (!temporary)
+        return infer_fail_memory(err, size, "path");
+    /* O_EXCL with a number that no other writer uses. What the file holds is its owner's. */
+    for (unsigned i = 0; fd < 0 && i < 1000 && (i == 0 || errno == EEXIST); i++) {
+        snprintf(temporary, size, "%s.%ld-%u.tmp", path, (long)getpid(), i);
+        fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    }
+    if (fd < 0) {
+        e = errno;
+    } else {
+        for (size_t at = 0; !e && at < bytes;) {
+            ssize_t n = write(fd, (const uint8_t *)data + at, bytes - at);
+            if (n >= 0)
+                at += (size_t)n;
+            else if (errno != EINTR)
+                e = errno;
+        }
+        if (!e && fsync(fd) != 0)
+            e = errno;
+        if (close(fd) != 0 && !e)
+            e = errno;
+        if (!e && rename(temporary, path) != 0)
+            e = errno;
+        if (e)
+            unlink(temporary);
+    }
+    infer_free(a, temporary);
+    return e ? infer_fail(err, INFER_ERROR_IO, "%s: cannot write %zu bytes: %s", path, bytes, strerror(e)) : INFER_OK;
+}
+
 void infer_unmap(infer_mapping *m)
 {
-    if (m->fd < 0)
+    if (m->fd < 0 && !m->borrowed)
         infer_free(m->allocator, (void *)(uintptr_t)m->data);
-    else if (m->data)
+    else if (m->fd >= 0 && m->data)
         munmap((void *)(uintptr_t)m->data, m->size);
     if (m->fd >= 0)
         close(m->fd);

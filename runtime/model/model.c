@@ -101,12 +101,13 @@ infer_status infer_model_verify(infer_model *model, infer_error *err)
 
 /* ---- open ---- */
 
-static infer_status open_model(infer_model *model, const char *path, infer_load load, infer_error *err)
+static infer_status build_model(infer_model *model, const infer_file_origin *from, infer_error *err)
 {
+    const char *path = from->name;
     const infer_allocator *a = &model->rt->allocator;
     const uint8_t *vocab;
     size_t vocab_bytes, tensors;
-    infer_status s = load == INFER_LOAD_COPY ? infer_file_load(a, path, &model->file, err) : infer_file_open(a, path, &model->file, err);
+    infer_status s = infer_file_open_from(a, from, &model->file, err);
     if (s != INFER_OK)
         return s;
     if ((s = infer_config_parse(infer_file_metadata(model->file), path, &model->config, err)) != INFER_OK)
@@ -147,31 +148,58 @@ static infer_status open_model(infer_model *model, const char *path, infer_load 
     return INFER_OK;
 }
 
-infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_model_options *options, infer_model **out, infer_error *err)
+static infer_status open_model(infer_runtime *rt, infer_file_origin from, const infer_model_options *options, infer_model **out, infer_error *err)
 {
     infer_model_options o = INFER_MODEL_DEFAULTS;
     infer_model *model;
     infer_status s;
-    if (!rt || !path || !out)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: runtime, path or out is NULL");
     if (options) {
         if (options->size != sizeof o || (unsigned)options->verify > INFER_VERIFY_NEVER || (unsigned)options->load > INFER_LOAD_COPY)
             return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: options: found size %zu, verify %d and load %d, expected size %zu, verify 0..2 "
                               "and load 0..1", options->size, (int)options->verify, (int)options->load, sizeof o);
         o = *options;
     }
+    from.copy = o.load == INFER_LOAD_COPY;
+    if (from.data && !from.copy && (uintptr_t)from.data % INFER_FILE_ALIGN)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open_memory: data is not aligned to %u bytes; INFER_LOAD_COPY copies it", INFER_FILE_ALIGN);
     model = infer_alloc_zero(&rt->allocator, sizeof *model);
     if (!model)
         return infer_fail_memory(err, sizeof *model, "the model");
     model->rt = rt;
     model->verify = o.verify;
-    s = open_model(model, path, o.load, err);
+    s = build_model(model, &from, err);
     if (s != INFER_OK) {
         infer_model_close(model);
         return s;
     }
+    infer_log(rt, "model %s: %s, %llu parameters, %llu bytes", from.name, model->config.architecture->name, (unsigned long long)model->parameters,
+              (unsigned long long)infer_file_bytes(model->file));
     *out = model;
     return INFER_OK;
+}
+
+infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_model_options *options, infer_model **out, infer_error *err)
+{
+    if (!rt || !path || !out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: runtime, path or out is NULL");
+    return open_model(rt, (infer_file_origin){.name = path, .fd = -1}, options, out, err);
+}
+
+infer_status infer_model_open_fd(infer_runtime *rt, int fd, const infer_model_options *options, infer_model **out, infer_error *err)
+{
+    char name[32];
+    if (!rt || fd < 0 || !out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open_fd: runtime or out is NULL, or fd is negative");
+    snprintf(name, sizeof name, "descriptor %d", fd);
+    return open_model(rt, (infer_file_origin){.name = name, .fd = fd}, options, out, err);
+}
+
+infer_status infer_model_open_memory(infer_runtime *rt, const void *data, size_t bytes, const infer_model_options *options, infer_model **out,
+                                     infer_error *err)
+{
+    if (!rt || !data || !out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open_memory: runtime, data or out is NULL");
+    return open_model(rt, (infer_file_origin){.name = "memory", .fd = -1, .data = data, .bytes = bytes}, options, out, err);
 }
 
 void infer_model_close(infer_model *model)
@@ -210,6 +238,37 @@ infer_status infer_model_tokenize(const infer_model *model, const char *text, si
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_tokenize: model, text, ids or count is NULL, or unknown flags %#x", flags);
     s = need_tokenizer(model, err);
     return s != INFER_OK ? s : infer_tokenizer_encode(model->tokenizer, text, bytes, flags, ids, cap, count, err);
+}
+
+infer_status infer_model_detokenize(const infer_model *model, const int32_t *ids, size_t n, char *text, size_t cap, size_t *bytes, infer_error *err)
+{
+    infer_decoder *decoder = NULL;
+    size_t used = 0;
+    infer_status s;
+    if (!model || (!ids && n) || (!text && cap) || !bytes)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_detokenize: model, ids, text or bytes is NULL");
+    if ((s = infer_decoder_create(model, &decoder, err)) != INFER_OK)
+        return s;
+    for (size_t i = 0; i <= n && s == INFER_OK; i++) { /* a flush behind the last one */
+        const char *piece;
+        size_t size;
+        if (i < n && ids[i] < 0)
+            s = INFER_ERROR_ARGUMENT;
+        else
+            s = infer_decoder_push(decoder, i < n ? ids[i] : -1, &piece, &size);
+        if (s != INFER_OK) {
+            infer_fail(err, s, "infer_model_detokenize: token %zu: found id %d, expected 0..%u", i, (int)ids[i], model->config.vocab - 1);
+            break;
+        }
+        if (size && used <= cap && size <= cap - used)
+            memcpy(text + used, piece, size);
+        used += size;
+    }
+    infer_decoder_destroy(decoder);
+    if (s != INFER_OK)
+        return s;
+    *bytes = used;
+    return used <= cap ? INFER_OK : infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_detokenize: found room for %zu bytes, expected %zu", cap, used);
 }
 
 const char *infer_model_token_text(const infer_model *model, int32_t id, size_t *bytes)

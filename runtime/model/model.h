@@ -25,10 +25,15 @@ void infer_driver_destroy(infer_driver *d);
 struct infer_runtime {
     infer_allocator allocator;
     infer_driver driver;
+    infer_log_fn *log;
+    void *log_user;
     infer_pool *pool;
     infer_cpu_level level;
     _Atomic uint64_t bytes_read; /* weights and KV cache, by all sessions, for the energy meter's estimate */
 };
+
+/* One line to the runtime's log, if it has one. */
+void infer_log(const infer_runtime *rt, const char *format, ...) INFER_PRINTF(2, 3);
 
 typedef struct infer_architecture infer_architecture;
 

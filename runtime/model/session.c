@@ -61,6 +61,8 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
     }
     session->weight_bytes = infer_plan_weight_bytes(session->plan);
     session->position_bytes = session->plan->cache_bytes / session->plan->positions;
+    infer_log(model->rt, "session: context %u, batch %u, KV cache %s, %llu bytes", o.context, p.max_batch, infer_qtype_find(p.kv_type)->name,
+              (unsigned long long)infer_plan_bytes(session->plan));
     *out = session;
     return INFER_OK;
 }

@@ -291,6 +291,20 @@ int32_t infer_sampler_sample(infer_sampler *s, const float *logits)
     return id;
 }
 
+double infer_logprob(const float *logits, size_t n, int32_t id)
+{
+    double sum = 0, most = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (logits[i] > most)
+            most = logits[i];
+    if (id < 0 || (size_t)id >= n || !isfinite(most))
+        return NAN;
+    for (size_t i = 0; i < n; i++)
+        if (!isnan(logits[i]))
+            sum += exp(logits[i] - most);
+    return isnan(logits[id]) ? -INFINITY : logits[id] - most - log(sum);
+}
+
 int32_t infer_argmax(const float *values, size_t n)
 {
     size_t best = 0;

@@ -319,3 +319,45 @@ Test(story, rewinding_repeats_the_bits)
     cr_expect_eq(memcmp(first, infer_session_logits(m.session, 0), sizeof first), 0);
     model_stop(&m);
 }
+
+Test(story, text_to_tokens_and_back)
+{
+    static const char text[] = "Once upon a time, there was a caf\xc3\xa9.";
+    const char *path = need(model_converted(STORIES, STORIES_TOKENIZER, "q8g32"));
+    model_open m = model_start(path, &(model_settings){0});
+    int32_t ids[64];
+    char back[64];
+    size_t n = 0, bytes = 0;
+    infer_error err = {0};
+    cr_assert_eq(infer_model_tokenize(m.model, text, strlen(text), INFER_TOKENIZE_BOS, ids, 64, &n, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_model_detokenize(m.model, ids, n, back, sizeof back, &bytes, &err), INFER_OK, "%s", err.message);
+    cr_expect(bytes == strlen(text) && memcmp(back, text, bytes) == 0);
+    bytes = 0;
+    cr_expect_eq(infer_model_detokenize(m.model, ids, n, NULL, 0, &bytes, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_eq(bytes, strlen(text), "what it needs");
+    cr_expect_eq(infer_model_detokenize(m.model, ids, 0, NULL, 0, &bytes, &err), INFER_OK);
+    cr_expect_eq(bytes, 0);
+    for (int i = 0; i < 2; i++) {
+        ids[1] = i ? -1 : (int32_t)infer_model_vocab_size(m.model);
+        bytes = 77;
+        cr_expect_eq(infer_model_detokenize(m.model, ids, n, back, sizeof back, &bytes, &err), INFER_ERROR_ARGUMENT);
+        cr_expect(bytes == 77 && strstr(err.message, "token 1"), "%s", err.message);
+    }
+    cr_expect_eq(infer_model_detokenize(NULL, ids, n, back, sizeof back, &bytes, &err), INFER_ERROR_ARGUMENT);
+    cr_expect_eq(infer_model_detokenize(m.model, ids, n, back, sizeof back, NULL, &err), INFER_ERROR_ARGUMENT);
+    model_stop(&m);
+}
+
+Test(story, no_tokenizer_is_unsupported)
+{
+    model_open m = model_start(model_random(1 << 16), &(model_settings){0});
+    char back[8];
+    size_t bytes = 0;
+    int32_t id = 1;
+    infer_decoder *decoder = NULL;
+    cr_expect_eq(infer_model_detokenize(m.model, &id, 1, back, sizeof back, &bytes, NULL), INFER_ERROR_UNSUPPORTED);
+    cr_expect_eq(infer_model_tokenize(m.model, "a", 1, 0, &id, 1, &bytes, NULL), INFER_ERROR_UNSUPPORTED);
+    cr_expect_eq(infer_decoder_create(m.model, &decoder, NULL), INFER_ERROR_UNSUPPORTED);
+    cr_expect(!decoder);
+    model_stop(&m);
+}

@@ -1,6 +1,6 @@
 /*
- * Generation, blocking and as events: the same tokens; an event loop that never blocks; cancelling within one graph node; nothing leaks. On a small random
- * Llama. A plain TAP program, so that ThreadSanitizer can run it.
+ * Generation, blocking and as events: the same tokens; an event loop that never blocks; cancelling within one graph node; nothing leaks. On
+ * a small random Llama. A plain TAP program, so that ThreadSanitizer can run it.
  */
 #include "check_tap.h"
 #include "model/session.h"
@@ -59,7 +59,10 @@ typedef struct usage {
     long long bytes;
 } usage;
 
-static usage used(void) { return (usage){entries("/proc/self/task"), entries("/proc/self/fd"), atomic_load(&live_bytes)}; }
+static usage used(void)
+{
+    return (usage){entries("/proc/self/task"), entries("/proc/self/fd"), atomic_load(&live_bytes)};
+}
 
 /* A thread that was joined may be listed for a moment yet. */
 static bool same_usage(usage a)
@@ -70,7 +73,8 @@ static bool same_usage(usage a)
         b = used();
     }
     if (a.threads != b.threads || a.descriptors != b.descriptors || a.bytes != b.bytes)
-        printf("# threads %d -> %d, descriptors %d -> %d, bytes %lld -> %lld\n", a.threads, b.threads, a.descriptors, b.descriptors, a.bytes, b.bytes);
+        printf("# threads %d -> %d, descriptors %d -> %d, bytes %lld -> %lld\n", a.threads, b.threads, a.descriptors, b.descriptors,
+               a.bytes, b.bytes);
     return a.threads == b.threads && a.descriptors == b.descriptors && a.bytes == b.bytes;
 }
 
@@ -107,7 +111,7 @@ static infer_session *session_of(uint32_t context, uint32_t batch)
 
 typedef struct text {
     int32_t ids[CONTEXT + 1];
-    size_t n, stop_at; /* 0: never */
+    size_t n, stop_at;     /* 0: never */
     infer_session *cancel; /* at stop_at, instead of ending it by the return value */
 } text;
 
@@ -134,7 +138,10 @@ static void expected(text *t)
     infer_session_destroy(s);
 }
 
-static bool same(const text *a, const text *b) { return a->n == b->n && memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0; }
+static bool same(const text *a, const text *b)
+{
+    return a->n == b->n && memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0;
+}
 
 static infer_status finish(infer_session *s, text *t, size_t cap, infer_error *err)
 {
@@ -158,7 +165,8 @@ static void blocking(const text *want)
     text t = {0};
     infer_error err;
     o.max_tokens = TOKENS;
-    tap_ok(infer_session_generate(s, prompt, PROMPT, &o, take, &t, &err) == INFER_OK && same(&t, want), "generate: the tokens of an evaluation loop");
+    tap_ok(infer_session_generate(s, prompt, PROMPT, &o, take, &t, &err) == INFER_OK && same(&t, want),
+           "generate: the tokens of an evaluation loop");
     tap_ok(infer_session_position(s) == PROMPT + TOKENS - 1, "the last token is not evaluated");
     infer_session_rewind(s, 0, NULL);
     t = (text){.stop_at = 5};
@@ -166,7 +174,8 @@ static void blocking(const text *want)
     infer_session_rewind(s, 0, NULL);
     t = (text){0};
     o.end = want->ids[3];
-    tap_ok(infer_session_generate(s, prompt, PROMPT, &o, take, &t, &err) == INFER_OK && t.n && t.ids[t.n - 1] == o.end && t.n <= 4, "an end token ends it, and is told");
+    tap_ok(infer_session_generate(s, prompt, PROMPT, &o, take, &t, &err) == INFER_OK && t.n && t.ids[t.n - 1] == o.end && t.n <= 4,
+           "an end token ends it, and is told");
     o.end = -1;
     infer_session_rewind(s, 0, NULL);
     t = (text){.stop_at = 6, .cancel = s};
@@ -176,20 +185,24 @@ static void blocking(const text *want)
 
     s = session_of(64, 0);
     t = (text){0};
-    tap_ok(infer_session_generate(s, prompt, PROMPT, NULL, take, &t, &err) == INFER_OK && t.n == 64 - PROMPT + 1, "no max_tokens: to the end of the context");
+    tap_ok(infer_session_generate(s, prompt, PROMPT, NULL, take, &t, &err) == INFER_OK && t.n == 64 - PROMPT + 1,
+           "no max_tokens: to the end of the context");
     tap_ok(infer_session_generate(s, prompt, 1, &o, take, &t, &err) == INFER_ERROR_CONTEXT, "no room for the prompt: CONTEXT");
     infer_session_rewind(s, 0, NULL);
     t = (text){0};
     o.max_tokens = 64;
-    tap_ok(infer_session_generate(s, prompt, PROMPT, &o, take, &t, &err) == INFER_ERROR_CONTEXT && t.n == 64 - PROMPT + 1, "no room for max_tokens: CONTEXT after those that fit");
+    tap_ok(infer_session_generate(s, prompt, PROMPT, &o, take, &t, &err) == INFER_ERROR_CONTEXT && t.n == 64 - PROMPT + 1,
+           "no room for max_tokens: CONTEXT after those that fit");
     infer_session_rewind(s, 0, NULL);
     tap_ok(infer_session_generate(s, prompt, 0, &o, take, &t, &err) == INFER_ERROR_ARGUMENT &&
                infer_session_generate(s, NULL, 1, &o, take, &t, &err) == INFER_ERROR_ARGUMENT &&
                infer_session_generate(NULL, prompt, 1, &o, take, &t, &err) == INFER_ERROR_ARGUMENT &&
                infer_session_generate(s, prompt, 1, &o, NULL, &t, &err) == INFER_ERROR_ARGUMENT &&
-               infer_session_generate(s, &(int32_t){-1}, 1, &o, take, &t, &err) == INFER_ERROR_ARGUMENT, "nothing to do, or to tell: ARGUMENT");
+               infer_session_generate(s, &(int32_t){-1}, 1, &o, take, &t, &err) == INFER_ERROR_ARGUMENT,
+           "nothing to do, or to tell: ARGUMENT");
     o.size--;
-    tap_ok(infer_session_generate(s, prompt, 1, &o, take, &t, &err) == INFER_ERROR_ARGUMENT && infer_session_start(s, prompt, 1, &o, &err) == INFER_ERROR_ARGUMENT,
+    tap_ok(infer_session_generate(s, prompt, 1, &o, take, &t, &err) == INFER_ERROR_ARGUMENT &&
+               infer_session_start(s, prompt, 1, &o, &err) == INFER_ERROR_ARGUMENT,
            "another size of options: ARGUMENT");
     infer_session_destroy(s);
 }
@@ -206,11 +219,14 @@ static void events(const text *want)
     tap_ok(infer_session_fd(s) == -1 && infer_session_poll(s, t.ids, 8, &n, &done, &err) == INFER_ERROR_ARGUMENT && n == 77 && done == 77,
            "before a start there is nothing to poll: ARGUMENT");
     tap_ok(infer_session_start(s, prompt, PROMPT, &o, &err) == INFER_OK && infer_session_fd(s) >= 0, "start");
-    tap_ok(infer_session_eval(s, prompt, 1, INFER_LOGITS_NONE, &err) == INFER_ERROR_ARGUMENT && infer_session_rewind(s, 0, &err) == INFER_ERROR_ARGUMENT &&
+    tap_ok(infer_session_eval(s, prompt, 1, INFER_LOGITS_NONE, &err) == INFER_ERROR_ARGUMENT &&
+               infer_session_rewind(s, 0, &err) == INFER_ERROR_ARGUMENT &&
                infer_session_start(s, prompt, 1, &o, &err) == INFER_ERROR_ARGUMENT &&
-               infer_session_generate(s, prompt, 1, &o, take, &none, &err) == INFER_ERROR_ARGUMENT, "nothing else before its end: ARGUMENT");
+               infer_session_generate(s, prompt, 1, &o, take, &none, &err) == INFER_ERROR_ARGUMENT,
+           "nothing else before its end: ARGUMENT");
     tap_ok(finish(s, &t, 4, &err) == INFER_OK && same(&t, want), "the tokens of the blocking form");
-    tap_ok(!readable(infer_session_fd(s)) && infer_session_poll(s, t.ids, 8, &n, &done, &err) == INFER_ERROR_ARGUMENT, "after the end, nothing to poll");
+    tap_ok(!readable(infer_session_fd(s)) && infer_session_poll(s, t.ids, 8, &n, &done, &err) == INFER_ERROR_ARGUMENT,
+           "after the end, nothing to poll");
     infer_session_rewind(s, 0, NULL);
     infer_session_cancel(s);
     t = (text){0};
@@ -220,20 +236,26 @@ static void events(const text *want)
     infer_session_start(s, prompt, PROMPT, &o, NULL);
     while (!readable(infer_session_fd(s)))
         ;
-    tap_ok(infer_session_poll(s, NULL, 0, &n, &done, &err) == INFER_OK && n == 0 && !done && readable(infer_session_fd(s)), "no room for tokens: they wait");
-    tap_ok(infer_session_poll(NULL, t.ids, 1, &n, &done, &err) == INFER_ERROR_ARGUMENT && infer_session_poll(s, NULL, 1, &n, &done, &err) == INFER_ERROR_ARGUMENT &&
-               infer_session_poll(s, t.ids, 1, NULL, &done, &err) == INFER_ERROR_ARGUMENT && infer_session_poll(s, t.ids, 1, &n, NULL, &err) == INFER_ERROR_ARGUMENT,
+    tap_ok(infer_session_poll(s, NULL, 0, &n, &done, &err) == INFER_OK && n == 0 && !done && readable(infer_session_fd(s)),
+           "no room for tokens: they wait");
+    tap_ok(infer_session_poll(NULL, t.ids, 1, &n, &done, &err) == INFER_ERROR_ARGUMENT &&
+               infer_session_poll(s, NULL, 1, &n, &done, &err) == INFER_ERROR_ARGUMENT &&
+               infer_session_poll(s, t.ids, 1, NULL, &done, &err) == INFER_ERROR_ARGUMENT &&
+               infer_session_poll(s, t.ids, 1, &n, NULL, &err) == INFER_ERROR_ARGUMENT,
            "poll: ARGUMENT");
     infer_session_destroy(s); /* while it runs */
 
     s = session_of(64, 0);
     o.max_tokens = 64;
     t = (text){0};
-    tap_ok(infer_session_start(s, prompt, PROMPT, &o, &err) == INFER_OK && finish(s, &t, 8, &err) == INFER_ERROR_CONTEXT && t.n == 64 - PROMPT + 1,
+    tap_ok(infer_session_start(s, prompt, PROMPT, &o, &err) == INFER_OK && finish(s, &t, 8, &err) == INFER_ERROR_CONTEXT &&
+               t.n == 64 - PROMPT + 1,
            "no room for max_tokens: CONTEXT after those that fit");
     tap_ok(infer_session_start(s, prompt, PROMPT, &o, &err) == INFER_ERROR_CONTEXT, "no room for the prompt: CONTEXT");
-    tap_ok(infer_session_start(NULL, prompt, 1, &o, &err) == INFER_ERROR_ARGUMENT && infer_session_start(s, NULL, 1, &o, &err) == INFER_ERROR_ARGUMENT &&
-               infer_session_start(s, prompt, 0, &o, &err) == INFER_ERROR_ARGUMENT, "start: ARGUMENT");
+    tap_ok(infer_session_start(NULL, prompt, 1, &o, &err) == INFER_ERROR_ARGUMENT &&
+               infer_session_start(s, NULL, 1, &o, &err) == INFER_ERROR_ARGUMENT &&
+               infer_session_start(s, prompt, 0, &o, &err) == INFER_ERROR_ARGUMENT,
+           "start: ARGUMENT");
     infer_session_destroy(s);
 }
 
@@ -315,8 +337,8 @@ static void within_a_node(void)
         infer_error err = {INFER_OK, ""};
         uint32_t before = infer_session_position(s);
         ran = 0;
-        right &= infer_session_eval(s, prompt, PROMPT, INFER_LOGITS_LAST, &err) == INFER_ERROR_CANCELLED && err.status == INFER_ERROR_CANCELLED &&
-                 ran == cancel_at && infer_session_position(s) == before;
+        right &= infer_session_eval(s, prompt, PROMPT, INFER_LOGITS_LAST, &err) == INFER_ERROR_CANCELLED &&
+                 err.status == INFER_ERROR_CANCELLED && ran == cancel_at && infer_session_position(s) == before;
     }
     tap_ok(right && nodes > 20, "cancelled in each of %d calls of a kernel, none runs after it", (int)nodes);
     infer_session_destroy(s);
@@ -378,8 +400,8 @@ int main(int argc, char **argv)
     if (infer_runtime_create(&o, &rt, &err) == INFER_OK) /* a sanitizer starts a thread of its own with the first one */
         infer_runtime_destroy(rt);
     before = used();
-    if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, path, &(sig_atomic_t){0}, &err) || infer_runtime_create(&o, &rt, &err) ||
-        infer_model_open(rt, path, NULL, &model, &err))
+    if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, path, &(sig_atomic_t){0}, &err) ||
+        infer_runtime_create(&o, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err))
         printf("# %s\n", err.message);
     tap_ok(err.status == INFER_OK, "a model");
     expected(&want);

@@ -99,14 +99,19 @@ typedef struct infer_allocator {
     void *user;
 } infer_allocator;
 
+/* Gets a line (no newline) for each runtime, model and session made: what was chosen. On the thread that makes it. */
+typedef void infer_log_fn(void *user, const char *line);
+
 typedef struct infer_runtime_options {
     size_t size;
     uint32_t threads;       /* 0: one per physical core of the memory node with most of those this process may use; at most 256. More than its
                              * CPUs count as that many */
     const char *cpu_level;  /* NULL: environment INFER_CPU, else the best that this CPU has. "ref", "avx2", ... */
     infer_allocator allocator; /* zeros: the C library's */
+    infer_log_fn *log;      /* NULL: none */
+    void *log_user;
 } infer_runtime_options;
-#define INFER_RUNTIME_DEFAULTS {sizeof(infer_runtime_options), 0, NULL, {NULL, NULL, NULL}}
+#define INFER_RUNTIME_DEFAULTS {sizeof(infer_runtime_options), 0, NULL, {NULL, NULL, NULL}, NULL, NULL}
 
 typedef struct infer_runtime infer_runtime;
 
@@ -116,6 +121,8 @@ INFER_API void infer_runtime_destroy(infer_runtime *rt);
 /* The level in use ("avx2"), static storage, and the number of threads that work, the caller's among them. */
 INFER_API const char *infer_runtime_cpu_level(const infer_runtime *rt);
 INFER_API uint32_t infer_runtime_threads(const infer_runtime *rt);
+/* The levels that this CPU has and this library was built for, the lowest ("ref") first; NULL behind the last. Static storage. */
+INFER_API const char *infer_cpu_level_available(size_t index);
 
 /* ---- model ---- */
 
@@ -144,6 +151,11 @@ typedef struct infer_model infer_model;
  * runtime must outlive the model. IO, FORMAT, CORRUPT, UNSUPPORTED (architecture, tensor type), MEMORY. */
 INFER_API infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_model_options *options, infer_model **out,
                                         infer_error *err);
+/* The same from a descriptor, which may be closed afterwards, and from `bytes` of memory, which stay as they are until the model is closed, at an address
+ * that is a multiple of 64 (ARGUMENT), or, with INFER_LOAD_COPY, are copied from any address. */
+INFER_API infer_status infer_model_open_fd(infer_runtime *rt, int fd, const infer_model_options *options, infer_model **out, infer_error *err);
+INFER_API infer_status infer_model_open_memory(infer_runtime *rt, const void *data, size_t bytes, const infer_model_options *options,
+                                               infer_model **out, infer_error *err);
 INFER_API void infer_model_close(infer_model *model);
 INFER_API uint32_t infer_model_vocab_size(const infer_model *model);     /* tokens = logits in a row */
 INFER_API uint32_t infer_model_context_length(const infer_model *model); /* positions the model was trained for */
@@ -161,6 +173,9 @@ INFER_API const char *infer_model_metadata(const infer_model *model);
  * are undefined. `ids` may be NULL when cap is 0. */
 INFER_API infer_status infer_model_tokenize(const infer_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids,
                                             size_t cap, size_t *count, infer_error *err);
+/* Token ids as text, not NUL-terminated, as a decoder has it; cap and *bytes as cap and *count above. ARGUMENT: ids outside the vocabulary, too. */
+INFER_API infer_status infer_model_detokenize(const infer_model *model, const int32_t *ids, size_t n, char *text, size_t cap, size_t *bytes,
+                                              infer_error *err);
 /* The bytes of one token, not NUL-terminated, owned by the model; *bytes is their number. NULL for ids out of range. Control tokens
  * have no bytes. */
 INFER_API const char *infer_model_token_text(const infer_model *model, int32_t id, size_t *bytes);
@@ -243,6 +258,20 @@ INFER_API infer_status infer_session_rewind(infer_session *session, uint32_t pos
  * evaluation that ends. */
 INFER_API void infer_session_cancel(infer_session *session);
 
+/* ---- state: the KV cache up to the position, with hashes ---- */
+
+/* Bytes that infer_session_save writes at this position. */
+INFER_API size_t infer_session_state_bytes(const infer_session *session);
+/* Writes exactly that many bytes, or a file that is replaced whole or left as it was, readable by its owner only. ARGUMENT: other sizes; IO, MEMORY. */
+INFER_API infer_status infer_session_save(const infer_session *session, void *state, size_t bytes, infer_error *err);
+INFER_API infer_status infer_session_save_file(const infer_session *session, const char *path, infer_error *err);
+/* The session's tokens become those of the state; there are no logits until the next evaluation. Any bytes are safe to try; the session is untouched on
+ * failure. ARGUMENT: another model's, or another KV type; CONTEXT: too long for the session; FORMAT, UNSUPPORTED (version), CORRUPT (hash), IO, MEMORY. */
+INFER_API infer_status infer_session_restore(infer_session *session, const void *state, size_t bytes, infer_error *err);
+INFER_API infer_status infer_session_restore_file(infer_session *session, const char *path, infer_error *err);
+/* Another session of the same model and options that has read the same tokens, and has the same logits. Statuses of infer_session_create. */
+INFER_API infer_status infer_session_fork(const infer_session *session, infer_session **out, infer_error *err);
+
 /* ---- generation ---- */
 
 typedef struct infer_sampler infer_sampler;
@@ -304,6 +333,8 @@ INFER_API void infer_sampler_destroy(infer_sampler *sampler);
 INFER_API void infer_sampler_accept(infer_sampler *sampler, int32_t id);
 /* Chooses from vocab_size logits (not changed) and remembers the choice. NaN counts as minus infinity. Never fails. */
 INFER_API int32_t infer_sampler_sample(infer_sampler *sampler, const float *logits);
+/* Natural logarithm of the probability that n logits give to token `id`; NAN: not 0 <= id < n, or no logit is finite. */
+INFER_API double infer_logprob(const float *logits, size_t n, int32_t id);
 /* Index of the largest of n >= 1 values, the lowest index on ties; NaN counts as minus infinity. */
 INFER_API int32_t infer_argmax(const float *values, size_t n);
 
