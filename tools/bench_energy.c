@@ -22,6 +22,7 @@ typedef struct subject {
     infer_session *session;
     infer_meter *meter;
     char type[64], cpus[128];
+    eval_estimate kl; /* NAN: not asked for */
 } subject;
 
 typedef struct bench {
@@ -57,7 +58,7 @@ static void add_subject(bench *b, const bench_model *file, uint32_t threads, con
     infer_error err;
     if (b->count == INFER_ENERGY_SUBJECTS || !infer_pin_cpus(cpus))
         return; /* cores that this process may not use */
-    *s = (subject){.file = *file};
+    *s = (subject){.file = *file, .kl = {NAN, NAN}};
     snprintf(s->cpus, sizeof s->cpus, "%.127s", cpus);
     runtime.threads = threads;
     session.context = speed->prompt > speed->depth + speed->tokens ? speed->prompt : speed->depth + speed->tokens;
@@ -137,6 +138,9 @@ static void measure(bench *b)
     infer_machine_read_state("", &b->before);
     bench_check(infer_energy_measure(subjects, b->count, &b->options, &bench_interrupted, &b->result, &err), &err);
     infer_machine_read_state("", &b->after);
+    bench_watch(NULL);
+    for (uint32_t i = 0; o->kl.reference && i < b->count; i++)
+        b->subjects[i].kl = bench_kl(b->subjects[i].model, &o->kl);
 }
 
 /* ---- records ---- */
@@ -191,6 +195,8 @@ static cJSON *json_record(const bench *b, uint32_t i)
     add_known(record, "cpus", s->cpus);
     add_phase(b, record, "prompt", b->options.prompt, &b->result.prompt[i], i > 0);
     add_phase(b, record, "generation", b->options.tokens, &b->result.generation[i], i > 0);
+    joules_add_number(record, "kl_mean", s->kl.mean);
+    joules_add_number(record, "kl_mean_se", s->kl.se);
     energy = joules_add_source(record, s->meter, (b->result.idle_before + b->result.idle_after) / 2);
     joules_add_number(energy, "idle_watts_before", measured ? b->result.idle_before : NAN);
     joules_add_number(energy, "idle_watts_after", measured ? b->result.idle_after : NAN);
@@ -223,7 +229,8 @@ static void print_row(const bench *b, uint32_t i, const char *phase, const infer
 {
     const subject *s = &b->subjects[i];
     bool measured = b->result.kind == INFER_ENERGY_MEASURED;
-    char gross[24], net[24], watts[24], each[24], ratio[24] = "-";
+    char gross[24], net[24], watts[24], each[24], kl[24], ratio[24] = "-";
+    number(kl, s->kl.mean);
     number(gross, p->gross);
     number(net, p->net);
     number(watts, p->watts);
@@ -236,13 +243,13 @@ static void print_row(const bench *b, uint32_t i, const char *phase, const infer
     if (i)
         number(ratio, p->pair_ratio);
     if (md)
-        printf("| %s | %s | %s | %u | %s | %s | %s | %s | %s | %.0f %% | %s | %.2f | %s | %s |\n", bench_name(&s->file), s->type,
+        printf("| %s | %s | %s | %u | %s | %s | %s | %s | %s | %.0f %% | %s | %.2f | %s | %s | %s |\n", bench_name(&s->file), s->type,
                infer_runtime_cpu_level(s->rt), infer_runtime_threads(s->rt), phase, measured ? gross : "-", measured ? net : "-", measured ? "-" : gross,
-               measured ? "-" : net, p->spread * 100, watts, p->tokens_per_s, each, ratio);
+               measured ? "-" : net, p->spread * 100, watts, p->tokens_per_s, each, ratio, kl);
     else
-        printf("%-20.20s %-8s %3u%s%s %-11s %9s J/token %s, net %9s; spread %3.0f %%; %6s W; %9.2f tokens/s; %6s tokens/J; vs first %s\n",
+        printf("%-20.20s %-8s %3u%s%s %-11s %9s J/token %s, net %9s; spread %3.0f %%; %6s W; %9.2f tokens/s; %6s tokens/J; vs first %s; KL %s\n",
                bench_name(&s->file), s->type, infer_runtime_threads(s->rt), *s->cpus ? " on " : "", s->cpus, phase, gross, joules_kind(b->result.kind),
-               net, p->spread * 100, watts, p->tokens_per_s, each, ratio);
+               net, p->spread * 100, watts, p->tokens_per_s, each, ratio, kl);
     if (p->left_out)
         cli_note("%s, %s: %u of %u windows were left out (%u readings made no sense)", bench_name(&s->file), phase, p->left_out, p->windows, p->jumps);
 }
@@ -266,8 +273,8 @@ static void print_tables(const bench *b, bool md)
     number(after, r->idle_after);
     if (md)
         printf("| model | type | level | threads | test | J/token, measured | net | J/token, estimated | net | spread | W | tokens/s | tokens/J | "
-               "vs first |\n"
-               "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+               "vs first | KL, nats |\n"
+               "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     else
         printf("energy, %s: %s; %s\n", joules_kind(r->kind), infer_meter_source(b->subjects[0].meter), b->cpu);
     for (uint32_t i = 0; i < b->count; i++) {

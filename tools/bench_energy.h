@@ -2,6 +2,7 @@
 #ifndef INFER_TOOLS_BENCH_ENERGY_H
 #define INFER_TOOLS_BENCH_ENERGY_H
 
+#include "bench_kl.h"
 #include "bench_model.h"
 #include "energy.h"
 #include "records.h"
@@ -16,6 +17,7 @@ typedef struct bench_energy {
     const char *source; /* as for infer_meter_create */
     const char *vs;     /* another model, or another type of a shape; NULL: none */
     const char *svg;    /* file to draw into; NULL: none */
+    bench_kl_options kl;
     double window_s, idle_s, min_tps;
     uint64_t seed;
     bool tune;

@@ -1,8 +1,10 @@
 #include "chat.h"
 
 #include "core/core.h"
+#include "joules.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,10 +17,16 @@ static const char help[] =
     "  /clear         begin anew\n"
     "  /undo          forget the last message and its answer\n"
     "  /retry         another answer to the last message\n"
-    "  /stats         tokens, speed, context in use\n"
+    "  /stats         tokens, speed, context in use, energy\n"
     "  /help          this text\n"
     "  /quit          end; so does the end of input\n"
     "Ctrl-C ends an answer that is being written.\n";
+
+/* Of all windows whose energy is known. */
+typedef struct energy_sum {
+    double gross_uj, net_uj;
+    size_t tokens;
+} energy_sum;
 
 typedef struct chat {
     infer_model *model;
@@ -34,6 +42,7 @@ typedef struct chat {
     int32_t *held; /* what the session's cache holds */
     size_t prompt_tokens, answer_tokens;
     uint64_t prompt_ns, answer_ns;
+    energy_sum prompt_energy, answer_energy;
 } chat;
 
 /* ---- history ---- */
@@ -78,6 +87,30 @@ static void begin(chat *c, const char *system)
     if (copy)
         add_message(c, INFER_CHAT_SYSTEM, copy, strlen(copy));
     free(copy);
+}
+
+/* ---- energy ---- */
+
+static void start_meter(chat *c)
+{
+    infer_error err;
+    if (c->options->meter && infer_meter_start(c->options->meter, &err) != INFER_OK)
+        cli_note("energy: %s", err.message);
+}
+
+/* `tokens`: evaluated since the start. A window that a counter is too slow for is left out with its tokens. */
+static void stop_meter(chat *c, energy_sum *sum, size_t tokens)
+{
+    infer_energy e;
+    infer_error err;
+    infer_status s = c->options->meter ? infer_meter_stop(c->options->meter, &e, &err) : INFER_ERROR_ARGUMENT;
+    if (s != INFER_OK && s != INFER_ERROR_ARGUMENT) /* ARGUMENT: it did not start, which was said */
+        cli_note("energy: %s", err.message);
+    if (s != INFER_OK || !isfinite(e.gross_uj))
+        return;
+    sum->gross_uj += e.gross_uj;
+    sum->net_uj += e.net_uj;
+    sum->tokens += tokens;
 }
 
 /* ---- an answer ---- */
@@ -136,10 +169,14 @@ static bool read_prompt(chat *c, const int32_t *ids, size_t n)
 {
     size_t same = 0, held = infer_session_position(c->session);
     uint64_t start = infer_now_ns();
+    bool whole;
     while (same < held && same + 1 < n && c->held[same] == ids[same])
         same++;
     infer_session_rewind(c->session, (uint32_t)same, NULL);
-    if (!evaluate(c, ids + same, n - same))
+    start_meter(c);
+    whole = evaluate(c, ids + same, n - same);
+    stop_meter(c, &c->prompt_energy, whole ? n - same : 0);
+    if (!whole)
         return false;
     memcpy(c->held, ids, n * sizeof *ids);
     for (size_t i = same; i < n; i++)
@@ -165,6 +202,8 @@ static void write_answer(chat *c, cli_buffer *answer)
     const char *text;
     size_t bytes;
     uint64_t start = infer_now_ns();
+    size_t evaluated = 0;
+    start_meter(c);
     for (uint32_t i = 0; i < c->options->tokens && !*c->interrupted; i++) {
         int32_t id = infer_sampler_sample(c->sampler, infer_session_logits(c->session, 0));
         uint32_t position = infer_session_position(c->session);
@@ -177,9 +216,12 @@ static void write_answer(chat *c, cli_buffer *answer)
             cli_note("the context of %u tokens is full; the answer ends here", position);
             break;
         }
-        if (evaluate(c, &id, 1))
+        if (evaluate(c, &id, 1)) {
             c->held[position] = id;
+            evaluated++;
+        }
     }
+    stop_meter(c, &c->answer_energy, evaluated);
     if (infer_decoder_push(c->decoder, -1, &text, &bytes) == INFER_OK)
         emit(answer, text, bytes);
     c->answer_ns += infer_now_ns() - start;
@@ -269,11 +311,24 @@ static bool read_message(chat *c, cli_buffer *text)
 
 static double per_second(size_t tokens, uint64_t ns) { return ns ? tokens * 1e9 / ns : 0; }
 
+static void energy_text(const energy_sum *sum, char out[80])
+{
+    joules_text(out, joules_each(sum->gross_uj, sum->tokens), joules_each(sum->net_uj, sum->tokens));
+}
+
 static void print_stats(const chat *c)
 {
     fprintf(stderr, "read %zu tokens, %.1f tokens/s; wrote %zu tokens, %.1f tokens/s; context %u of %u tokens\n", c->prompt_tokens,
             per_second(c->prompt_tokens, c->prompt_ns), c->answer_tokens, per_second(c->answer_tokens, c->answer_ns),
             infer_session_position(c->session), infer_session_context(c->session));
+    if (c->options->meter && infer_meter_kind(c->options->meter) != INFER_ENERGY_NONE) {
+        infer_energy_kind kind = infer_meter_kind(c->options->meter);
+        char prompt[80], answer[80];
+        energy_text(&c->prompt_energy, prompt);
+        energy_text(&c->answer_energy, answer);
+        fprintf(stderr, "energy, %s: reading %s; writing %s; %s\n", joules_kind(kind), prompt, answer,
+                kind == INFER_ENERGY_ESTIMATED ? "off by a factor of about 2" : infer_meter_source(c->options->meter));
+    }
 }
 
 /* False for /quit. */

@@ -11,6 +11,7 @@ typedef struct chat_options {
     const char *system;        /* NULL: none */
     const char *first;         /* the first message, NULL: none */
     uint32_t tokens;           /* most of an answer */
+    infer_meter *meter;        /* NULL: no energy figures */
     bool quiet;
 } chat_options;
 

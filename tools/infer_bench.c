@@ -65,6 +65,9 @@ static const char usage[] =
     "\n"
     "      --energy[=SOURCE]    measure joules per token: auto, estimate, perf, powercap, scmi, hwmon, battery, file:PATH, cmd:COMMAND (auto)\n"
     "      --vs OTHER           beside this model, or with --shape this type, in turn: A B A B\n"
+    "      --reference FILE     and how far each is from the run in FILE, which infer-eval --record made: KL divergence in nats\n"
+    "      --text FILE          the text of that run\n"
+    "      --separator LINE     that divides it into documents (it is one)\n"
     "      --window S           least seconds of a window (2, or what 100 updates of the counter take)\n"
     "      --idle S             seconds of each baseline (10)\n"
     "      --seed N             of the order of the windows (1)\n"
@@ -82,7 +85,8 @@ static const char usage[] =
 /* ---- arguments ---- */
 
 enum { OPT_PRUNE = 512, OPT_BLOCK, OPT_SHAPE = 256, OPT_TYPE, OPT_DIR, OPT_KEEP, OPT_PROMPT, OPT_TOKENS, OPT_CTX_AT, OPT_REPEAT, OPT_CPU, OPT_KV, OPT_JSON, OPT_CSV, OPT_MD,
-       OPT_ENERGY, OPT_VS, OPT_WINDOW, OPT_IDLE, OPT_SEED, OPT_SVG, OPT_TUNE, OPT_MIN_TPS, OPT_EVENTS };
+       OPT_ENERGY, OPT_VS, OPT_WINDOW, OPT_IDLE, OPT_SEED, OPT_SVG, OPT_TUNE, OPT_MIN_TPS, OPT_EVENTS,
+       OPT_REFERENCE, OPT_TEXT, OPT_SEPARATOR };
 
 static const struct option long_options[] = {
     {"prune", required_argument, NULL, OPT_PRUNE}, {"block", required_argument, NULL, OPT_BLOCK},
@@ -93,7 +97,8 @@ static const struct option long_options[] = {
     {"energy", optional_argument, NULL, OPT_ENERGY}, {"vs", required_argument, NULL, OPT_VS}, {"window", required_argument, NULL, OPT_WINDOW},
     {"idle", required_argument, NULL, OPT_IDLE}, {"seed", required_argument, NULL, OPT_SEED}, {"svg", required_argument, NULL, OPT_SVG},
     {"tune", no_argument, NULL, OPT_TUNE}, {"min-tps", required_argument, NULL, OPT_MIN_TPS}, {"events", required_argument, NULL, OPT_EVENTS},
-    {"csv", no_argument, NULL, OPT_CSV}, {"md", no_argument, NULL, OPT_MD}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
+    {"reference", required_argument, NULL, OPT_REFERENCE}, {"text", required_argument, NULL, OPT_TEXT},
+    {"separator", required_argument, NULL, OPT_SEPARATOR}, {"csv", no_argument, NULL, OPT_CSV}, {"md", no_argument, NULL, OPT_MD}, {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -176,6 +181,10 @@ static void check_energy(const arguments *a)
         cli_usage("--min-tps goes with --tune");
     if (!a->measures_energy && !e->tune && (e->vs || e->window_s > 0 || e->svg))
         cli_usage("--vs, --window and --svg go with --energy");
+    if (!e->kl.reference != !e->kl.text || (e->kl.reference && !a->measures_energy) || (e->kl.separator && !e->kl.text))
+        cli_usage("--reference and --text go together, and with --energy; --separator goes with them");
+    if (e->kl.separator && (!*e->kl.separator || strpbrk(e->kl.separator, "\r\n")))
+        cli_usage("--separator: expected one line that is not empty");
     if ((a->measures_energy || e->tune) && a->speed.repeat > INFER_ENERGY_MAX_REPEAT)
         cli_usage("--repeat: with --energy at most %u", INFER_ENERGY_MAX_REPEAT);
 }
@@ -208,6 +217,9 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_IDLE: a->energy.idle_s = cli_real("--idle", optarg, 0.1, 3600); break;
         case OPT_SEED: a->energy.seed = cli_whole("--seed", optarg, 0, UINT64_MAX); break;
         case OPT_SVG: a->energy.svg = optarg; break;
+        case OPT_REFERENCE: a->energy.kl.reference = optarg; break;
+        case OPT_TEXT: a->energy.kl.text = optarg; break;
+        case OPT_SEPARATOR: a->energy.kl.separator = optarg; break;
         case OPT_TUNE: a->energy.tune = true; break;
         case OPT_MIN_TPS: a->energy.min_tps = cli_real("--min-tps", optarg, 1e-3, 1e6); break;
         case OPT_JSON: a->format = one_format(a->format, RECORD_JSON); break;
@@ -415,7 +427,7 @@ int main(int argc, char **argv)
         a.energy.model = &a.model;
         a.energy.runtime = &a.runtime;
         a.energy.speed = &a.speed;
-        a.energy.kv_type = a.kv_type;
+        a.energy.kv_type = a.energy.kl.kv_type = a.kv_type;
         a.energy.format = a.format;
         bench_energy_run(&a.energy);
     } else {

@@ -227,8 +227,8 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("--chat goes without -f, --dot, --json and --no-prompt");
     if (a->converse && a->events != 0)
         cli_usage("--chat goes without --events");
-    if (a->converse && (a->target_tps > 0 || a->energy || a->energy_idle_s > 0))
-        cli_usage("--chat goes without --target-tps, --energy and --energy-idle");
+    if (a->converse && a->target_tps > 0)
+        cli_usage("--chat goes without --target-tps");
     if (!a->converse && (a->chat.template_name || a->chat.system))
         cli_usage("--chat-template and --system need --chat");
     a->chat.tokens = a->tokens;
@@ -401,14 +401,14 @@ static void evaluate(run *r, const int32_t *ids, size_t n)
 static void start_meter(run *r)
 {
     infer_error err;
-    if (infer_meter_start(r->meter, &err) != INFER_OK)
+    if (r->meter && infer_meter_start(r->meter, &err) != INFER_OK)
         cli_note("energy: %s", err.message);
 }
 
 static void stop_meter(run *r, infer_energy *out)
 {
     infer_error err;
-    switch (infer_meter_stop(r->meter, out, &err)) {
+    switch (r->meter ? infer_meter_stop(r->meter, out, &err) : INFER_OK) {
     case INFER_OK:
     case INFER_ERROR_ARGUMENT: break; /* it did not start, which was said */
     default: cli_note("energy: %s", err.message);
@@ -564,11 +564,9 @@ static void open_all(run *r)
 /* Before anything runs, so that the baseline is that of a machine at rest. */
 static void open_meter(run *r)
 {
-    infer_energy none = {.kind = INFER_ENERGY_NONE, .gross_uj = NAN, .net_uj = NAN, .idle_watts = NAN};
     infer_error err;
     r->meter = joules_meter(r->rt, r->args->energy);
-    none.kind = infer_meter_kind(r->meter);
-    r->prompt_energy = r->generation_energy = none;
+    r->prompt_energy.kind = r->generation_energy.kind = infer_meter_kind(r->meter);
     if (r->args->energy_idle_s > 0 && infer_meter_idle(r->meter, r->args->energy_idle_s, NULL, &err) != INFER_OK)
         cli_die("%s", err.message);
 }
@@ -616,17 +614,19 @@ static void read_input(const arguments *a, cli_buffer *input)
 int main(int argc, char **argv)
 {
     arguments a;
-    run r = {.args = &a};
+    const infer_energy unknown = {.kind = INFER_ENERGY_NONE, .gross_uj = NAN, .net_uj = NAN, .idle_watts = NAN};
+    run r = {.args = &a, .prompt_energy = unknown, .generation_energy = unknown};
     cli_buffer input = {0};
     cli_start("infer-run");
     parse(argc, argv, &a);
     read_input(&a, &input);
     open_all(&r);
-    if (!a.converse && !a.dot)
+    if (!a.dot && (!a.quiet || a.json || a.explain || a.energy || a.energy_idle_s > 0)) /* else nobody sees its figures */
         open_meter(&r);
     if (a.explain)
         explain(&r);
     if (a.converse) {
+        a.chat.meter = r.meter;
         chat_run(r.model, r.session, r.sampler, &a.chat, &interrupted);
     } else if (a.dot) {
         describe(&r, "dot", stdout);

@@ -217,12 +217,16 @@ def cmake(installed):
         call(["cmake", "-S", source, "-B", build])
 
 
-def main():
-    parser = argparse.ArgumentParser(description="installs the build into a temporary folder and uses it, reports in TAP")
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--build", required=True)
     parser.add_argument("--sanitized", action="store_true")
     args = parser.parse_args()
+    return args
 
+
+def main():
+    args = arguments("installs the build into a temporary folder and uses it, reports in TAP")
     tests = [("everything is there", everything_is_there, ()), ("exported symbols are those of the headers and symbols.txt", only_infer_symbols, ()),
              ("infer.h below 400 lines", short_header, ()), ("the built-in model", built_in_model, ()),
              ("soname", soname, ()), ("stripped shared library below 1 MB", stripped_size, ()), ("CMake finds, compiles and links", cmake, ())]
@@ -232,7 +236,11 @@ def main():
             kind = "static" if static else "shared"
             tests.append((f"example, {language}, {kind}: missing model", example_without_model, (language, static)))
             tests.append((f"example, {language}, {kind}: a model", example_with_model, (language, static)))
+    return run_tests(args, tests)
 
+
+def run_tests(args, tests):
+    """Each: its name, a function of the Installed, and its further arguments."""
     print(f"1..{len(tests)}")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="infer-install-") as folder:
