@@ -455,6 +455,10 @@ static void side_by_side(void)
     tap_ok(a.blocks == 0 && b.blocks > 0 && go_on(b.o.session), "one ends, the other goes on");
     close_all(&b.o);
     tap_ok(b.blocks == 0, "and gives all back");
+    b.options.threads = 256; /* more threads than CPUs take turns, and each turn is a wake-up */
+    infer_runtime_create(&b.options, &b.o.rt, NULL);
+    tap_ok(infer_runtime_threads(b.o.rt) <= infer_cpus_logical(), "256 threads wanted: %u, as many as there are CPUs", infer_runtime_threads(b.o.rt));
+    infer_runtime_destroy(b.o.rt);
 }
 
 static void logprobs(void)
