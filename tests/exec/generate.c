@@ -400,7 +400,7 @@ int main(int argc, char **argv)
     if (infer_runtime_create(&o, &rt, &err) == INFER_OK) /* a sanitizer starts a thread of its own with the first one */
         infer_runtime_destroy(rt);
     before = used();
-    if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, path, &(sig_atomic_t){0}, &err) ||
+    if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ||
         infer_runtime_create(&o, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err))
         printf("# %s\n", err.message);
     tap_ok(err.status == INFER_OK, "a model");

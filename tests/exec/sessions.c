@@ -481,7 +481,7 @@ int main(void)
     snprintf(path, sizeof path, "%s/m.infer", folder);
     for (uint32_t i = 0; i < PROMPT; i++)
         prompt[i] = (int32_t)(i * 37 % 500 + 3);
-    tap_ok(infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, path, &(sig_atomic_t){0}, &err) == INFER_OK, "a model");
+    tap_ok(infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) == INFER_OK, "a model");
     embeddings();
     for (int k = INFER_KV_F16; k <= INFER_KV_Q8; k++) {
         static const char *const names[] = {"auto", "f16", "f32", "q8"};

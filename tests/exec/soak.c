@@ -294,7 +294,7 @@ int main(int argc, char **argv)
         return 1;
     snprintf(path, sizeof path, "%s/m.infer", folder);
     printf("# seed %llu\n", (unsigned long long)seed);
-    if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, path, &(sig_atomic_t){0}, &err) ||
+    if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ||
         infer_runtime_create(&o, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err))
         printf("# %s\n", err.message);
     tap_ok(err.status == INFER_OK && infer_model_vocab_size(model) == VOCAB && infer_model_dim(model) == DIM, "a model");
