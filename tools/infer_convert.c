@@ -7,6 +7,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <getopt.h>
 #include <math.h>
 #include <signal.h>
@@ -25,7 +26,7 @@
 typedef struct arguments {
     const char *in, *out, *tokenizer, *calibrate, *separator;
     uint64_t calibrate_tokens;
-    double damping, events; /* events 0: not wanted */
+    double damping, events, bits; /* events and bits a weight 0: not wanted */
     infer_convert_rule *rules; /* room for one per argument */
     size_t rule_count;
     infer_qtype type;
@@ -59,6 +60,7 @@ static void help(void)
            "      --type TYPE       number type of all matrices; default: as stored in IN. Types:%s\n"
            "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
            "      --calibrate FILE  round q4g32, n4g32, q8g32 matrices so that what they make of this text changes least\n"
+           "      --bpw X           q4g32, n4g32 or q8g32 for each matrix, as its rounding is felt on the text of --calibrate: X bits a weight in all\n"
            "      --events TARGET   find thresholds with which this share of the layers' inputs, 0.05 to 0.9, is silent and skipped on the text of\n"
            "                        --calibrate; for matrices in q4g64 and q8g64\n"
            "      --calibrate-tokens N  of the text's first tokens; default 65536\n"
@@ -163,6 +165,7 @@ static void parse(int argc, char **argv, arguments *a)
         CALIBRATE_TOKENS,
         SEPARATOR,
         DAMPING,
+        BPW,
         EVENTS,
         PRUNE,
         PRUNE_SPREAD,
@@ -179,6 +182,7 @@ static void parse(int argc, char **argv, arguments *a)
         {"calibrate-tokens", required_argument, NULL, CALIBRATE_TOKENS},
         {"separator", required_argument, NULL, SEPARATOR},
         {"damping", required_argument, NULL, DAMPING},
+        {"bpw", required_argument, NULL, BPW},
         {"events", required_argument, NULL, EVENTS},
         {"prune", required_argument, NULL, PRUNE},
         {"prune-spread", no_argument, NULL, PRUNE_SPREAD},
@@ -203,6 +207,7 @@ static void parse(int argc, char **argv, arguments *a)
         case CALIBRATE: a->calibrate = optarg; break;
         case CALIBRATE_TOKENS: a->calibrate_tokens = cli_whole("--calibrate-tokens", optarg, 1, 1u << 30); break;
         case SEPARATOR: a->separator = optarg; break;
+        case BPW: a->bits = cli_real("--bpw", optarg, 4, 32); break;
         case EVENTS: a->events = cli_real("--events", optarg, 0.05, 0.9); break;
         case DAMPING: a->damping = cli_real("--damping", optarg, 1e-6, 10); break;
         case PRUNE: add_prune(a, optarg); break;
@@ -222,11 +227,17 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("no output given: -o OUT.infer");
     if (a->events > 0 && !a->calibrate)
         cli_usage("--events needs --calibrate FILE, a text");
+    if (a->bits > 0 && !a->calibrate)
+        cli_usage("--bpw looks at the model's predictions: --calibrate FILE gives a text");
+    if (a->bits > 0 && a->type != INFER_QTYPE_NONE)
+        cli_usage("--bpw chooses the types: --type goes with it only as GLOB=TYPE, for matrices that have no choice");
     if (!a->calibrate && (a->calibrate_tokens || a->separator || a->damping != 0))
         cli_usage("--calibrate-tokens, --separator and --damping go with --calibrate");
     if (a->separator && (!*a->separator || strpbrk(a->separator, "\r\n")))
         cli_usage("--separator: expected one line that is not empty");
     check_prune(a);
+    if (a->bits > 0)
+        a->type = INFER_QTYPE_Q8G32; /* of a matrix that cannot be measured */
     a->calibrate_tokens = a->calibrate_tokens ? a->calibrate_tokens : CALIBRATE_TOKENS_DEFAULT;
     a->damping = a->damping != 0 ? a->damping : DAMPING_DEFAULT;
     a->in = argv[optind];
@@ -291,7 +302,7 @@ static int on_tokens(watcher *w, const char *label, uint64_t done, uint64_t tota
     return interrupted;
 }
 
-static int on_spread(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "measuring", done, total); }
+static int on_measure(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "measuring", done, total); }
 
 static int on_calibrate(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "calibrating", done, total); }
 
@@ -364,7 +375,8 @@ static bool add_quantization(cJSON *root, const arguments *a, const eval_text *t
         tokens += text->windows[i].inputs;
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)XXH3_64bits(text->ids, text->id_count * sizeof *text->ids));
     return cJSON_AddStringToObject(note, "method", "gptq") && cJSON_AddNumberToObject(note, "tokens", (double)tokens) &&
-           cJSON_AddStringToObject(note, "text", hash) && cJSON_AddNumberToObject(note, "damping", a->damping);
+           cJSON_AddStringToObject(note, "text", hash) && cJSON_AddNumberToObject(note, "damping", a->damping) &&
+           (a->bits <= 0 || cJSON_AddNumberToObject(note, "bits", a->bits));
 }
 
 /* A share without the digits that sums of it leave. */
@@ -413,6 +425,29 @@ static infer_status note_work(const arguments *a, const infer_source *source, co
     return w->metadata ? INFER_OK : infer_fail_memory(err, strlen(source->metadata), "metadata");
 }
 
+/* With --bpw, the types of the matrices that no rule names. */
+static infer_status mix(const arguments *a, const infer_source *source, infer_model *model, const calibrate_options *options, watcher *bar, work *w,
+                        infer_error *err)
+{
+    calibrate_options o = *options;
+    bool *open = infer_alloc_array(NULL, source->tensor_count, sizeof *open);
+    infer_status s;
+
+    if (!open)
+        return infer_fail_memory(err, source->tensor_count * sizeof *open, "a list of tensors");
+    for (size_t i = 0; i < source->tensor_count; i++) {
+        open[i] = source->tensors[i].matrix;
+        for (size_t r = 0; r < a->rule_count; r++)
+            open[i] = open[i] && fnmatch(a->rules[r].glob, source->tensors[i].name, 0) != 0;
+    }
+    o.rates = NULL;
+    o.progress = on_measure;
+    s = calibrate_mix(model, source, &o, a->bits, open, w->types, err);
+    end_progress(bar);
+    infer_free(NULL, open);
+    return s;
+}
+
 /* With --calibrate, prunes and rounds what can be calibrated of the matrices. */
 static infer_status calibrate(const arguments *a, const infer_source *source, watcher *bar, work *w, infer_error *err)
 {
@@ -426,8 +461,10 @@ static infer_status calibrate(const arguments *a, const infer_source *source, wa
     if (s == INFER_OK && (s = open_floats(a, source, rt, bar, &model, err)) == INFER_OK &&
         (s = calibrate_text(a, model, &text, &o.window, err)) == INFER_OK) {
         o.text = &text;
-        if (a->spread) {
-            o.progress = on_spread;
+        if (a->bits > 0)
+            s = mix(a, source, model, &o, bar, w, err);
+        if (s == INFER_OK && a->spread) {
+            o.progress = on_measure;
             s = calibrate_spread(model, source, w->types, &o, w->rates, err);
             end_progress(bar);
             o.progress = on_calibrate;

@@ -5,6 +5,11 @@
 #include "calibrate.h"
 #include "model/model.h"
 
+/* On the diagonal of the head's moments where it is the embeddings too, as a share of the mean: in a row's other office an error counts the
+ * same in every direction. KL divergence x 1000 on 300 held-out stories, calibrated with 40,000 tokens, of stories260K and
+ * tinystories-656K, q4g32: 0.03: 55.1, 39.6; 0.1: 53.2, 36.9; 0.4: 55.0, 34.3; 1: 55.8, 32.7; 4: 56.5, 32.7. */
+#define CALIBRATE_TIED_DAMPING 1.0
+
 /* The model, either as it is or with what was rounded so far, and the residual stream that it has made of the text. */
 typedef struct calibrate_stream {
     infer_plan *plan;
