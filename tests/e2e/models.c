@@ -3,8 +3,10 @@
 #include "convert/convert.h"
 #include "import/import.h"
 #include "model/model.h"
+#include "ref/mathf.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,49 @@ void models_clean(void)
 {
     while (path_count)
         unlink(paths[--path_count]);
+}
+
+/* ggml's Q8_0 of 32 numbers: scale = largest magnitude / 127, codes by it, halves away from 0; the scale is then stored as fp16. */
+static void round_q8_0(float *x)
+{
+    float most = 0, step, stored;
+    for (int i = 0; i < 32; i++)
+        most = fmaxf(most, fabsf(x[i]));
+    step = most / 127;
+    stored = infer_ref_f16_to_f32(infer_ref_f32_to_f16(step));
+    for (int i = 0; i < 32; i++)
+        x[i] = stored * roundf(x[i] * (step != 0 ? 1 / step : 0));
+}
+
+static const infer_importer *float_importer; /* of the source that is being rounded */
+
+static infer_status read_rounded(const infer_source *s, size_t index, uint64_t row, uint64_t n, float *out, infer_error *err)
+{
+    infer_status status = float_importer->read_f32(s, index, row, n, out, err);
+    for (uint64_t i = 0; status == INFER_OK && s->tensors[index].matrix && i < n * s->tensors[index].cols; i += 32)
+        round_q8_0(out + i);
+    return status;
+}
+
+const char *model_rounded_q8_0(const char *name)
+{
+    const char *found = check_data(name), *out;
+    infer_convert_options options = {.type = INFER_QTYPE_F32, .overwrite = true};
+    infer_importer rounding;
+    infer_source source;
+    infer_error err = {0};
+    if (!found)
+        return NULL;
+    out = new_path();
+    cr_assert_eq(infer_source_open(NULL, found, NULL, &source, &err), INFER_OK, "%s", err.message);
+    float_importer = source.importer;
+    rounding = *float_importer;
+    rounding.read_f32 = read_rounded;
+    source.importer = &rounding;
+    cr_assert_eq(infer_convert(NULL, &source, out, &options, NULL, &err), INFER_OK, "%s", err.message);
+    source.importer = float_importer;
+    infer_source_close(&source);
+    return out;
 }
 
 const char *model_converted(const char *name, const char *tokenizer, const char *type)

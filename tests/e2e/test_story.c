@@ -104,6 +104,46 @@ Test(story, f32_logits_match_float64)
     cr_expect_leq(q8, 1.5f);   /* 8-bit keys, values and queries: the worst of all logits, which differ by tens; the NLL moves by 0.002 */
 }
 
+/* Largest difference between the logits of two models, over `count` positions. */
+static float logits_apart(const char *a, const char *b, const int32_t *ids, size_t count)
+{
+    model_settings s = {.logit_rows = (uint32_t)count, .kv = INFER_KV_F32};
+    model_open x = model_start(a, &s), y = model_start(b, &s);
+    infer_error err = {0};
+    float worst = 0;
+    cr_assert_eq(infer_model_vocab_size(x.model), infer_model_vocab_size(y.model));
+    cr_assert_eq(infer_session_eval(x.session, ids, count, INFER_LOGITS_ALL, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_session_eval(y.session, ids, count, INFER_LOGITS_ALL, &err), INFER_OK, "%s", err.message);
+    for (uint32_t r = 0; r < count; r++)
+        for (uint32_t v = 0; v < infer_model_vocab_size(x.model); v++)
+            worst = fmaxf(worst, fabsf(infer_session_logits(x.session, r)[v] - infer_session_logits(y.session, r)[v]));
+    model_stop(&x);
+    model_stop(&y);
+    return worst;
+}
+
+/* Two files of one model, in float32: the same logits to float rounding. The GGUF of tinystories-656K holds its numbers in Q8_0, so those of the folder
+ * are rounded likewise, by the test; what is left is all that two importers could do differently. */
+Test(story, both_forms_of_a_model_give_the_same_logits)
+{
+    static const struct { const char *name, *one, *tokenizer, *gguf; } models[] = {
+        {"stories260K", STORIES, STORIES_TOKENIZER, STORIES_GGUF}, {"tinystories-656K", "models/tinystories-656K", NULL, TINY_GGUF}};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        const char *one = need(i ? model_rounded_q8_0(models[i].one) : model_converted(models[i].one, models[i].tokenizer, "f32")),
+                   *gguf = need(model_converted(models[i].gguf, models[i].tokenizer, "f32"));
+        char file[64];
+        size_t count;
+        int32_t *ids;
+        float apart;
+        snprintf(file, sizeof file, "reference/%s.logits_ids.json", models[i].name);
+        ids = read_ids(need(check_data(file)), &count);
+        apart = logits_apart(one, gguf, ids, count);
+        cr_log_info("%s: largest difference of a logit %.2e", models[i].name, apart);
+        cr_expect_leq(apart, 2e-5f);
+        free(ids);
+    }
+}
+
 /* The GGUF has the same numbers rounded to 8 bits, which formats import compares one by one: its logits move by as much as that rounding moves them. */
 Test(story, folder_and_gguf_are_the_same_model)
 {
@@ -203,6 +243,35 @@ Test(story, ternary_checkpoint_agrees_with_the_reference_text)
         cr_expect_leq(parted, 3);
         model_stop(&m);
     }
+    free(text);
+}
+
+/* With its activations in float32, the ternary weights write the whole reference story, all 256 tokens, but for one: there two words are as good as
+ * equally likely, and given the reference's, everything behind it is the same again. */
+Test(story, ternary_weights_in_float_tell_the_reference_story_but_for_one_word)
+{
+    const char *path = need(model_converted(BITLLAMA, NULL, "f32"));
+    char *text = bitllama_text();
+    model_open m = model_start(path, &(model_settings){.logit_rows = 300, .kv = INFER_KV_F32});
+    int32_t ids[300];
+    size_t n = 0;
+    uint32_t vocab = infer_model_vocab_size(m.model), parted = 0;
+    infer_error err = {0};
+    cr_assert_eq(infer_model_tokenize(m.model, text, strlen(text), INFER_TOKENIZE_BOS, ids, 300, &n, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(n, 257, "the begin token and the 256 that were written");
+    cr_assert_eq(infer_session_eval(m.session, ids, n, INFER_LOGITS_ALL, &err), INFER_OK, "%s", err.message);
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        const float *logits = infer_session_logits(m.session, i);
+        int32_t best = infer_argmax(logits, vocab);
+        if (best == ids[i + 1])
+            continue;
+        parted++;
+        cr_log_info("token %u: %d beats the reference's %d by %.4f", i, best, ids[i + 1], logits[best] - logits[ids[i + 1]]);
+        cr_expect_eq(i, 166);
+        cr_expect_leq(logits[best] - logits[ids[i + 1]], 0.02f);
+    }
+    cr_expect_eq(parted, 1);
+    model_stop(&m);
     free(text);
 }
 
