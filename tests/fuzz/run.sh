@@ -1,8 +1,9 @@
 #!/bin/bash
-# Builds the fuzz targets in build-fuzz/ (clang, sanitizers), makes their seeds and runs each for a while. What it finds stays in build-fuzz/found/.
+# Builds the fuzz targets in build-fuzz/ (clang, sanitizers), makes their seeds and runs each for a while, as many at a time as there are CPUs. What it finds stays in build-fuzz/found/.
 # An input of up to 64 KB must not crash, leak, take a second of processor time (fuzz.h) or let the process grow beyond 256 MB.
 #
 # usage: tests/fuzz/run.sh [SECONDS for each target, default 20, or EXECUTIONSx] [TARGET...]
+# `importers` stands for the targets that read foreign files of models and vocabularies, `others` for the rest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=tools/lib.sh
@@ -23,17 +24,36 @@ build "$folder"
 python3 tests/fuzz/seeds.py "$folder/corpus" "$folder/tools"
 mkdir -p "$folder/found"
 
-targets=("$@")
-[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(meson introspect "$folder" --targets |
-    python3 -c 'import json, sys; print("\n".join(t["name"][5:] for t in json.load(sys.stdin) if t["name"].startswith("fuzz_")))')
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# TARGET...: their names, of all without any.
+mapfile -t targets < <(meson introspect "$folder" --targets | python3 -c '
+import json, sys
+all = {t["name"][5:]: t["target_sources"][0]["sources"][0].endswith("import.c") for t in json.load(sys.stdin) if t["name"].startswith("fuzz_")}
+groups = {"importers": [t for t in all if all[t]], "others": [t for t in all if not all[t]]}
+print("\n".join(t for name in sys.argv[1:] or groups for t in groups.get(name, [name])))' "$@")
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# run_target NAME: leaves NAME.log and, when all is well, NAME.passed.
+run_target() {
+    mkdir -p "$folder/corpus/$1"
+    if "$folder/tests/fuzz/fuzz_$1" "$limit" -rss_limit_mb=256 -malloc_limit_mb=256 -timeout=60 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+        -artifact_prefix="$folder/found/$1-" "$folder/corpus/$1" >"$logs/$1.log" 2>&1; then
+        touch "$logs/$1.passed"
+    fi
+}
+for name in "${targets[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
+        wait -n || true
+    done
+    step "$name"
+    run_target "$name" &
+done
+wait
+
 passed=0 failed=0 executions=0 table=''
 for name in "${targets[@]}"; do
-    mkdir -p "$folder/corpus/$name"
-    step "$name"
-    if "$folder/tests/fuzz/fuzz_$name" "$limit" -rss_limit_mb=256 -malloc_limit_mb=256 -timeout=60 -max_len=65536 -verbosity=0 -print_final_stats=1 \
-        -artifact_prefix="$folder/found/$name-" "$folder/corpus/$name" >"$log" 2>&1; then
+    log=$logs/$name.log
+    if [ -e "$logs/$name.passed" ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
