@@ -1,5 +1,6 @@
 #!/bin/bash
-# Builds the fuzz targets in build-fuzz/ (clang, sanitizers), makes their seeds and runs each for a while, as many at a time as there are CPUs. What it finds stays in build-fuzz/found/.
+# Builds the fuzz targets in build-fuzz/ (clang, sanitizers), makes their seeds and runs each for a while, as many at a time as there are
+# CPUs. What it finds stays in build-fuzz/found/.
 # An input of up to 64 KB must not crash, leak, take a second of processor time (fuzz.h) or let the process grow beyond 256 MB.
 #
 # usage: tests/fuzz/run.sh [SECONDS for each target, default 20, or EXECUTIONSx] [TARGET...]
