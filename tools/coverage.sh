@@ -16,7 +16,7 @@ folders=(runtime formats kernels/ref)
 step 'packages'
 install "${build_packages[@]}" gcc g++ gcovr libcriterion-dev python3 python3-numpy binutils
 step "build $folder/"
-CC=gcc CXX=g++ # Counters are atomic: threads would lose counts, and gcovr refuses the sums that do not add up.
+export CC=gcc CXX=g++ # Counters are atomic: threads would lose counts, and gcovr refuses the sums that do not add up.
 configure "$folder" -Dtests=enabled -Dbench=disabled --buildtype=debug --optimization=2 -Db_coverage=true -Dc_args=-fprofile-update=atomic
 build "$folder"
 

@@ -105,7 +105,7 @@ size_t infer_session_state_bytes(const infer_session *session)
 infer_status infer_session_save(const infer_session *session, void *state, size_t bytes, infer_error *err)
 {
     const infer_plan *p;
-    uint8_t *out = state, *at = out + STATE_HEADER;
+    uint8_t *out = state, *at;
     size_t need, each;
     infer_status s;
     if (!session || !state)
@@ -117,6 +117,7 @@ infer_status infer_session_save(const infer_session *session, void *state, size_
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save: found room for %zu bytes, expected %zu", bytes, need);
     p = session->plan;
     each = used_bytes(p, session->position);
+    at = out + STATE_HEADER;
     memset(out, 0, STATE_HEADER);
     memcpy(out, STATE_MAGIC, 8);
     put_u32(out + AT_VERSION, STATE_VERSION);

@@ -383,7 +383,7 @@ infer_status distill_trainer_validate(distill_trainer *t, double *kl, double *ce
 {
     size_t n = t->valid->window_count;
     double *sums = infer_alloc_array(NULL, 2 * n, sizeof *sums), tokens = 0;
-    job j = {.t = t, .items = (uint32_t)n, .valid_kl = sums, .valid_ce = sums + n};
+    job j = {.t = t, .items = (uint32_t)n, .valid_kl = sums, .valid_ce = sums ? sums + n : NULL};
     infer_status status;
 
     if (!sums)

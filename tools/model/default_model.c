@@ -21,6 +21,7 @@ __attribute__((visibility("hidden"))) extern const unsigned char default_model[]
 const char *default_model_or(const char *model)
 {
     static char path[48];
+    /* cppcheck-suppress comparePointers ; two ends of one thing, as the assembler says */
     size_t bytes = (size_t)(default_model_end - default_model), done = 0;
     int fd;
 
