@@ -257,7 +257,7 @@ infer_status infer_model_detokenize(const infer_model *model, const int32_t *ids
         else
             s = infer_decoder_push(decoder, i < n ? ids[i] : -1, &piece, &size);
         if (s != INFER_OK) {
-            infer_fail(err, s, "infer_model_detokenize: token %zu: found id %d, expected 0..%u", i, (int)ids[i], model->config.vocab - 1);
+            infer_fail(err, s, "infer_model_detokenize: token %zu: found id %d, expected 0..%u", i, i < n ? (int)ids[i] : -1, model->config.vocab - 1);
             break;
         }
         if (size && used <= cap && size <= cap - used)
