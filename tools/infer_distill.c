@@ -254,9 +254,7 @@ static void read_meter(run *r, bool go_on)
     infer_error err;
     r->spent_s += (double)(now - r->window_ns) / 1e9;
     r->window_ns = now;
-    if (infer_meter_kind(r->meter) == INFER_ENERGY_NONE)
-        r->spent_uj = NAN;
-    else if (infer_meter_stop(r->meter, &e, &err) != INFER_OK)
+    if (infer_meter_kind(r->meter) == INFER_ENERGY_NONE || infer_meter_stop(r->meter, &e, &err) != INFER_OK)
         r->spent_uj = NAN;
     else
         r->spent_uj += e.gross_uj;

@@ -95,7 +95,7 @@ infer_status distill_pass_create(const distill_student *s, infer_cpu_level level
         place(p, &a);
         a.base = p->memory = infer_alloc_array(NULL, a.used, sizeof *p->memory);
     }
-    if (!p->memory) {
+    if (!p->layers || !p->memory) {
         distill_pass_destroy(p);
         return infer_fail_memory(err, a.used * sizeof *p->memory, "a pass over a window");
     }
