@@ -296,10 +296,10 @@ static void draw_curve(const run *r)
 {
     size_t n;
     const distill_record *records = distill_trainer_records(r->trainer, &n);
-    infer_svg_point *points = n ? infer_alloc_array(NULL, n, sizeof *points) : NULL;
+    infer_svg_point *points = n && r->a->curve ? infer_alloc_array(NULL, n, sizeof *points) : NULL;
     FILE *f;
 
-    if (!r->a->curve || !points)
+    if (!points)
         return;
     for (size_t i = 0; i < n; i++) {
         points[i].x = records[i].step;
