@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 600 # of one command, under sanitizers too
 PUPIL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "model", "pupil.infer")
 DEFAULT_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "data")
 # Root without the two capabilities that make it ignore file permissions.

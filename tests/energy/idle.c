@@ -89,11 +89,12 @@ int main(int argc, char **argv)
     m = tasks(after);
     for (int i = 0; i < n && i < m; i++)
         moved += before[i].id != after[i].id || before[i].switches != after[i].switches;
-    tap_ok(n == m && moved == 0, "%d threads of libinfer slept through %d ms", n, (int)ms);
-    printf("# processor time %d us\n", (int)spent_us);
+    printf("# %d of %d threads moved, processor time %d us\n", moved, n, (int)spent_us);
 #if defined(__SANITIZE_THREAD__)
+    tap_skip("the sanitizer has a thread of its own", "all threads sleep");
     tap_skip("the sanitizer has a thread of its own", "no processor time");
 #else
+    tap_ok(n == m && moved == 0, "%d threads of libinfer slept through %d ms", n, (int)ms);
     tap_ok(spent_us < 2000, "no processor time (but for looking at the clock)");
 #endif
     infer_meter_destroy(meter);
