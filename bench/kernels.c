@@ -4,7 +4,7 @@
 #include "cpu.h"
 #include "gbench_shim.h"
 #include "machine.h"
-#include "peaks.h"
+#include "peaks/peaks.h"
 
 #include <stdio.h>
 #include <stdlib.h>

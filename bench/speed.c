@@ -3,7 +3,7 @@
 #include <infer/infer_experimental.h>
 
 #include "model/model.h"
-#include "peaks.h"
+#include "peaks/peaks.h"
 #include "shapes.h"
 #include "stats.h"
 

@@ -1,11 +1,11 @@
 /* infer-bench: how fast a model reads a prompt and generates, beside what the machine can do. Arguments and printing only; bench/speed.c measures. Energy:
- * bench_energy.c. */
+ * bench/. */
 #include "model/default_model.h"
-#include "bench_energy.h"
-#include "bench_model.h"
+#include "bench/bench_energy.h"
+#include "bench/bench_model.h"
 #include "cli.h"
 #include "joules.h"
-#include "records.h"
+#include "bench/records.h"
 
 #include <errno.h>
 #include <getopt.h>
