@@ -198,7 +198,8 @@ static void set_matmul(infer_case *c, infer_qtype type, uint64_t *random)
     if (!x || !y || !codes)
         return;
     c->args.matmul = (infer_matmul_args){.x = x, .xq = infer_q8_rows_at(codes, m, k), .y = y, .m = m, .n = n, .k = k, .x_stride = k, .y_stride = n};
-    quantize__ref(&(infer_quantize_args){.x = x, .y = c->args.matmul.xq, .m = m, .k = k, .x_stride = k}, (infer_region){0, m, 0, k});
+    quantize__ref(&(infer_quantize_args){.x = x, .y = c->args.matmul.xq, .m = m, .k = k, .x_stride = k, .group = infer_qtype_find(type)->group == 64 ? 64 : 32},
+                  (infer_region){0, m, 0, k});
     c->bytes = (integer ? (double)infer_q8_rows_bytes(m, k) : 4.0 * m * k) + 4.0 * m * n;
     c->ops = 2.0 * m * n * k;
 }
@@ -226,7 +227,7 @@ static void set_rows(infer_case *c, uint64_t *random)
     case INFER_OP_QUANTIZE:
         y = get_output(c, infer_q8_rows_bytes(m, n));
         if (y)
-            c->args.quantize = (infer_quantize_args){.x = x, .y = infer_q8_rows_at(y, m, n), .m = m, .k = n, .x_stride = n};
+            c->args.quantize = (infer_quantize_args){.x = x, .y = infer_q8_rows_at(y, m, n), .m = m, .k = n, .x_stride = n, .group = 32};
         c->bytes = 4.0 * count + infer_q8_rows_bytes(m, n);
         break;
     case INFER_OP_RMSNORM:

@@ -16,12 +16,14 @@ static uint32_t choose(uint32_t *kept, uint32_t width, double rate, uint64_t *ra
 
 static void set_position(infer_layout layout, const infer_sparse *s, uint32_t line, uint32_t unit, uint32_t i, uint32_t kept)
 {
-    if (layout == INFER_LAYOUT_BCSR16X1)
-        ((uint64_t *)s->positions)[line * s->blocks + kept / 64] |= 1ull << kept % 64;
-    else if (layout == INFER_LAYOUT_BCSR16X4)
+    if (layout == INFER_LAYOUT_BCSR16X1) {
+        ((uint8_t *)s->counts)[line * s->blocks + kept / 64]++;
+        ((uint8_t *)s->positions)[4 * (size_t)unit + i] = kept % 64;
+    } else if (layout == INFER_LAYOUT_BCSR16X4) {
         ((uint16_t *)s->positions)[line * s->blocks + kept / 16] |= (uint16_t)(1u << kept % 16);
-    else
+    } else {
         ((uint16_t *)s->positions)[unit + i] = (uint16_t)kept;
+    }
 }
 
 static void fill_values(infer_qtype type, const infer_sparse *s, uint8_t *end, uint64_t *random)

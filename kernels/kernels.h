@@ -7,7 +7,7 @@
  *  - matmul, integer types: per group of 32 inputs the exact int32 sum s of weight code x activation code; then, in k order,
  *        y = fmaf((float)s, w_scale * x_scale, y)       with w_scale * x_scale rounded to float, y starting at +0.
  *    t2r, whose scale belongs to the row: t = fmaf((float)s, x_scale, t), t starting at +0; y = t * w_scale.
- *    layout cols: t = fmaf((float)s, w_scale * x_scale, t), t starting at +0; y = t * row factor. That of the input is in the activations.
+ *    q8g64, q4g64: the same per group of 64 inputs. Layout cols: y = t * row factor; that of the input is in the activations.
  *  - matmul, float types: four partial sums p[j], j = k mod 4, each p[j] = fmaf(w, x, p[j]) in k order;
  *        y = (p[0] + p[1]) + (p[2] + p[3]).
  *  - sums over a row (rmsnorm, layernorm): sixteen partial sums p[j], j = i mod 16, in i order, squares by fused multiply-adds; then
@@ -84,7 +84,8 @@ const char *infer_op_name(infer_op_kind op); /* "matmul" */
 
 /* ---- activations ---- */
 
-/* Activations quantized for the integer matmuls: int8 codes in groups of 32 inputs, a float scale a group, and the two int16 numbers that
+/* Activations quantized for the integer matmuls: int8 codes in groups of 32 inputs, a float scale a group (types with groups of 64 inputs: the same one
+ * for both halves), and the two int16 numbers that
  * let kernels work with weight codes stored with an offset of 8: offset8[0] = -8 x sum of the codes at k mod 4 in {0, 1}, offset8[1] the
  * same for {2, 3}. Their sum is -8 x the sum of all codes. Rows stand row_groups groups apart, an odd number: at powers of two they would all compete
  * for the same few sets of the cache. One buffer holds, for `m` rows of k inputs:
@@ -119,13 +120,15 @@ static inline infer_q8_rows infer_q8_rows_at(void *buffer, size_t m, size_t k)
     return r;
 }
 
-/* x [m][x_stride] -> y. With factors, x is x * factors[column] from here on; then magnitudes below `threshold` are silent and become 0. Per group of 32: amax = the largest |x|; scale = amax / 127; code = rint(x * (127 / amax)), half to even. Groups with
+/* x [m][x_stride] -> y. With factors, x is x * factors[column] from here on; then magnitudes below `threshold` are silent and
+ * become 0. Per group of 32 or 64 inputs: amax = the largest |x|; scale = amax / 127; code = rint(x * (127 / amax)), half to even. Groups with
  * amax < 2^-100 get scale 0 and codes 0; groups with an infinity or NaN get scale NaN and codes 0, so that it shows in the output. Columns
- * behind k in the last group get code 0. Region: any rows; columns are multiples of 32, or end at k. */
+ * behind k in the last 32 get code 0. Region: any rows; columns are multiples of the group, or end at k. */
 typedef struct infer_quantize_args {
     const float *x;
     infer_q8_rows y;
     uint32_t m, k, x_stride;
+    uint32_t group;       /* inputs that share a scale: 32 or 64 */
     const float *factors; /* [k]; NULL: none */
     float threshold;      /* 0: none */
 } infer_quantize_args;

@@ -29,9 +29,8 @@ bool infer_sparse_bytes(uint32_t type, uint32_t layout, uint64_t n, uint64_t k, 
     if (!is_sparse_type(type) || !infer_layout_sparse(layout) || n == UINT64_MAX || (csr && k > 65536) || units > UINT32_MAX ||
         !most_units(layout, n, k, &most) || units > most || __builtin_mul_overflow(panels, blocks, &cells))
         return false;
-    if (!add_part(&total, (csr ? n : panels) + 1, sizeof(uint32_t)) ||
-        !(csr ? add_part(&total, units, sizeof(uint16_t)) : add_part(&total, cells, layout == INFER_LAYOUT_BCSR16X1 ? 8 : 2)) ||
-        !add_part(&total, cells, 32))
+    if (!add_part(&total, (csr ? n : panels) + 1, sizeof(uint32_t)) || (layout == INFER_LAYOUT_BCSR16X1 && !add_part(&total, cells, 1)) ||
+        !(layout == INFER_LAYOUT_BCSR16X4 ? add_part(&total, cells, 2) : add_part(&total, units, csr ? 2 : 4)) || !add_part(&total, cells, 32))
         return false;
     if (csr)
         values = type == INFER_QTYPE_Q8G64 ? units : units / 2 + units % 2;
@@ -66,22 +65,50 @@ static bool fault_at(infer_sparse_fault *fault, const char *what, uint64_t at, u
     return false;
 }
 
-static bool check_panels(infer_layout layout, const infer_sparse *s, uint64_t k, infer_sparse_fault *fault)
+static bool check_fours(const infer_sparse *s, uint64_t k, infer_sparse_fault *fault)
 {
-    uint64_t fours = layout == INFER_LAYOUT_BCSR16X4, width = fours ? 16 : 64, last = fours ? (k + 3) / 4 : k, at = 0;
+    uint64_t at = 0;
+
+    for (size_t p = 0; p < s->panels; p++) {
+        for (size_t b = 0; b < s->blocks; b++) {
+            uint64_t mask = infer_sparse_fours(s, p, b), left = (k + 3) / 4 - 16 * b;
+            if (left < 16 && mask >> left)
+                return fault_at(fault, "positions beyond the inputs in block", p * s->blocks + b, mask, mask & ((1ull << left) - 1));
+            at += (uint64_t)__builtin_popcountll(mask);
+        }
+        if (s->pointers[p + 1] != at)
+            return fault_at(fault, "pointer", p + 1, s->pointers[p + 1], at);
+    }
+    return true;
+}
+
+/* The pointers come first: they say where a panel's inputs stand. */
+static bool check_inputs(const infer_sparse *s, uint64_t k, infer_sparse_fault *fault)
+{
+    uint64_t at = 0;
 
     for (size_t p = 0; p < s->panels; p++) {
         uint64_t kept = 0;
         for (size_t b = 0; b < s->blocks; b++) {
-            size_t i = p * s->blocks + b;
-            uint64_t mask = fours ? ((const uint16_t *)s->positions)[i] : ((const uint64_t *)s->positions)[i], left = last - b * width;
-            if (left < width && mask >> left)
-                return fault_at(fault, "positions beyond the inputs in block", i, mask, mask & ((1ull << left) - 1));
-            kept += (uint64_t)__builtin_popcountll(mask);
+            uint64_t left = k - 64 * b, most = left < 64 ? left : 64, count = s->counts[p * s->blocks + b];
+            if (count > most)
+                return fault_at(fault, "inputs kept in block", p * s->blocks + b, count, most);
+            kept += count;
         }
-        at += fours ? kept : (kept + 3) / 4;
+        at += (kept + 3) / 4;
         if (s->pointers[p + 1] != at)
             return fault_at(fault, "pointer", p + 1, s->pointers[p + 1], at);
+    }
+    for (size_t p = 0; p < s->panels; p++) {
+        const uint8_t *input = infer_sparse_inputs(s, p);
+        for (size_t b = 0; b < s->blocks; b++) {
+            uint64_t left = k - 64 * b, width = left < 64 ? left : 64;
+            for (uint32_t i = 0, least = 0; i < s->counts[p * s->blocks + b]; i++, input++) {
+                if (*input < least || *input >= width)
+                    return fault_at(fault, "input", (uint64_t)(input - (const uint8_t *)s->positions), *input, least);
+                least = *input + 1u;
+            }
+        }
     }
     return true;
 }
@@ -115,5 +142,12 @@ bool infer_sparse_check(infer_qtype type, infer_layout layout, uint64_t n, uint6
     if (!infer_sparse_bytes(type, layout, n, k, ((const uint32_t *)w)[pointers - 1], &expected) || bytes != expected)
         return fault_at(fault, "bytes for the last pointer", pointers - 1, bytes, expected);
     s = infer_sparse_at(layout, w, (size_t)n, (size_t)k);
-    return layout == INFER_LAYOUT_CSR ? check_rows(&s, n, k, fault) : check_panels(layout, &s, k, fault);
+    switch (layout) {
+    case INFER_LAYOUT_BCSR16X1:
+        return check_inputs(&s, k, fault);
+    case INFER_LAYOUT_BCSR16X4:
+        return check_fours(&s, k, fault);
+    default:
+        return check_rows(&s, n, k, fault);
+    }
 }

@@ -3,7 +3,8 @@
  * tile16x4, inputs to blocks of 64; types are q8g64 and q4g64. Parts, each at a multiple of 64 bytes:
  *
  *   pointers   uint32_t, where each panel's units (csr: each row's numbers) begin, and behind the last one their count
- *   positions  bcsr16x1  uint64_t [panels][blocks]: bit i is set where input i of the block is kept, as 16 rows x 1 input
+ *   counts     bcsr16x1  uint8_t [panels][blocks]: how many inputs of the block are kept, as 16 rows x 1 input
+ *   positions  bcsr16x1  uint8_t [units][4]: the kept inputs, 0..63 within their blocks: what a byte shuffle takes as it is
  *              bcsr16x4  uint16_t [panels][blocks]: bit i is set where inputs 4i..4i + 3 of the block are kept, as 16 rows x 4 inputs
  *              csr       uint16_t [numbers]: inputs, rising within a row
  *   scales     fp16 [panels][blocks][16]
@@ -23,6 +24,7 @@ enum { INFER_SPARSE_BLOCK = 64 };
 
 typedef struct infer_sparse {
     const uint32_t *pointers;
+    const uint8_t *counts; /* bcsr16x1 */
     const void *positions;
     const uint16_t *scales;
     const uint8_t *values;
@@ -37,7 +39,7 @@ static inline size_t infer_sparse_positions_bytes(infer_layout layout, size_t pa
 {
     switch (layout) {
     case INFER_LAYOUT_BCSR16X1:
-        return panels * blocks * sizeof(uint64_t);
+        return (size_t)units * 4;
     case INFER_LAYOUT_BCSR16X4:
         return panels * blocks * sizeof(uint16_t);
     default:
@@ -58,6 +60,9 @@ static inline infer_sparse infer_sparse_at(infer_layout layout, const void *w, s
     s.pointers = w;
     s.units = s.pointers[pointers - 1];
     at += infer_sparse_round(pointers * sizeof *s.pointers);
+    s.counts = at;
+    if (layout == INFER_LAYOUT_BCSR16X1)
+        at += infer_sparse_round(s.panels * s.blocks);
     s.positions = at;
     at += infer_sparse_round(infer_sparse_positions_bytes(layout, s.panels, s.blocks, s.units));
     s.scales = (const uint16_t *)(const void *)at;
@@ -65,16 +70,32 @@ static inline infer_sparse infer_sparse_at(infer_layout layout, const void *w, s
     return s;
 }
 
-/* The kept ones of inputs 32g..32g + 31 of a panel, a bit each. */
-static inline uint32_t infer_sparse_mask16x1(const infer_sparse *s, size_t panel, size_t g)
+/* bcsr16x1: the kept inputs of a panel, one after the other. */
+static inline const uint8_t *infer_sparse_inputs(const infer_sparse *s, size_t panel)
 {
-    return (uint32_t)(((const uint64_t *)s->positions)[panel * s->blocks + g / 2] >> (32 * (g % 2)));
+    return (const uint8_t *)s->positions + 4 * (size_t)s->pointers[panel];
 }
 
-/* The kept ones of the fours of inputs 32g..32g + 31 of a panel, a bit each. */
-static inline uint32_t infer_sparse_mask16x4(const infer_sparse *s, size_t panel, size_t g)
+/* bcsr16x4: the kept fours of inputs of a block, a bit each. */
+static inline uint32_t infer_sparse_fours(const infer_sparse *s, size_t panel, size_t b)
 {
-    return ((const uint16_t *)s->positions)[panel * s->blocks + g / 2] >> (8 * (g % 2)) & 255u;
+    return ((const uint16_t *)s->positions)[panel * s->blocks + b];
+}
+
+/* bcsr16: the kept inputs of block b, rising, each 0..63; returns how many. kept: inputs kept in the panel's blocks before it. */
+static inline uint32_t infer_sparse_kept(infer_layout layout, const infer_sparse *s, size_t panel, size_t b, size_t kept, uint8_t inputs[64])
+{
+    uint32_t count = 0;
+
+    if (layout == INFER_LAYOUT_BCSR16X1) {
+        count = s->counts[panel * s->blocks + b];
+        memcpy(inputs, infer_sparse_inputs(s, panel) + kept, count);
+        return count;
+    }
+    for (uint32_t mask = infer_sparse_fours(s, panel, b); mask; mask &= mask - 1)
+        for (uint32_t j = 0; j < 4; j++)
+            inputs[count++] = (uint8_t)(4 * (uint32_t)__builtin_ctz(mask) + j);
+    return count;
 }
 
 /* fp16 bits of the scale of row r (0..15) in block b of a panel. */

@@ -1,6 +1,7 @@
 /*
  * y = x w^T in layout `cols`. Columns of inputs that are not 0 are taken in pairs (q4g64) or fours (q8g64): interleaving their bytes gives what
- * vpmaddubsw multiplies. Sums of 32 inputs: q4g64 in 16 bits, starting from offset8 (32 x 127 x 8 fits); q8g64 in 32 bits.
+ * vpmaddubsw multiplies. Sums: q4g64 of 32 inputs in 16 bits, starting from -8 x the activations (32 x 127 x 8 fits), so that a group of which more
+ * are not 0 has two; q8g64 in 32 bits.
  * One token: eight columns at a time go over the outputs of a stripe, while those two blocks ahead are prefetched: the hardware cannot know which ones
  * they are. More tokens: the columns that any of them needs are interleaved into L1 and meet every token.
  */
@@ -9,7 +10,7 @@
 #include "vector.h"
 
 enum {
-    HALF = 32,          /* inputs of an exact sum */
+    HALF = 32,          /* inputs whose sum fits */
     BLOCK = 8,          /* columns that are added at once */
     AHEAD = 2 * BLOCK,  /* columns from the one in use to the one that is prefetched */
     BLOCK_TOKENS = 16,
@@ -52,15 +53,15 @@ ALWAYS_INLINE void add_four(__m256i sums[4], __m256i a, __m256i b, __m256i c, __
     sums[3] = add_products(sums[3], _mm256_unpackhi_epi16(ab, cd), x, magnitude);
 }
 
-/* Sums of outputs o..o+7 of 128, as floats. */
-ALWAYS_INLINE __m256 sums_at(const __m256i *sums, uint32_t o, const uint32_t bits)
+/* Sums of outputs o..o+7 of 128. */
+ALWAYS_INLINE __m256i sums_at(const __m256i *sums, uint32_t o, const uint32_t bits)
 {
     if (bits == 4) { /* byte o % 64, low nibbles below 64 */
         const __m128i *at = (const __m128i *)(sums + o % 64 / 32 * 4 + o % 16 / 8 * 2 + o / 64) + o % 32 / 16;
-        return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_load_si128(at)));
+        return _mm256_cvtepi16_epi32(_mm_load_si128(at));
     } else {
         const __m128i *at = (const __m128i *)(sums + o / 32 * 4 + o % 16 / 4) + o % 32 / 16;
-        return _mm256_cvtepi32_ps(_mm256_setr_m128i(_mm_load_si128(at), _mm_load_si128(at + 2)));
+        return _mm256_setr_m128i(_mm_load_si128(at), _mm_load_si128(at + 2));
     }
 }
 
@@ -72,20 +73,19 @@ ALWAYS_INLINE __m256 scales_at(const uint8_t *bytes)
     return _mm256_castsi256_ps(_mm256_add_epi32(v, _mm256_set1_epi32(120 << 23)));
 }
 
-/* y[outputs] += sums x (scales x activation scales), the halves of a group in order; the second only if the input has one. */
-ALWAYS_INLINE void add_group(float *y, const __m256i *first, const __m256i *second, const uint8_t *scales, const float *x_scales, size_t outputs,
+/* y[outputs] += sums x (scales x activation scale); `second`: the other part of the sums, NULL where there is none. */
+ALWAYS_INLINE void add_group(float *y, const __m256i *first, const __m256i *second, const uint8_t *scales, float x_scale, size_t outputs,
                              const uint32_t bits)
 {
     const size_t step = bits == 4 ? 8 : 16; /* vectors of sums for 128 outputs */
-    __m256 x0 = _mm256_set1_ps(x_scales[0]), x1 = _mm256_set1_ps(second ? x_scales[1] : 0);
+    __m256 x = _mm256_set1_ps(x_scale);
     for (size_t tile = 0; tile < outputs / INFER_COLS_TILE; tile++, y += INFER_COLS_TILE, scales += INFER_COLS_TILE) {
 #pragma GCC unroll 16
         for (uint32_t o = 0; o < INFER_COLS_TILE; o += 8) {
-            __m256 scale = scales_at(scales + o), out = _mm256_load_ps(y + o);
-            out = _mm256_fmadd_ps(sums_at(first + tile * step, o, bits), _mm256_mul_ps(scale, x0), out);
+            __m256i sum = sums_at(first + tile * step, o, bits);
             if (second)
-                out = _mm256_fmadd_ps(sums_at(second + tile * step, o, bits), _mm256_mul_ps(scale, x1), out);
-            _mm256_store_ps(y + o, out);
+                sum = _mm256_add_epi32(sum, sums_at(second + tile * step, o, bits));
+            _mm256_store_ps(y + o, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scales_at(scales + o), x), _mm256_load_ps(y + o)));
         }
     }
 }
@@ -105,33 +105,39 @@ typedef struct span {
 
 /* ---- one token ---- */
 
-/* The columns of a group's inputs that are not 0, and their codes: the two halves one after the other, each filled up to whole units with inputs
- * times 0. `down`: lines are taken from a column's last to its first, so that the hardware, which goes on where a run of rising lines ends, does not read
- * what is skipped. */
+/* The columns of a group's inputs that are not 0, and their codes, filled up to whole units with inputs times 0. `down`: lines are taken from a
+ * column's last to its first, so that the hardware, which goes on where a run of rising lines ends, does not read what is skipped. */
 typedef struct active {
     bool down;
-    uint32_t end[2];
+    uint32_t end;
     const uint8_t *column[2 * HALF];
-    int8_t x[2 * HALF];
+    _Alignas(32) int8_t x[2 * HALF];
 } active;
 
 ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint8_t *columns, size_t pitch, const uint32_t unit)
 {
     uint32_t n = 0;
-    a->end[1] = 0;
-    for (size_t h = 0; h < halves; h++) {
+    for (size_t h = 0; h < halves; h++)
         for (uint32_t mask = active_mask(codes + HALF * h); mask; mask &= mask - 1, n++) {
             size_t i = HALF * h + (uint32_t)__builtin_ctz(mask);
             a->column[n] = columns + i * pitch;
             a->x[n] = codes[i];
         }
-        for (; n % unit; n++) {
-            a->column[n] = a->column[n - 1];
-            a->x[n] = 0;
-        }
-        a->end[h] = n;
+    for (; n % unit; n++) {
+        a->column[n] = a->column[n - 1];
+        a->x[n] = 0;
     }
+    a->end = n;
     a->down = n < 28 * halves;
+}
+
+/* What the sums of the columns i..end - 1 start from. */
+ALWAYS_INLINE __m256i start_of(const active *a, uint32_t i, uint32_t end, const uint32_t bits)
+{
+    int32_t sum = 0;
+    for (; bits == 4 && i < end; i++)
+        sum += a->x[i];
+    return _mm256_set1_epi16((int16_t)(-8 * sum));
 }
 
 /* sums = start, or what they are, + the columns at i.. of a list, while those of `next` are prefetched. */
@@ -193,10 +199,10 @@ ALWAYS_INLINE void add_rest(__m256i *sums, const __m256i *start, const active *a
         add_columns(sums, start, a, i, 6, bytes, next, bits);
 }
 
-/* Sums of one half: from `start`, the columns i..end - 1. */
-ALWAYS_INLINE void add_half(__m256i *sums, __m256i start, const active *a, uint32_t i, uint32_t end, size_t bytes, const uint8_t *const *ahead,
-                            const uint32_t bits)
+/* Sums of the columns i..end - 1. */
+ALWAYS_INLINE void add_part(__m256i *sums, const active *a, uint32_t i, uint32_t end, size_t bytes, const uint8_t *const *ahead, const uint32_t bits)
 {
+    __m256i start = start_of(a, i, end, bits);
     if (end - i >= BLOCK) {
         add_columns(sums, &start, a, i, BLOCK, bytes, ahead + i, bits);
         for (i += BLOCK; end - i >= BLOCK; i += BLOCK)
@@ -226,25 +232,23 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
         active *next = &lists[(g + 1) % 2];
         const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *ahead[2 * HALF];
         size_t left = halves - 2 * g;
-        uint32_t end = now->end[left > 1], n = 0;
-        next->end[0] = next->end[1] = 0;
+        uint32_t end = now->end, part = bits == 4 && end > HALF ? HALF : end, n = 0;
+        next->end = 0;
         if (left > 2)
             list_active(next, a->xq.codes + HALF * (first + 2 * g + 2), left - 2 < 2 ? left - 2 : 2,
                         infer_cols_codes(w, s->stripe, g + 1) + s->first * bits / 8, pitch, unit);
         for (uint32_t i = AHEAD; i < end; i++)
             ahead[n++] = now->column[i];
-        for (uint32_t i = 0; i < next->end[1] && n < end; i++)
+        for (uint32_t i = 0; i < next->end && n < end; i++)
             ahead[n++] = next->column[i];
         while (n < end) /* nothing to come, or little */
             ahead[n++] = now->column[0];
         for (size_t b = 0; b < s->count; b += 64)
             _mm_prefetch((const char *)(scales + b), _MM_HINT_T0);
-        for (uint32_t h = 0, i = 0; h < 2 && h < left; i = now->end[h++]) {
-            const int16_t *offset8 = a->xq.offset8 + 2 * (first + 2 * g + h);
-            __m256i start = bits == 4 ? _mm256_set1_epi16((int16_t)(offset8[0] + offset8[1])) : _mm256_setzero_si256();
-            add_half(sums[h], start, now, i, now->end[h], bytes, ahead, bits);
-        }
-        add_group(y, sums[0], left > 1 ? sums[1] : NULL, scales, a->xq.scales + first + 2 * g, s->count, bits);
+        add_part(sums[0], now, 0, part, bytes, ahead, bits);
+        if (part < end)
+            add_part(sums[1], now, part, end, bytes, ahead, bits);
+        add_group(y, sums[0], part < end ? sums[1] : NULL, scales, a->xq.scales[first + 2 * g], s->count, bits);
     }
     finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
 }
@@ -348,7 +352,7 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
                 __m256i sums[2][16];
                 for (size_t h = 0; h < count; h++)
                     multiply(&j[h], a->xq.codes + HALF * (at + h), a->xq.offset8 + 2 * (at + h), sums[h], bits);
-                add_group(y[t - t0] + o, sums[0], count > 1 ? sums[1] : NULL, scales + o, a->xq.scales + at, INFER_COLS_TILE, bits);
+                add_group(y[t - t0] + o, sums[0], count > 1 ? sums[1] : NULL, scales + o, a->xq.scales[at], INFER_COLS_TILE, bits);
             }
         }
     }

@@ -20,20 +20,22 @@ ALWAYS_INLINE __m256i pack_codes(const __m256i c[4])
     return _mm256_permutevar8x32_epi32(fours, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-/* x: 32 inputs, zeros behind the last; see infer_quantize_args. */
-ALWAYS_INLINE void quantize_group(const __m256 x[4], int8_t *codes, float *scale, int16_t *offset8)
+/* The largest magnitude of 32 inputs and what `largest` has: as integers, magnitudes are in the order of the floats, infinity and NaN above all
+ * others. */
+ALWAYS_INLINE __m256i larger_magnitudes(__m256i largest, const __m256 x[4])
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-    __m256i largest = _mm256_setzero_si256(), all;
-    uint32_t amax_bits;
-    float amax;
-
-    /* As integers, magnitudes are in the order of the floats, infinity and NaN above all others. */
     for (int i = 0; i < 4; i++)
         largest = _mm256_max_epi32(largest, _mm256_and_si256(_mm256_castps_si256(x[i]), magnitude));
-    amax_bits = largest_integer(largest);
-    amax = infer_ref_float_from_bits(amax_bits);
-    all = _mm256_setzero_si256();
+    return largest;
+}
+
+/* x: 32 inputs, zeros behind the last, of a group whose largest magnitude has these bits; see infer_quantize_args. */
+ALWAYS_INLINE void quantize_half(const __m256 x[4], uint32_t amax_bits, int8_t *codes, float *scale, int16_t *offset8)
+{
+    __m256i all = _mm256_setzero_si256();
+    float amax = infer_ref_float_from_bits(amax_bits);
+
     if (amax_bits >= 0x7f800000) {
         *scale = NAN;
     } else if (amax < 0x1p-100f) {
@@ -57,6 +59,12 @@ ALWAYS_INLINE void quantize_group(const __m256 x[4], int8_t *codes, float *scale
         pair = _mm_cvtsi128_si32(_mm_mullo_epi16(sums, _mm_set1_epi16(-8)));
         memcpy(offset8, &pair, sizeof pair);
     }
+}
+
+/* The same of a group of 32. */
+ALWAYS_INLINE void quantize_group(const __m256 x[4], int8_t *codes, float *scale, int16_t *offset8)
+{
+    quantize_half(x, largest_integer(larger_magnitudes(_mm256_setzero_si256(), x)), codes, scale, offset8);
 }
 
 /* x[0..32), of which only the first count are read; zeros behind them. */

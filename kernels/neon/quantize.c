@@ -1,22 +1,23 @@
-/* Floats to int8 codes in groups of 32, with a float scale and the two offset8 numbers a group. */
+/* Floats to int8 codes, a scale a group, and for every 32 inputs the two offset8 numbers. */
 #include "neon.h"
 
-static void quantize_group(const float *x, int8_t *codes, float *scale, int16_t *offset8)
+/* The largest of `max` and the magnitudes of 32 inputs: they compare as integers, finite numbers in their own order, then infinity, then NaN. */
+static uint32x4_t larger_magnitudes(uint32x4_t max, const float *x)
 {
-    const uint32x4_t magnitude_bits = vdupq_n_u32(0x7fffffff);
-    uint32x4_t max = vdupq_n_u32(0);
-    uint32_t max_bits;
-    float amax, inverse;
+    for (uint32_t i = 0; i < 32; i += 4)
+        max = vmaxq_u32(max, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), vdupq_n_u32(0x7fffffff)));
+    return max;
+}
+
+/* 32 inputs of a group whose largest magnitude has these bits. */
+static void quantize_half(const float *x, uint32_t max_bits, int8_t *codes, float *scale, int16_t *offset8)
+{
+    float amax = infer_ref_float_from_bits(max_bits), inverse;
     int16x4_t all[4];
     int8x16_t low, high;
     int16x8_t pairs;
     int16x4_t sum;
 
-    /* Magnitudes compare as integers: finite numbers in their own order, then infinity, then NaN. */
-    for (uint32_t i = 0; i < 32; i += 4)
-        max = vmaxq_u32(max, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), magnitude_bits));
-    max_bits = vmaxvq_u32(max);
-    amax = infer_ref_float_from_bits(max_bits);
     if (max_bits >= 0x7f800000 || amax < 0x1p-100f) {
         *scale = max_bits >= 0x7f800000 ? NAN : 0;
         memset(codes, 0, 32);
@@ -50,15 +51,24 @@ void quantize__neon(const void *args, infer_region at)
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
         const float *x = a->x + (size_t)t * a->x_stride;
-        for (uint32_t k = at.col0; k < at.col1; k += 32) {
-            size_t g = t * row_groups + k / 32;
-            bool plain = a->k - k >= 32 && !a->factors && !(a->threshold > 0);
-            float copy[32] = {0};
-            for (uint32_t i = 0; !plain && i < 32 && k + i < a->k; i++) {
+        for (uint32_t k = at.col0; k < at.col1; k += a->group) {
+            bool plain = a->k - k >= a->group && !a->factors && !(a->threshold > 0);
+            uint32_t halves = a->group == 64 && a->k - k > 32 ? 2 : 1, max;
+            uint32x4_t largest = vdupq_n_u32(0);
+            const float *in = x + k;
+            float copy[64] = {0};
+            for (uint32_t i = 0; !plain && i < a->group && k + i < a->k; i++) {
                 copy[i] = a->factors ? x[k + i] * a->factors[k + i] : x[k + i];
                 copy[i] = fabsf(copy[i]) < a->threshold ? 0 : copy[i];
+                in = copy;
             }
-            quantize_group(plain ? x + k : copy, a->y.codes + 32 * g, a->y.scales + g, a->y.offset8 + 2 * g);
+            for (uint32_t h = 0; h < halves; h++)
+                largest = larger_magnitudes(largest, in + 32 * h);
+            max = vmaxvq_u32(largest);
+            for (uint32_t h = 0; h < halves; h++) {
+                size_t g = t * row_groups + k / 32 + h;
+                quantize_half(in + 32 * h, max, a->y.codes + 32 * g, a->y.scales + g, a->y.offset8 + 2 * g);
+            }
         }
     }
 }

@@ -105,6 +105,20 @@ static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, c
     return 16 * panel + count < n || at == s.units;
 }
 
+/* mask: kept_inputs of a block; kept: inputs kept before it in the panel. */
+static void put_positions(infer_layout layout, const infer_sparse *s, uint64_t panel, size_t cell, uint64_t mask, size_t kept)
+{
+    if (layout == INFER_LAYOUT_BCSR16X4) {
+        for (uint32_t i = 0; i < 16; i++)
+            ((uint16_t *)s->positions)[cell] |= (uint16_t)((mask >> (4 * i) & 1) << i);
+    } else {
+        uint8_t *inputs = (uint8_t *)infer_sparse_inputs(s, panel) + kept;
+        ((uint8_t *)s->counts)[cell] = (uint8_t)__builtin_popcountll(mask);
+        for (; mask; mask &= mask - 1)
+            *inputs++ = (uint8_t)__builtin_ctzll(mask);
+    }
+}
+
 bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, uint64_t panel, const float *rows, void *w)
 {
     infer_sparse s;
@@ -123,14 +137,9 @@ bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, 
     memset(units, type == INFER_QTYPE_Q8G64 ? 0 : 0x88, (size_t)count * infer_sparse_unit_bytes(type));
     for (uint64_t b = 0; b < s.blocks; b++) {
         uint32_t width = k - 64 * b < 64 ? (uint32_t)(k - 64 * b) : 64;
-        uint64_t mask = kept_inputs(layout, rows, rows_here, k, 64 * b), fours = 0;
+        uint64_t mask = kept_inputs(layout, rows, rows_here, k, 64 * b);
         size_t cell = panel * s.blocks + b;
-        for (uint32_t i = 0; i < 16; i++)
-            fours |= (mask >> (4 * i) & 1) << i;
-        if (layout == INFER_LAYOUT_BCSR16X4)
-            ((uint16_t *)s.positions)[cell] = (uint16_t)fours;
-        else
-            ((uint64_t *)s.positions)[cell] = mask;
+        put_positions(layout, &s, panel, cell, mask, kept);
         for (uint32_t r = 0; r < rows_here; r++) {
             int8_t codes[64] = {0};
             if (!infer_pack_group(type, rows + r * k + 64 * b, width,
@@ -152,7 +161,7 @@ void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, u
     memset(rows, 0, (size_t)(count * k) * sizeof *rows);
     for (uint64_t o = row0; o < row0 + count; o++, rows += k) {
         const uint8_t *unit = s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type);
-        uint32_t r = o % 16, step = layout == INFER_LAYOUT_BCSR16X4 ? 4 : 1;
+        uint32_t r = o % 16;
         size_t kept = 0;
         if (layout == INFER_LAYOUT_CSR) {
             for (uint32_t i = s.pointers[o]; i < s.pointers[o + 1]; i++) {
@@ -162,15 +171,13 @@ void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, u
             }
             continue;
         }
-        for (size_t g = 0; g < (k + 31) / 32; g++) {
-            uint32_t mask = step == 4 ? infer_sparse_mask16x4(&s, o / 16, g) : infer_sparse_mask16x1(&s, o / 16, g);
-            float scale = infer_ref_f16_to_f32(infer_sparse_scale(&s, o / 16, g / 2, r));
-            for (; mask; mask &= mask - 1)
-                for (uint32_t j = 0; j < step; j++, kept++) {
-                    uint64_t input = 32 * g + (uint32_t)__builtin_ctz(mask) * step + j;
-                    if (input < k)
-                        rows[input] = (float)infer_sparse_code(type, unit, r, kept) * scale;
-                }
+        for (size_t b = 0; b < s.blocks; b++) {
+            float scale = infer_ref_f16_to_f32(infer_sparse_scale(&s, o / 16, b, r));
+            uint8_t inputs[64];
+            uint32_t here = infer_sparse_kept(layout, &s, o / 16, b, kept, inputs);
+            for (uint32_t i = 0; i < here; i++, kept++)
+                if (64 * b + inputs[i] < k)
+                    rows[64 * b + inputs[i]] = (float)infer_sparse_code(type, unit, r, kept) * scale;
         }
     }
 }

@@ -115,6 +115,7 @@ static void merge(state *s, const state *c, uint32_t head_dim)
 static void load_query(const infer_attention_args *a, uint32_t t, uint32_t head, query *q)
 {
     q->x = a->q + (size_t)t * a->q_stride + (size_t)head * a->head_dim;
+    memset(q->codes, 0, sizeof q->codes);
     for (uint32_t d = 0; d < a->head_dim; d += 32)
         infer_ref_quantize_group(q->x + d, a->head_dim - d < 32 ? a->head_dim - d : 32, q->codes + d, q->scales + d / 32);
 }

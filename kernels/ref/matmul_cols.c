@@ -1,4 +1,4 @@
-/* y = x w^T in layout `cols`: an exact integer sum for every 32 inputs, one fused multiply-add each, the row's factor at the end. Inputs whose
+/* y = x w^T in layout `cols`: an exact integer sum for every 64 inputs, one fused multiply-add each, the row's factor at the end. Inputs whose
  * code is 0 are silent: their weights are not looked at. */
 #include "cols.h"
 #include "kernels.h"
@@ -7,20 +7,20 @@
 static void matmul(const infer_matmul_args *a, infer_region at, uint32_t bits)
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
-    size_t row_groups = a->xq.row_groups, groups = infer_q8_groups(a->k);
+    size_t row_groups = a->xq.row_groups, inputs = 32 * infer_q8_groups(a->k);
 
     for (uint32_t t = at.row0; t < at.row1; t++)
         for (uint32_t o = at.col0; o < at.col1; o++) {
             size_t stripe = o / INFER_COLS_STRIPE, lane = o % INFER_COLS_STRIPE, width = infer_cols_width(&w, stripe);
             float y = 0;
-            for (size_t g = 0; g < groups; g++) {
-                const uint8_t *group = infer_cols_group(&w, stripe, g / 2);
-                const int8_t *codes = a->xq.codes + 32 * (t * row_groups + g);
+            for (size_t g = 0; g < w.groups; g++) {
+                const uint8_t *group = infer_cols_group(&w, stripe, g);
+                const int8_t *codes = a->xq.codes + 32 * t * row_groups + 64 * g;
                 int32_t sum = 0;
-                for (uint32_t i = 0; i < 32; i++)
+                for (uint32_t i = 0; i < 64 && 64 * g + i < inputs; i++)
                     if (codes[i])
-                        sum += infer_cols_code(group, width, bits, (uint32_t)(g % 2 * 32 + i), lane) * codes[i];
-                y = fmaf((float)sum, infer_cols_scale(group[lane]) * a->xq.scales[t * row_groups + g], y);
+                        sum += infer_cols_code(group, width, bits, i, lane) * codes[i];
+                y = fmaf((float)sum, infer_cols_scale(group[lane]) * a->xq.scales[t * row_groups + 2 * g], y);
             }
             a->y[(size_t)t * a->y_stride + o] = y * w.row[o];
         }

@@ -1,34 +1,39 @@
-/* y = x w^T, weights pruned: as matmul_g32.c, over the kept weights. Groups from which nothing is kept count too, with the sum 0. */
+/* y = x w^T, weights pruned: an exact sum over the kept weights of every block of 64 inputs, one fused multiply-add each. Blocks from which
+ * nothing is kept count too, with the sum 0. */
 #include "kernels.h"
 #include "mathf.h"
 #include "sparse.h"
 
-static inline float add_group(float y, int32_t sum, const infer_sparse *s, uint32_t o, size_t g, float x_scale)
+static inline float add_block(float y, int32_t sum, const infer_sparse *s, uint32_t o, size_t b, float x_scale)
 {
-    return fmaf((float)sum, infer_ref_f16_to_f32(infer_sparse_scale(s, o / 16, g / 2, o % 16)) * x_scale, y);
+    return fmaf((float)sum, infer_ref_f16_to_f32(infer_sparse_scale(s, o / 16, b, o % 16)) * x_scale, y);
+}
+
+/* inputs[count] of a block, whose codes x are, times the kept inputs' weights from `kept` on. */
+static inline int32_t dot(infer_qtype type, const uint8_t *units, uint32_t r, size_t kept, const uint8_t *inputs, uint32_t count, const int8_t *x)
+{
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < count; i++)
+        sum += infer_sparse_code(type, units, r, kept + i) * x[inputs[i]];
+    return sum;
 }
 
 static inline void matmul(const infer_matmul_args *a, infer_region at, infer_qtype type, infer_layout layout)
 {
     infer_sparse s = infer_sparse_at(layout, a->w, a->n, a->k);
-    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
-    uint32_t step = layout == INFER_LAYOUT_BCSR16X4 ? 4 : 1;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        const int8_t *codes = a->xq.codes + 32 * (t * row_groups);
-        const float *scales = a->xq.scales + t * row_groups;
+        const int8_t *codes = a->xq.codes + 32 * t * (size_t)a->xq.row_groups;
+        const float *scales = a->xq.scales + t * (size_t)a->xq.row_groups;
         for (uint32_t o = at.col0; o < at.col1; o++) {
-            const uint8_t *unit = s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type);
+            const uint8_t *units = s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type);
             float y = 0;
             size_t kept = 0;
-            for (size_t g = 0; g < groups; g++) {
-                uint32_t mask = step == 4 ? infer_sparse_mask16x4(&s, o / 16, g) : infer_sparse_mask16x1(&s, o / 16, g);
-                int32_t sum = 0;
-                for (uint32_t i = 0; i < 32; i += step)
-                    if (mask >> (i / step) & 1)
-                        for (uint32_t j = 0; j < step; j++)
-                            sum += infer_sparse_code(type, unit, o % 16, kept++) * codes[32 * g + i + j];
-                y = add_group(y, sum, &s, o, g, scales[g]);
+            for (size_t b = 0; b < s.blocks; b++) {
+                uint8_t inputs[64];
+                uint32_t count = infer_sparse_kept(layout, &s, o / 16, b, kept, inputs);
+                y = add_block(y, dot(type, units, o % 16, kept, inputs, count, codes + 64 * b), &s, o, b, scales[2 * b]);
+                kept += count;
             }
             a->y[(size_t)t * a->y_stride + o] = y;
         }
@@ -39,19 +44,18 @@ static inline void matmul_csr(const infer_matmul_args *a, infer_region at, infer
 {
     infer_sparse s = infer_sparse_at(INFER_LAYOUT_CSR, a->w, a->n, a->k);
     const uint16_t *inputs = s.positions;
-    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
 
     for (uint32_t t = at.row0; t < at.row1; t++) {
-        const int8_t *codes = a->xq.codes + 32 * (t * row_groups);
-        const float *scales = a->xq.scales + t * row_groups;
+        const int8_t *codes = a->xq.codes + 32 * t * (size_t)a->xq.row_groups;
+        const float *scales = a->xq.scales + t * (size_t)a->xq.row_groups;
         for (uint32_t o = at.col0; o < at.col1; o++) {
             uint32_t i = s.pointers[o], end = s.pointers[o + 1];
             float y = 0;
-            for (size_t g = 0; g < groups; g++) {
+            for (size_t b = 0; b < s.blocks; b++) {
                 int32_t sum = 0;
-                for (; i < end && inputs[i] < 32 * (g + 1); i++)
+                for (; i < end && inputs[i] < 64 * (b + 1); i++)
                     sum += infer_sparse_csr_code(type, s.values, i) * codes[inputs[i]];
-                y = add_group(y, sum, &s, o, g, scales[g]);
+                y = add_block(y, sum, &s, o, b, scales[2 * b]);
             }
             a->y[(size_t)t * a->y_stride + o] = y;
         }

@@ -6,8 +6,8 @@
 
 #include <stdbool.h>
 
-/* x[count], count at most 32 -> 32 codes, zeros behind the last, and the scale; see infer_quantize_args. */
-static inline void infer_ref_quantize_group(const float *x, uint32_t count, int8_t codes[32], float *scale)
+/* x[count] -> count codes and the scale; see infer_quantize_args. */
+static inline void infer_ref_quantize_group(const float *x, uint32_t count, int8_t *codes, float *scale)
 {
     float amax = 0, inverse;
     bool finite = true;
@@ -17,7 +17,7 @@ static inline void infer_ref_quantize_group(const float *x, uint32_t count, int8
         finite = finite && magnitude < INFINITY; /* false for NaN too */
         amax = magnitude > amax ? magnitude : amax;
     }
-    memset(codes, 0, 32);
+    memset(codes, 0, count);
     *scale = finite ? 0 : NAN;
     if (!finite || amax < 0x1p-100f)
         return;

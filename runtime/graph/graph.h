@@ -73,6 +73,7 @@ typedef struct infer_node {
     char name[48];                  /* "layers.3.q" */
     union {
         struct { float scale; bool positions; } embed;         /* positions: rows are positions, not ids */
+        struct { uint32_t group; } quantize;                   /* inputs that share a scale */
         struct { float eps; uint32_t width; } norm;            /* rmsnorm, layernorm */
         struct { infer_activation kind; float cap; } activation;
         struct { uint32_t head_dim, table; } rope;             /* and store, without a table */

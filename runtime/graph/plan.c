@@ -19,12 +19,12 @@ static bool wants_q8(const infer_node *n)
     return n->op == INFER_OP_MATMUL && infer_qtype_find(n->weight.info->type)->element_bytes == 0;
 }
 
-/* Copies g into plan->graph, with one quantize node before the first of the integer matmuls that read a value; in the layout cols, whose matrices have
- * factors for their inputs, with one for each. */
+/* Copies g into plan->graph, with one quantize node before the first of the integer matmuls that read a value in groups of this size; in the layout
+ * cols, whose matrices have factors for their inputs, with one for each. */
 static bool insert_quantize(infer_plan *plan, const infer_graph *g)
 {
     infer_graph *out = &plan->graph;
-    uint32_t *quantized; /* value -> its int8 form */
+    uint32_t(*quantized)[2]; /* value -> its int8 form in groups of 32, of 64 */
     if (!infer_graph_copy(g, out))
         return false;
     out->node_count = 0;
@@ -32,24 +32,25 @@ static bool insert_quantize(infer_plan *plan, const infer_graph *g)
     if (!quantized)
         return false;
     for (size_t v = 0; v < g->value_count; v++)
-        quantized[v] = INFER_NONE;
+        quantized[v][0] = quantized[v][1] = INFER_NONE;
     for (size_t i = 0; i < g->node_count && !out->out_of_memory; i++) {
         const infer_node *n = &g->nodes[i];
         infer_node *copy;
-        uint32_t x = n->in[0];
-        if (wants_q8(n) && n->weight.info->layout == INFER_LAYOUT_COLS) {
+        uint32_t x = n->in[0], group = wants_q8(n) ? infer_qtype_find(n->weight.info->type)->group : 0;
+        if (group && n->weight.info->layout == INFER_LAYOUT_COLS) {
             char name[64];
             snprintf(name, sizeof name, "%.40s.q8", n->name);
-            x = infer_build_quantize(out, n->layer, name, x);
+            x = infer_build_quantize(out, n->layer, name, x, group);
             if (x != INFER_NONE)
                 out->nodes[out->node_count - 1].weight = n->weight;
-        } else if (wants_q8(n)) {
-            if (quantized[x] == INFER_NONE) {
+        } else if (group) {
+            uint32_t *q8 = &quantized[x][group == 64];
+            if (*q8 == INFER_NONE) {
                 char name[64];
                 snprintf(name, sizeof name, "%.40s.q8", g->nodes[g->values[x].producer].name);
-                quantized[x] = infer_build_quantize(out, INFER_NONE, name, x);
+                *q8 = infer_build_quantize(out, INFER_NONE, name, x, group);
             }
-            x = quantized[x];
+            x = *q8;
         }
         copy = infer_graph_node(out, n->op, INFER_NONE, n->name, n->out);
         if (copy && !out->out_of_memory) {

@@ -25,8 +25,8 @@ uint32_t infer_build_softcap(infer_graph *g, const char *name, uint32_t x, float
 uint32_t infer_build_add(infer_graph *g, uint32_t layer, const char *name, uint32_t a, uint32_t b);
 /* x + the row w */
 uint32_t infer_build_bias(infer_graph *g, uint32_t layer, const char *name, uint32_t x, infer_weight w);
-/* The planner's: x -> int8 groups, for matmuls of integer types. */
-uint32_t infer_build_quantize(infer_graph *g, uint32_t layer, const char *name, uint32_t x);
+/* The planner's: x -> int8 groups of so many inputs, for matmuls of integer types. */
+uint32_t infer_build_quantize(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t group);
 
 /* What the table needs of each operation: columns at which its output may be cut, and the kernel's arguments for a batch. */
 #define OP(KIND, name, axes, local, in_place, when)                                                                                            \

@@ -96,7 +96,7 @@ static void formula_matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k)
     static float scales[MAX_M * (MAX_K / 32 + 1)];
     static int16_t offset8[MAX_M * (MAX_K / 32 + 1) * 2]; /* the reference multiplies signed codes: it needs none */
     infer_qtype type = t->kernel->type;
-    uint32_t groups = (uint32_t)infer_q8_groups(k), k_padded = 32 * groups;
+    uint32_t groups = (uint32_t)infer_q8_groups(k), k_padded = 32 * groups, width = infer_qtype_find(type)->group;
     infer_matmul_args a = {.m = m, .n = n, .k = k, .x_stride = k, .y_stride = n};
     float *x = float_buffer(SLOT_X, (size_t)m * k);
 
@@ -108,7 +108,7 @@ static void formula_matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k)
     for (uint32_t r = 0; r < m; r++) {
         fill_ints(t, codes + (size_t)r * k_padded, k, -127, 127, FILL_RANDOM);
         for (uint32_t g = 0; g < groups; g++)
-            scales[r * groups + g] = random_unit(t);
+            scales[r * groups + g] = 32 * g % width ? scales[r * groups + g - 1] : random_unit(t);
     }
     a.xq = (infer_q8_rows){codes, scales, offset8, groups};
     a.y = float_buffer(SLOT_Y, (size_t)m * n);
@@ -124,16 +124,17 @@ static void formula_matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k)
                 }
                 roundings = (k + 3) / 4 + 2; /* one a term of a partial sum, then two additions */
             } else {
-                for (uint32_t g = 0; g < groups; g++) {
-                    double sum = 0;
-                    for (uint32_t i = 32 * g; i < k && i < 32 * g + 32; i++)
-                        sum += value_of[(size_t)o * k + i] * codes[(size_t)r * k_padded + i] * (double)scales[r * groups + g];
-                    for (uint32_t i = 32 * g; i < k && i < 32 * g + 32; i++)
-                        products += fabs(value_of[(size_t)o * k + i] * codes[(size_t)r * k_padded + i] * (double)scales[r * groups + g]);
+                for (uint32_t first = 0; first < k; first += width) {
+                    double sum = 0, scale = scales[r * groups + first / 32];
+                    for (uint32_t i = first; i < k && i < first + width; i++) {
+                        double product = value_of[(size_t)o * k + i] * codes[(size_t)r * k_padded + i] * scale;
+                        sum += product;
+                        products += fabs(product);
+                    }
                     want += sum;
                     magnitude += fabs(sum);
                 }
-                roundings = groups + 2; /* one a group, and those of the products of the scales and with the row's factor */
+                roundings = (k + width - 1) / width + 2; /* one a group, and those of the products of the scales and with the row's factor */
             }
             check_near(t, a.y[(size_t)r * n + o], want, magnitude * roundings * EPS * (1 + roundings * EPS) + roundings * DENORMAL + products * 0x1p-47, "y");
         }
@@ -175,21 +176,21 @@ void formula_quantize(test *t)
 {
     static const fill fills[] = {FILL_RANDOM, FILL_WIDE, FILL_EXTREME, FILL_ONE_HOT};
 
-    for (uint32_t k = 1; k <= 100; k++) {
-        uint32_t groups = (uint32_t)infer_q8_groups(k);
+    for (uint32_t c = 0; c < 200; c++) {
+        uint32_t k = 1 + c / 2, width = 32 << c % 2, groups = (uint32_t)infer_q8_groups(k);
         float *x = float_buffer(SLOT_X, k);
         int8_t codes[128];
         float scales[4];
         int16_t offset8[8];
-        infer_quantize_args a = {.x = x, .y = {codes, scales, offset8, groups}, .m = 1, .k = k, .x_stride = k};
+        infer_quantize_args a = {.x = x, .y = {codes, scales, offset8, groups}, .m = 1, .k = k, .x_stride = k, .group = width};
 
-        begin_case(t, "k %u", k);
+        begin_case(t, "k %u in groups of %u", k, width);
         fill_floats(t, x, k, fills[k % ARRAY_COUNT(fills)]);
         t->kernel->fn(&a, (infer_region){0, 1, 0, k});
         for (uint32_t g = 0; g < groups; g++) {
             double amax = 0;
             int first = 0, second = 0; /* k mod 4 in {0, 1}; {2, 3} */
-            for (uint32_t i = 32 * g; i < 32 * g + 32 && i < k; i++)
+            for (uint32_t i = 32 * g / width * width; i < 32 * g / width * width + width && i < k; i++)
                 amax = fabs((double)x[i]) > amax ? fabs((double)x[i]) : amax;
             check_near(t, scales[g], amax < 0x1p-100 ? 0 : amax / 127, amax * EPS, "scale");
             for (uint32_t i = 32 * g; i < 32 * g + 32; i++) {
@@ -448,7 +449,7 @@ static void query_values(const test *t, const float *q, uint32_t head_dim, doubl
     int8_t codes[INFER_MAX_HEAD_DIM];
     float scales[INFER_MAX_HEAD_DIM / 32];
     int16_t offset8[INFER_MAX_HEAD_DIM / 32 * 2];
-    infer_quantize_args a = {.x = q, .y = {codes, scales, offset8, (head_dim + 31) / 32 * 32}, .m = 1, .k = head_dim, .x_stride = head_dim};
+    infer_quantize_args a = {.x = q, .y = {codes, scales, offset8, (head_dim + 31) / 32 * 32}, .m = 1, .k = head_dim, .x_stride = head_dim, .group = 32};
 
     infer_kernel_find(INFER_OP_QUANTIZE, INFER_QTYPE_NONE, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&a, (infer_region){0, 1, 0, head_dim});
     for (uint32_t d = 0; d < head_dim; d++)

@@ -153,7 +153,8 @@ static void matmul_case(test *t, uint32_t m, uint32_t n, uint32_t k, fill weight
     } else {
         size_t row_groups = infer_q8_groups(k) + random_below(t, 3), groups = (m - 1) * row_groups + infer_q8_groups(k);
         /* in half of the cases some inputs are silent, up to all of them */
-        infer_quantize_args q = {.x = x, .m = m, .k = k, .x_stride = a.x_stride, .threshold = random_below(t, 2) ? 0 : 1.2f * fabsf(random_unit(t))};
+        infer_quantize_args q = {.x = x, .m = m, .k = k, .x_stride = a.x_stride, .group = infer_qtype_find(type)->group,
+                                 .threshold = random_below(t, 2) ? 0 : 1.2f * fabsf(random_unit(t))};
         a.xq.row_groups = (uint32_t)row_groups;
         a.xq.codes = buffer(SLOT_CODES, groups * 32, 32);
         a.xq.scales = buffer(SLOT_SCALES, groups * sizeof(float), sizeof(float));

@@ -63,7 +63,7 @@ static void quantize_case(test *t, uint32_t m, uint32_t k, fill f)
         return;
 
     uint32_t row_groups = (uint32_t)infer_q8_groups(k) + random_below(t, 3);
-    infer_quantize_args a = {.m = m, .k = k, .x_stride = k + random_below(t, 3)};
+    infer_quantize_args a = {.m = m, .k = k, .x_stride = k + random_below(t, 3), .group = 32 << random_below(t, 2)};
     size_t x_count = (size_t)(m - 1) * a.x_stride + k;
     float *x = float_buffer(SLOT_X, x_count);
     infer_region all = {0, m, 0, k}, part;
@@ -84,7 +84,7 @@ static void quantize_case(test *t, uint32_t m, uint32_t k, fill f)
     t->kernel->fn(&a, all);
     check_quantized(t, &a.y, &want, m, all);
     random_part(t, m, 1, &part.row0, &part.row1);
-    random_part(t, k, 32, &part.col0, &part.col1);
+    random_part(t, k, a.group, &part.col0, &part.col1);
     a.y = q8_buffers(SLOT_CODES, SLOT_SCALES, SLOT_OFFSET8, m, row_groups);
     t->kernel->fn(&a, part);
     check_quantized(t, &a.y, &want, m, part);
@@ -95,7 +95,7 @@ static void quantize_ties(test *t)
 {
     enum { GROUPS = 9, K = 32 * GROUPS };
     float *x = float_buffer(SLOT_X, K);
-    infer_quantize_args a = {.x = x, .m = 1, .k = K, .x_stride = K};
+    infer_quantize_args a = {.x = x, .m = 1, .k = K, .x_stride = K, .group = 32};
     infer_region all = {0, 1, 0, K};
     infer_q8_rows want;
 

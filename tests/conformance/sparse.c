@@ -1,8 +1,9 @@
-/* Pruned weights: kernels against the reference, the reference against the dense one, and what infer_sparse_check must find. */
+/* Pruned weights: kernels against the reference, the reference against the formula, and what infer_sparse_check must find. */
 #include "conformance.h"
 
 #include "cpu.h"
 #include "pack/pack.h"
+#include "ref/mathf.h"
 #include "sparse.h"
 
 #include <math.h>
@@ -78,12 +79,14 @@ static void *make_matrix(test *t, infer_qtype type, infer_layout layout, uint32_
             size_t cell = (size_t)l * s.blocks + i / per_block;
             if (!kept_cells[(size_t)l * width + i])
                 continue;
-            if (csr)
+            if (csr) {
                 ((uint16_t *)s.positions)[at + count] = (uint16_t)i;
-            else if (layout == INFER_LAYOUT_BCSR16X4)
+            } else if (layout == INFER_LAYOUT_BCSR16X4) {
                 ((uint16_t *)s.positions)[cell] |= (uint16_t)(1u << i % 16);
-            else
-                ((uint64_t *)s.positions)[cell] |= 1ull << i % 64;
+            } else {
+                ((uint8_t *)s.counts)[cell]++;
+                ((uint8_t *)s.positions)[4 * at + count] = (uint8_t)(i % 64);
+            }
             count++;
         }
         at += layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count;
@@ -103,7 +106,7 @@ static void make_inputs(test *t, infer_matmul_args *a, fill f)
     size_t row_groups = infer_q8_groups(a->k) + random_below(t, 3), groups = (a->m - 1) * row_groups + infer_q8_groups(a->k);
     size_t count = (size_t)(a->m - 1) * a->x_stride + a->k;
     float *x = buffer(SLOT_X, count * sizeof *x, sizeof *x);
-    infer_quantize_args q = {.x = x, .m = a->m, .k = a->k, .x_stride = a->x_stride};
+    infer_quantize_args q = {.x = x, .m = a->m, .k = a->k, .x_stride = a->x_stride, .group = 64};
 
     fill_floats(t, x, count, f);
     a->xq.row_groups = (uint32_t)row_groups;
@@ -172,7 +175,7 @@ void test_sparse(test *t)
             sparse_case(t, shapes[i][0], shapes[i][1], shapes[i][2], (keep)kind, FILL_RANDOM, i % 2 ? FILL_EXTREME : FILL_RANDOM);
 }
 
-/* ---- the reference against the dense one: the same codes and scales, read as formats/SPEC.md says, not with the library ---- */
+/* ---- the reference against the formula: codes and scales read as formats/SPEC.md says, not with the library ---- */
 
 enum { MAX_N = 40, MAX_K = 300 };
 
@@ -183,34 +186,30 @@ static int code_at(const uint8_t *values, bool q8, size_t unit, uint32_t r, uint
     return (values[32 * unit + 4 * (r % 8) + j] >> (r < 8 ? 0 : 4) & 15) - 8;
 }
 
-/* codes [n][k] of a matrix, and the offset of its values' scales */
+/* codes [n][k] of a matrix; returns where its scales are */
 static const uint8_t *read_matrix(const uint8_t *w, infer_qtype type, infer_layout layout, uint32_t n, uint32_t k, int8_t *codes)
 {
     size_t panels = (n + 15) / 16, blocks = (k + 63) / 64, lines = layout == INFER_LAYOUT_CSR ? n : panels;
     const uint32_t *pointers = (const uint32_t *)(const void *)w;
-    const uint8_t *positions = w + (4 * (lines + 1) + 63) / 64 * 64, *scales, *values;
-    size_t positions_bytes = layout == INFER_LAYOUT_CSR ? 2 * pointers[n] : panels * blocks * (layout == INFER_LAYOUT_BCSR16X1 ? 8 : 2);
+    const uint8_t *counts = w + (4 * (lines + 1) + 63) / 64 * 64, *positions = counts, *scales, *values;
+    size_t positions_bytes = layout == INFER_LAYOUT_CSR ? 2 * pointers[n] : layout == INFER_LAYOUT_BCSR16X1 ? 4 * pointers[panels] : 2 * panels * blocks;
     bool q8 = type == INFER_QTYPE_Q8G64;
 
+    if (layout == INFER_LAYOUT_BCSR16X1)
+        positions += (panels * blocks + 63) / 64 * 64;
     scales = positions + (positions_bytes + 63) / 64 * 64;
     values = scales + (panels * blocks * 32 + 63) / 64 * 64;
     memset(codes, 0, (size_t)n * k);
     for (uint32_t o = 0; o < n; o++) {
         size_t kept = 0, first = pointers[layout == INFER_LAYOUT_CSR ? o : o / 16];
-        for (uint32_t i = 0; i < k && layout != INFER_LAYOUT_CSR; i++) {
-            size_t cell = o / 16 * blocks + i / 64;
-            uint32_t bit = layout == INFER_LAYOUT_BCSR16X1 ? i % 64 : i % 64 / 4;
-            const uint8_t *mask = positions + cell * (layout == INFER_LAYOUT_BCSR16X1 ? 8 : 2);
-            if (!(mask[bit / 8] >> (bit % 8) & 1)) {
-                kept += 0;
-            } else if (layout == INFER_LAYOUT_BCSR16X1) {
-                codes[(size_t)o * k + i] = (int8_t)code_at(values, q8, first + kept / 4, o % 16, kept % 4);
-                kept++;
-            } else {
+        for (size_t b = 0; b < blocks && layout == INFER_LAYOUT_BCSR16X1; b++)
+            for (uint32_t i = 0; i < counts[o / 16 * blocks + b]; i++, kept++)
+                codes[(size_t)o * k + 64 * b + positions[4 * first + kept]] = (int8_t)code_at(values, q8, first + kept / 4, o % 16, kept % 4);
+        for (uint32_t i = 0; i < k && layout == INFER_LAYOUT_BCSR16X4; i++)
+            if (positions[2 * (o / 16 * blocks + i / 64) + i % 64 / 32] >> i % 32 / 4 & 1) {
                 codes[(size_t)o * k + i] = (int8_t)code_at(values, q8, first + kept, o % 16, i % 4);
                 kept += i % 4 == 3;
             }
-        }
         for (uint32_t i = pointers[o]; layout == INFER_LAYOUT_CSR && i < pointers[o + 1]; i++) {
             const uint8_t *input = positions + 2 * i;
             codes[(size_t)o * k + (input[0] | input[1] << 8)] = (int8_t)(q8 ? (int8_t)values[i] : (values[i / 2] >> (i % 2 * 4) & 15) - 8);
@@ -219,39 +218,39 @@ static const uint8_t *read_matrix(const uint8_t *w, infer_qtype type, infer_layo
     return scales;
 }
 
-static void dense_case(test *t, uint32_t m, uint32_t n, uint32_t k, keep kind)
+static void formula_case(test *t, uint32_t m, uint32_t n, uint32_t k, keep kind)
 {
     static int8_t codes[MAX_N * MAX_K];
-    static uint16_t scales[MAX_N * (MAX_K / 32 + 1)];
-    infer_qtype type = t->kernel->type, dense = type == INFER_QTYPE_Q8G64 ? INFER_QTYPE_Q8G32 : INFER_QTYPE_Q4G32;
-    size_t panel_bytes = (size_t)infer_panel_bytes(dense, k), groups = (k + 31) / 32, bytes;
+    size_t bytes, blocks = (k + 63) / 64;
     infer_matmul_args a = {.m = m, .n = n, .k = k, .x_stride = k, .y_stride = n};
-    uint8_t *panels, *w = make_matrix(t, type, t->kernel->layout, n, k, kind, FILL_RANDOM, &bytes);
-    const uint8_t *stored = read_matrix(w, type, t->kernel->layout, n, k, codes);
-    infer_region all = {0, m, 0, n};
-    float *want;
+    uint8_t *w = make_matrix(t, t->kernel->type, t->kernel->layout, n, k, kind, FILL_RANDOM, &bytes);
+    const uint8_t *scales = read_matrix(w, t->kernel->type, t->kernel->layout, n, k, codes);
+    float *want = buffer(SLOT_WANT, (size_t)m * n * sizeof *want, sizeof *want);
 
     begin_case(t, "m %u n %u k %u kept %s", m, n, k, keep_names[kind]);
-    for (uint32_t o = 0; o < n; o++)
-        for (size_t g = 0; g < groups; g++)
-            memcpy(&scales[o * groups + g], stored + ((o / 16 * ((k + 63) / 64) + g / 2) * 16 + o % 16) * 2, 2);
-    panels = buffer(SLOT_AUX, (n + 15) / 16 * panel_bytes, 64);
-    for (uint32_t r = 0; r < n; r += 16)
-        CHECK(t, infer_pack_panel_codes(dense, codes + (size_t)r * k, scales + r * groups, n - r < 16 ? n - r : 16, k,
-                                        panels + r / 16 * panel_bytes));
     make_inputs(t, &a, FILL_RANDOM);
-    a.w = panels;
-    want = a.y = buffer(SLOT_WANT, (size_t)m * n * sizeof *want, sizeof *want);
-    infer_kernel_find(INFER_OP_MATMUL, dense, INFER_LAYOUT_TILE16X4, INFER_CPU_REF)->fn(&a, all);
     a.w = w;
+    for (uint32_t r = 0; r < m; r++)
+        for (uint32_t o = 0; o < n; o++) {
+            float y = 0;
+            for (size_t b = 0; b < blocks; b++) {
+                const uint8_t *scale = scales + ((o / 16 * blocks + b) * 16 + o % 16) * 2;
+                size_t first = r * (size_t)a.xq.row_groups;
+                int32_t sum = 0;
+                for (size_t i = 64 * b; i < 64 * b + 64 && i < k; i++)
+                    sum += codes[(size_t)o * k + i] * a.xq.codes[32 * first + i];
+                y = fmaf((float)sum, infer_ref_f16_to_f32((uint16_t)(scale[0] | scale[1] << 8)) * a.xq.scales[first + 2 * b], y);
+            }
+            want[(size_t)r * n + o] = y;
+        }
     a.y = buffer(SLOT_Y, (size_t)m * n * sizeof *a.y, sizeof *a.y);
-    check_matmul(t, &a, (size_t)m * n, want, all);
+    check_matmul(t, &a, (size_t)m * n, want, (infer_region){0, m, 0, n});
 }
 
 void formula_sparse(test *t)
 {
     for (uint32_t i = 0; i < 200; i++)
-        dense_case(t, 1 + random_below(t, 3), 1 + random_below(t, MAX_N), 1 + random_below(t, MAX_K), (keep)(i % KEEP_COUNT));
+        formula_case(t, 1 + random_below(t, 3), 1 + random_below(t, MAX_N), 1 + random_below(t, MAX_K), (keep)(i % KEEP_COUNT));
 }
 
 /* ---- packing ---- */

@@ -27,7 +27,7 @@ static const struct {
     {INFER_OP_EMBED, INFER_QTYPE_Q8G32, 0x3d15a09cfc1a2ed9},   {INFER_OP_EMBED, INFER_QTYPE_Q4G32, 0xdae2e36d3739053a},
     {INFER_OP_MATMUL, INFER_QTYPE_N4G32, 0xf85e989a8a415384},  {INFER_OP_EMBED, INFER_QTYPE_N4G32, 0xa7180f714c7751eb},
     {INFER_OP_MATMUL, INFER_QTYPE_T2R, 0x79cee5ceae7107ae},    {INFER_OP_EMBED, INFER_QTYPE_T2R, 0x894ef65e91efdb55},
-    {INFER_OP_MATMUL, INFER_QTYPE_Q8G64, 0x0f2a18af6cf78b3a},  {INFER_OP_MATMUL, INFER_QTYPE_Q4G64, 0xd527379db43ee297},
+    {INFER_OP_MATMUL, INFER_QTYPE_Q8G64, 0x3ac3d4814c8b2cb0},  {INFER_OP_MATMUL, INFER_QTYPE_Q4G64, 0xc42af7ff6e6a09ad},
     {INFER_OP_QUANTIZE, INFER_QTYPE_NONE, 0x02fb9d1287d6b18f}, {INFER_OP_RMSNORM, INFER_QTYPE_NONE, 0xf824fb84833ddcf3},
     {INFER_OP_LAYERNORM, INFER_QTYPE_NONE, 0x7a871b70fadb050b},
     {INFER_OP_ROPE, INFER_QTYPE_NONE, 0x8bfae9f9c49e7fcc},     {INFER_OP_ACTIVATION, INFER_QTYPE_NONE, 0xc99badec2775dec3},
@@ -46,9 +46,9 @@ static const struct {
     infer_qtype type;
     uint64_t hash;
 } expected_sparse[] = {
-    {INFER_LAYOUT_BCSR16X1, INFER_QTYPE_Q8G64, 0xe0f98f7d26925298}, {INFER_LAYOUT_BCSR16X1, INFER_QTYPE_Q4G64, 0x08be9271e8245c79},
-    {INFER_LAYOUT_BCSR16X4, INFER_QTYPE_Q8G64, 0xbf2749e0d810ac8e}, {INFER_LAYOUT_BCSR16X4, INFER_QTYPE_Q4G64, 0x769eebc3b02f577e},
-    {INFER_LAYOUT_CSR, INFER_QTYPE_Q8G64, 0xe0f98f7d26925298},      {INFER_LAYOUT_CSR, INFER_QTYPE_Q4G64, 0x08be9271e8245c79},
+    {INFER_LAYOUT_BCSR16X1, INFER_QTYPE_Q8G64, 0xa10e3168d9ffcbd9}, {INFER_LAYOUT_BCSR16X1, INFER_QTYPE_Q4G64, 0xf06cb254474f66f8},
+    {INFER_LAYOUT_BCSR16X4, INFER_QTYPE_Q8G64, 0x0b556123e094a925}, {INFER_LAYOUT_BCSR16X4, INFER_QTYPE_Q4G64, 0xc881e1655570cd01},
+    {INFER_LAYOUT_CSR, INFER_QTYPE_Q8G64, 0xa10e3168d9ffcbd9},      {INFER_LAYOUT_CSR, INFER_QTYPE_Q4G64, 0xf06cb254474f66f8},
 };
 
 /* ---- fixed inputs ---- */
@@ -139,9 +139,9 @@ static bool make_weights(infer_qtype type, infer_layout layout)
     return true;
 }
 
-static infer_q8_rows quantize(uint32_t m)
+static infer_q8_rows quantize(uint32_t m, uint32_t group)
 {
-    infer_quantize_args a = {.x = x, .y = infer_q8_rows_at(activations, m, K), .m = m, .k = K, .x_stride = K};
+    infer_quantize_args a = {.x = x, .y = infer_q8_rows_at(activations, m, K), .m = m, .k = K, .x_stride = K, .group = group};
 
     infer_kernel_find(INFER_OP_QUANTIZE, INFER_QTYPE_NONE, INFER_LAYOUT_NONE, INFER_CPU_REF)->fn(&a, (infer_region){0, m, 0, K});
     return a.y;
@@ -161,7 +161,7 @@ static uint64_t hash_matmul(const infer_kernel *kernel)
         infer_matmul_args a = {.w = weights, .x = x, .y = y, .m = m, .n = N, .k = K, .x_stride = K, .y_stride = N};
         uint32_t cut = kernel->layout == INFER_LAYOUT_COLS ? N : 32; /* its regions have 128 columns */
         if (infer_qtype_find(kernel->type)->group >= 32)
-            a.xq = quantize(m);
+            a.xq = quantize(m, infer_qtype_find(kernel->type)->group);
         kernel->fn(&a, (infer_region){0, m, 0, cut});
         if (cut < N)
             kernel->fn(&a, (infer_region){0, m, cut, N});
@@ -184,7 +184,7 @@ static uint64_t hash_embed(const infer_kernel *kernel)
 
 static uint64_t hash_quantize(const infer_kernel *kernel)
 {
-    infer_quantize_args a = {.x = x, .y = infer_q8_rows_at(activations, M, K), .m = M, .k = K, .x_stride = K};
+    infer_quantize_args a = {.x = x, .y = infer_q8_rows_at(activations, M, K), .m = M, .k = K, .x_stride = K, .group = 32};
     uint64_t hash;
 
     fill(x, (size_t)M * K);

@@ -145,7 +145,6 @@ TYPES = {0: ("f32", 4, 0, 256, 4), 1: ("f16", 4, 0, 128, 2), 2: ("bf16", 4, 0, 1
 COLS_BITS = {"q8g64": 8, "q4g64": 4}
 N4_VALUES = (-63, -49, -39, -30, -23, -17, -11, -5, 0, 6, 12, 18, 25, 32, 41, 52)
 LAYOUTS = {0: "rows", 1: "tile16x4", 2: "cols", 3: "bcsr16x1", 4: "bcsr16x4", 5: "csr"}
-POSITION_BYTES = {"bcsr16x1": 8, "bcsr16x4": 2}
 
 
 def align(x):
@@ -159,8 +158,9 @@ class Sparse:
         self.panels, self.blocks, self.csr = -(-rows // 16), -(-cols // 64), layout == "csr"
         self.pointers = (rows if self.csr else self.panels) + 1
         self.most = rows * cols if self.csr else self.panels * -(-cols // 4)
-        self.positions = align(4 * self.pointers)
-        self.scales = self.positions + align(2 * units if self.csr else self.panels * self.blocks * POSITION_BYTES[layout])
+        self.counts = align(4 * self.pointers)
+        self.positions = self.counts + (align(self.panels * self.blocks) if layout == "bcsr16x1" else 0)
+        self.scales = self.positions + align({"bcsr16x1": 4 * units, "bcsr16x4": 2 * self.panels * self.blocks, "csr": 2 * units}[layout])
         self.values = self.scales + align(32 * self.panels * self.blocks)
         bits = (8 if type_ == "q8g64" else 4) * (1 if self.csr else 64)
         self.bytes = self.values + -(-units * bits // 8)
@@ -240,9 +240,21 @@ class Tensor:
         pointers = (self.rows if self.layout == "csr" else -(-self.rows // 16)) + 1
         return Sparse(self.layout, self.type, self.rows, self.cols, u32(raw, 4 * pointers - 4))
 
-    def masks(self, raw, s, panel):
-        size = POSITION_BYTES[self.layout]
-        return [int.from_bytes(raw[at:at + size], "little") for at in range(s.positions + panel * s.blocks * size, s.positions + (panel + 1) * s.blocks * size, size)]
+    def kept(self, raw, s, panel):
+        """bcsr16: the inputs that a panel keeps, in order; beyond cols too, where bcsr16x4 has some of four."""
+        inputs, first = [], panel * s.blocks
+        if self.layout == "bcsr16x4":
+            for b in range(s.blocks):
+                mask, = struct.unpack_from("<H", raw, s.positions + 2 * (first + b))
+                inputs += [64 * b + i for i in range(64) if mask >> i // 4 & 1]
+            return inputs
+        at = s.positions + 4 * u32(raw, 4 * panel)
+        for b, count in enumerate(raw[s.counts + first:s.counts + first + s.blocks]):
+            need(count <= 64, f"{self.name}: counts")
+            need(all(i < 64 for i in raw[at:at + count]), f"{self.name}: positions")
+            inputs += [64 * b + i for i in raw[at:at + count]]
+            at += count
+        return inputs
 
     def check_sparse(self, raw):
         pointers = (self.rows if self.layout == "csr" else -(-self.rows // 16)) + 1
@@ -257,11 +269,13 @@ class Tensor:
                 inputs = struct.unpack_from(f"<{starts[i + 1] - starts[i]}H", raw, s.positions + 2 * starts[i])
                 need(all(a < b for a, b in zip(inputs, inputs[1:])) and all(c < self.cols for c in inputs[-1:]), f"{self.name}: inputs")
                 continue
-            masks, tile = self.masks(raw, s, i), self.layout == "bcsr16x4"
-            kept = sum(m.bit_count() for m in masks)
-            need(starts[i + 1] - starts[i] == (kept if tile else -(-kept // 4)), f"{self.name}: pointers")
-            width = 16 if tile else 64
-            need(masks[-1] >> (-(-self.cols // 4) if tile else self.cols) - width * (s.blocks - 1) == 0, f"{self.name}: positions")
+            if self.layout == "bcsr16x1":
+                count = sum(raw[s.counts + i * s.blocks:s.counts + (i + 1) * s.blocks])
+                need(starts[i + 1] - starts[i] == -(-count // 4), f"{self.name}: pointers")
+            inputs = self.kept(raw, s, i)
+            need(starts[i + 1] - starts[i] == -(-len(inputs) // 4), f"{self.name}: pointers")
+            need(all(a < b for a, b in zip(inputs, inputs[1:])), f"{self.name}: positions")
+            need(inputs[-1:] < [self.cols if self.layout == "bcsr16x1" else -(-self.cols // 4) * 4], f"{self.name}: positions")
 
     def at_sparse(self, row, col, raw):
         s, panel, r = self.sparse(raw), row // 16, row % 16
@@ -274,11 +288,10 @@ class Tensor:
             n = first + inputs.index(col)
             code = struct.unpack_from("<b", raw, s.values + n)[0] if self.type == "q8g64" else (raw[s.values + n // 2] >> 4 * (n % 2) & 15) - 8
             return scale * code, scale, code
-        step = 4 if self.layout == "bcsr16x4" else 1
-        bits = sum(m << i * 64 // step for i, m in enumerate(self.masks(raw, s, panel)))
-        if not bits >> col // step & 1:
+        inputs = self.kept(raw, s, panel)
+        if col not in inputs:
             return 0.0, scale, 0
-        kept = (bits & (1 << col // step) - 1).bit_count() * step + col % step
+        kept = inputs.index(col)
         unit = s.values + (64 if self.type == "q8g64" else 32) * (u32(raw, 4 * panel) + kept // 4)
         if self.type == "q8g64":
             code, = struct.unpack_from("<b", raw, unit + 4 * r + kept % 4)

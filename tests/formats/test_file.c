@@ -216,10 +216,12 @@ Test(file, sparse)
         {"a", 4, 4, 1, "pointer 1: found 1, expected 2"},
         {"a", 8, 4, 3, "bytes for the last pointer 2"},
         {"a", 8, 4, UINT32_MAX, "bytes for the last pointer 2"},
-        {"a", 64, 8, 0, "pointer 1: found 2, expected 1"},
-        {"a", 64, 8, UINT64_MAX, "pointer 1: found 2, expected 17"},
-        {"b", 72, 8, 0x40, "positions beyond the inputs in block 1: found 64, expected 0"},
-        {"b", 88, 8, 1, "pointer 2: found 2, expected 3"},
+        {"a", 64, 1, 0, "pointer 1: found 2, expected 1"},
+        {"a", 64, 1, 65, "inputs kept in block 0: found 65, expected 64"},
+        {"a", 66, 1, 5, "pointer 2: found 2, expected 4"},
+        {"b", 65, 1, 7, "inputs kept in block 1: found 7, expected 6"},
+        {"b", 129, 1, 1, "input 1: found 1, expected 2"},
+        {"b", 132, 1, 6, "input 4: found 6, expected 4"},
         {"c", 66, 2, 0xffff, "positions beyond the inputs in block 1: found 65535, expected 3"},
         {"d", 64, 2, 3, "pointer 1: found 3, expected 4"},
         {"e", 4, 4, 200, "pointer 1: found 200, expected 0"},
@@ -235,7 +237,7 @@ Test(file, sparse)
 
     sample_sparse_rows(rows);
     cr_assert_eq(infer_file_open(NULL, path, &f, &err), INFER_OK, "%s", err.message);
-    cr_assert_eq(infer_file_find(f, "b")->bytes, 320); /* the examples of SPEC.md */
+    cr_assert_eq(infer_file_find(f, "b")->bytes, 384); /* the examples of SPEC.md */
     cr_assert_eq(infer_file_find(f, "d")->bytes, 352);
     for (size_t i = 0; i < 6; i++) {
         const infer_tensor_info *t = infer_file_tensor(f, i);

@@ -126,11 +126,13 @@ def examples_of_the_specification():
     raw[292423] = 0xB4
     holder.raw = bytes(raw)
     assert t.at(4167, 69)[0] == -3.375
-    for layout, masks, unit in ((3, struct.pack("<2Q", 0x0A, 0x2C), 292), (4, struct.pack("<2H", 1, 3), 325)):
-        raw = bytearray(320 if layout == 3 else 352)
+    counts, inputs, fours = bytes((2, 3, 0, 0)), bytes((1, 3, 2, 3, 5, 0, 0, 0)), struct.pack("<2H", 1, 3)
+    for layout, places, scale, unit, size in ((3, {64: counts, 128: inputs}, 242, 356, 384), (4, {64: fours}, 178, 325, 352)):
+        raw = bytearray(size)
         raw[:12] = struct.pack("<3I", 0, layout - 1, layout - 1)
-        raw[64:64 + len(masks)] = masks
-        raw[178:180] = b"\x00\x38"
+        for at, part in places.items():
+            raw[at:at + len(part)] = part
+        raw[scale:scale + 2] = b"\x00\x38"
         raw[unit] = 0xB4
         t = read_infer.Tensor(holder, "x", 10, layout, 20, 70, 0, len(raw), 0)
         holder.raw = bytes(raw)
