@@ -12,7 +12,8 @@
 enum {
     HALF = 32,          /* inputs whose sum fits */
     BLOCK = 8,          /* columns that are added at once */
-    AHEAD = 2 * BLOCK,  /* columns from the one in use to the one that is prefetched */
+    AHEAD = 4 * BLOCK,  /* columns from the one in use to the one that is prefetched */
+    LISTED = 256,       /* groups whose lists are kept */
     BLOCK_TOKENS = 16,
     BLOCK_OUTPUTS = 512 /* with more tokens */
 };
@@ -105,29 +106,29 @@ typedef struct span {
 
 /* ---- one token ---- */
 
-/* The columns of a group's inputs that are not 0, and their codes, filled up to whole units with inputs times 0. `down`: lines are taken from a
- * column's last to its first, so that the hardware, which goes on where a run of rising lines ends, does not read what is skipped. */
+/* A group's inputs that are not 0, and their codes, filled up to whole units with inputs times 0. `down`: lines are taken from a column's last to
+ * its first, so that the hardware, which goes on where a run of rising lines ends, does not read what is skipped. */
 typedef struct active {
+    uint8_t end;
     bool down;
-    uint32_t end;
-    const uint8_t *column[2 * HALF];
-    _Alignas(32) int8_t x[2 * HALF];
+    uint8_t input[2 * HALF];
+    int8_t x[2 * HALF];
 } active;
 
-ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint8_t *columns, size_t pitch, const uint32_t unit)
+ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t unit)
 {
     uint32_t n = 0;
     for (size_t h = 0; h < halves; h++)
         for (uint32_t mask = active_mask(codes + HALF * h); mask; mask &= mask - 1, n++) {
             size_t i = HALF * h + (uint32_t)__builtin_ctz(mask);
-            a->column[n] = columns + i * pitch;
+            a->input[n] = (uint8_t)i;
             a->x[n] = codes[i];
         }
     for (; n % unit; n++) {
-        a->column[n] = a->column[n - 1];
+        a->input[n] = a->input[n - 1];
         a->x[n] = 0;
     }
-    a->end = n;
+    a->end = (uint8_t)n;
     a->down = n < 28 * halves;
 }
 
@@ -140,11 +141,11 @@ ALWAYS_INLINE __m256i start_of(const active *a, uint32_t i, uint32_t end, const 
     return _mm256_set1_epi16((int16_t)(-8 * sum));
 }
 
-/* sums = start, or what they are, + the columns at i.. of a list, while those of `next` are prefetched. */
-ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active *a, uint32_t i, const uint32_t columns, size_t bytes,
-                               const uint8_t *const *next, const uint32_t bits)
+/* sums = start, or what they are, + the columns whose inputs are i.. of a list, while those of `next` are prefetched: not into L1, where columns a power of two
+ * apart displace each other. */
+ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active *a, const uint8_t *const *column, const uint8_t *const *next,
+                               uint32_t i, const uint32_t columns, size_t bytes, const uint32_t bits)
 {
-    const uint8_t *const *column = a->column + i;
     __m256i x[BLOCK / 2], magnitude[BLOCK / 4];
     size_t line = 0;
     for (uint32_t c = 0; bits == 4 && c < columns; c += 2) {
@@ -173,10 +174,10 @@ ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active
             at[v] = s[v];
         if (a->down) {
             for (uint32_t c = 0; c < columns / 2; c++) /* those of one half of the columns with each half of a line */
-                _mm_prefetch((const char *)(next[b % 64 / 32 * (columns / 2) + c] + b), _MM_HINT_T0);
+                _mm_prefetch((const char *)(next[b % 64 / 32 * (columns / 2) + c] + b), _MM_HINT_T1);
         } else { /* hardly anything is skipped: in the order of memory */
             for (uint32_t c = 0; c < columns / 2; c++) {
-                _mm_prefetch((const char *)(*next + line), _MM_HINT_T0);
+                _mm_prefetch((const char *)(*next + line), _MM_HINT_T1);
                 line += 64;
                 if (line == bytes) {
                     line = 0;
@@ -188,67 +189,78 @@ ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active
 }
 
 /* The same with `columns` that the compiler does not know, fewer than BLOCK. */
-ALWAYS_INLINE void add_rest(__m256i *sums, const __m256i *start, const active *a, uint32_t i, uint32_t columns, size_t bytes,
-                            const uint8_t *const *next, const uint32_t bits)
+ALWAYS_INLINE void add_rest(__m256i *sums, const __m256i *start, const active *a, const uint8_t *const *column, const uint8_t *const *next, uint32_t i,
+                            uint32_t columns, size_t bytes, const uint32_t bits)
 {
     if (columns == 4)
-        add_columns(sums, start, a, i, 4, bytes, next, bits);
+        add_columns(sums, start, a, column, next, i, 4, bytes, bits);
     else if (bits == 4 && columns == 2)
-        add_columns(sums, start, a, i, 2, bytes, next, bits);
+        add_columns(sums, start, a, column, next, i, 2, bytes, bits);
     else if (bits == 4 && columns == 6)
-        add_columns(sums, start, a, i, 6, bytes, next, bits);
+        add_columns(sums, start, a, column, next, i, 6, bytes, bits);
 }
 
 /* Sums of the columns i..end - 1. */
-ALWAYS_INLINE void add_part(__m256i *sums, const active *a, uint32_t i, uint32_t end, size_t bytes, const uint8_t *const *ahead, const uint32_t bits)
+ALWAYS_INLINE void add_part(__m256i *sums, const active *a, const uint8_t *const *column, const uint8_t *const *ahead, uint32_t i, uint32_t end,
+                            size_t bytes, const uint32_t bits)
 {
     __m256i start = start_of(a, i, end, bits);
     if (end - i >= BLOCK) {
-        add_columns(sums, &start, a, i, BLOCK, bytes, ahead + i, bits);
+        add_columns(sums, &start, a, column + i, ahead + i, i, BLOCK, bytes, bits);
         for (i += BLOCK; end - i >= BLOCK; i += BLOCK)
-            add_columns(sums, NULL, a, i, BLOCK, bytes, ahead + i, bits);
-        add_rest(sums, NULL, a, i, end - i, bytes, ahead + i, bits);
+            add_columns(sums, NULL, a, column + i, ahead + i, i, BLOCK, bytes, bits);
+        add_rest(sums, NULL, a, column + i, ahead + i, i, end - i, bytes, bits);
     } else if (end > i) {
-        add_rest(sums, &start, a, i, end - i, bytes, ahead + i, bits);
+        add_rest(sums, &start, a, column + i, ahead + i, i, end - i, bytes, bits);
     } else {
         for (size_t v = 0; v < bytes / 8; v++)
             sums[v] = start;
     }
 }
 
-ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, const uint32_t bits)
+/* The lists of groups g.. of a token, as many as there are and fit. */
+ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups, const uint32_t bits)
 {
-    size_t halves = infer_q8_groups(a->k), first = t * (size_t)a->xq.row_groups, pitch = infer_cols_codes_bytes(s->width, bits);
-    size_t bytes = infer_cols_codes_bytes(s->count, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
-    const uint32_t unit = bits == 4 ? 2 : 4;
+    const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
+    size_t halves = infer_q8_groups(a->k);
+    for (size_t i = g; i < groups && i < g + LISTED; i++)
+        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2, bits == 4 ? 2 : 4);
+}
+
+/* *listed: the group that the lists begin with. */
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, active *lists, size_t *listed, const uint32_t bits)
+{
+    const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
+    size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
     _Alignas(64) float y[INFER_COLS_STRIPE];
     __m256i sums[2][INFER_COLS_STRIPE / 8];
-    active lists[2];
 
     memset(y, 0, s->count * sizeof *y);
-    list_active(&lists[0], a->xq.codes + HALF * first, halves < 2 ? halves : 2, infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8, pitch, unit);
     for (size_t g = 0; g < w->groups; g++) {
-        const active *now = &lists[g % 2];
-        active *next = &lists[(g + 1) % 2];
-        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *ahead[2 * HALF];
-        size_t left = halves - 2 * g;
-        uint32_t end = now->end, part = bits == 4 && end > HALF ? HALF : end, n = 0;
-        next->end = 0;
-        if (left > 2)
-            list_active(next, a->xq.codes + HALF * (first + 2 * g + 2), left - 2 < 2 ? left - 2 : 2,
-                        infer_cols_codes(w, s->stripe, g + 1) + s->first * bits / 8, pitch, unit);
-        for (uint32_t i = AHEAD; i < end; i++)
-            ahead[n++] = now->column[i];
-        for (uint32_t i = 0; i < next->end && n < end; i++)
-            ahead[n++] = next->column[i];
-        while (n < end) /* nothing to come, or little */
-            ahead[n++] = now->column[0];
+        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *codes = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
+        const uint8_t *column[4 * HALF], **ahead, *next_codes = codes + infer_cols_group_bytes(s->width, bits);
+        const active *now = &lists[g % LISTED], *next = now + 1;
+        uint32_t end, part, n = 0;
+        if (g % LISTED == 0 && *listed != g) {
+            list_groups(lists, a, t, g, w->groups, bits);
+            *listed = g;
+        }
+        end = now->end;
+        part = bits == 4 && end > HALF ? HALF : end;
+        for (; n < end; n++)
+            column[n] = codes + now->input[n] * pitch;
+        ahead = column + (end < AHEAD ? end : AHEAD);
+        if (g + 1 < w->groups && (g + 1) % LISTED)
+            for (uint32_t i = 0; i < next->end && n < 2 * end; i++)
+                column[n++] = next_codes + next->input[i] * pitch;
+        while (n < 2 * end) /* nothing to come, or little */
+            column[n++] = codes;
         for (size_t b = 0; b < s->count; b += 64)
             _mm_prefetch((const char *)(scales + b), _MM_HINT_T0);
-        add_part(sums[0], now, 0, part, bytes, ahead, bits);
+        add_part(sums[0], now, column, ahead, 0, part, bytes, bits);
         if (part < end)
-            add_part(sums[1], now, part, end, bytes, ahead, bits);
-        add_group(y, sums[0], part < end ? sums[1] : NULL, scales, a->xq.scales[first + 2 * g], s->count, bits);
+            add_part(sums[1], now, column, ahead, part, end, bytes, bits);
+        add_group(y, sums[0], part < end ? sums[1] : NULL, scales, x_scales[2 * g], s->count, bits);
     }
     finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
 }
@@ -364,6 +376,8 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
     bool one = at.row1 - at.row0 == 1;
+    active lists[LISTED];
+    size_t listed = SIZE_MAX;
 
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE), most = one ? INFER_COLS_STRIPE : BLOCK_OUTPUTS; o < end;) {
         span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
@@ -371,7 +385,7 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
         s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
         s.count = s.count < most ? s.count : most;
         if (one)
-            one_token(a, &w, at.row0, &s, bits);
+            one_token(a, &w, at.row0, &s, lists, &listed, bits);
         for (uint32_t t = at.row0; !one && t < at.row1; t += BLOCK_TOKENS)
             tokens(a, &w, t, at.row1 - t < BLOCK_TOKENS ? at.row1 : t + BLOCK_TOKENS, &s, bits);
         o += s.count;
