@@ -296,8 +296,8 @@ uint64_t infer_meter_wake_ns(const infer_meter *m) { return m->wake_ns; }
 
 infer_status infer_meter_start(infer_meter *m, infer_error *err)
 {
-    if (m->open)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_start: it was started before, and not stopped");
+    if (!m || m->open)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_start: meter is NULL, or was started before, and not stopped");
     m->jumps = 0;
     m->lost = false;
     m->failed = INFER_OK;
@@ -347,10 +347,12 @@ static void measured(const infer_meter *m, infer_energy *e)
 
 infer_status infer_meter_stop(infer_meter *m, infer_energy *out, infer_error *err)
 {
-    infer_energy e = {.kind = m->kind, .gross_uj = NAN, .net_uj = NAN, .idle_watts = m->idle_watts};
+    infer_energy e = {.gross_uj = NAN, .net_uj = NAN};
     uint64_t end_ns;
-    if (!m->open)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_stop: it was not started");
+    if (!m || !m->open || !out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_stop: meter or out is NULL, or the meter was not started");
+    e.kind = m->kind;
+    e.idle_watts = m->idle_watts;
     end_sampling(m);
     m->open = false;
     end_ns = infer_now_ns();
@@ -374,8 +376,8 @@ infer_status infer_meter_idle(infer_meter *m, double seconds, double *watts, inf
 {
     infer_energy e;
     infer_status s;
-    if (!(seconds > 0 && seconds <= 3600))
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_idle: found %g s, expected 0..3600", seconds);
+    if (!m || !(seconds > 0 && seconds <= 3600))
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_idle: meter is NULL, or found %g s, expected 0..3600", seconds);
     if (m->kind == INFER_ENERGY_MEASURED) {
         if ((s = infer_meter_start(m, err)) != INFER_OK)
             return s;

@@ -25,8 +25,8 @@ infer_status infer_session_embed(infer_session *session, const int32_t *tokens, 
 {
     uint32_t dim, value, stop = 0, start;
     infer_status s;
-    if (!session || !tokens || n == 0 || !out || (unsigned)pooling > INFER_POOLING_MEAN)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_embed: session, tokens or out is NULL, n is 0, or pooling is not 0..1");
+    if (!tokens || n == 0 || !out || (unsigned)pooling > INFER_POOLING_MEAN)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_embed: tokens or out is NULL, n is 0, or pooling is not 0..1");
     if ((s = infer_session_is_free(session, "infer_session_embed", err)) != INFER_OK || (s = infer_session_may_append(session, tokens, n, err)) != INFER_OK)
         return s;
     dim = session->model->config.dim;

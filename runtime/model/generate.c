@@ -70,8 +70,8 @@ infer_status infer_session_generate(infer_session *session, const int32_t *promp
 {
     infer_generation *g;
     infer_status s;
-    if (!session || !token)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_generate: session or token is NULL");
+    if (!token)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_generate: token is NULL");
     if ((s = prepare(session, "infer_session_generate", prompt, n, options, err)) != INFER_OK)
         return s;
     g = &session->generation;
@@ -179,8 +179,6 @@ infer_status infer_session_start(infer_session *session, const int32_t *prompt, 
     infer_generation *g;
     infer_driver *d;
     infer_status s;
-    if (!session)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_start: session is NULL");
     if ((s = prepare(session, "infer_session_start", prompt, n, options, err)) != INFER_OK || (s = make_room(session, n, err)) != INFER_OK)
         return s;
     g = &session->generation;
@@ -237,6 +235,8 @@ infer_status infer_session_poll(infer_session *session, int32_t *ids, size_t cap
 
 infer_status infer_session_is_free(const infer_session *session, const char *what, infer_error *err)
 {
+    if (!session)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: session is NULL", what);
     return session->generation.active ? infer_fail(err, INFER_ERROR_ARGUMENT, "%s: a generation was started and its end not polled yet", what) : INFER_OK;
 }
 

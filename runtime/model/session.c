@@ -112,7 +112,7 @@ infer_status infer_session_run_batch(infer_session *session, const infer_batch *
 
 infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits, infer_error *err)
 {
-    infer_status s = session ? infer_session_is_free(session, "infer_session_eval", err) : INFER_OK;
+    infer_status s = infer_session_is_free(session, "infer_session_eval", err);
     return s == INFER_OK ? infer_session_run(session, tokens, n, logits, err) : s;
 }
 
@@ -120,8 +120,8 @@ infer_status infer_session_run(infer_session *session, const int32_t *tokens, si
 {
     uint32_t start;
     infer_status s;
-    if (!session || !tokens || n == 0 || (unsigned)logits > INFER_LOGITS_ALL)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_eval: session or tokens is NULL, n is 0, or logits is not 0..2");
+    if (!tokens || n == 0 || (unsigned)logits > INFER_LOGITS_ALL)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_eval: tokens is NULL, n is 0, or logits is not 0..2");
     if (logits == INFER_LOGITS_ALL && n > session->plan->max_logits)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "logits of %zu tokens wanted, the session keeps %u rows", n, session->plan->max_logits);
     if ((s = infer_session_may_append(session, tokens, n, err)) != INFER_OK)
@@ -193,11 +193,13 @@ double infer_model_events_target(const infer_model *model) { return model->event
 
 infer_status infer_session_set_events(infer_session *session, double rate, infer_error *err)
 {
-    const infer_model *model = session->model;
-    infer_plan *plan = session->plan;
+    const infer_model *model;
+    infer_plan *plan;
     infer_status s = infer_session_is_free(session, "infer_session_set_events", err);
     if (s != INFER_OK)
         return s;
+    model = session->model;
+    plan = session->plan;
     if (rate == INFER_EVENTS_AUTO && model->events.rates)
         rate = model->events.target;
     if (rate != 0 && !model->events.rates)

@@ -108,8 +108,8 @@ infer_status infer_session_save(const infer_session *session, void *state, size_
     uint8_t *out = state, *at;
     size_t need, each;
     infer_status s;
-    if (!session || !state)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save: session or state is NULL");
+    if (!state)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save: state is NULL");
     if ((s = infer_session_is_free(session, "infer_session_save", err)) != INFER_OK)
         return s;
     need = infer_session_state_bytes(session);
@@ -144,8 +144,8 @@ infer_status infer_session_save_file(const infer_session *session, const char *p
     size_t bytes;
     void *state;
     infer_status s;
-    if (!session || !path)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save_file: session or path is NULL");
+    if (!path)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save_file: path is NULL");
     if ((s = infer_session_is_free(session, "infer_session_save_file", err)) != INFER_OK)
         return s;
     a = &session->model->rt->allocator;
@@ -210,8 +210,8 @@ static infer_status restore(infer_session *session, const uint8_t *in, size_t by
 infer_status infer_session_restore(infer_session *session, const void *state, size_t bytes, infer_error *err)
 {
     infer_status s;
-    if (!session || !state)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_restore: session or state is NULL");
+    if (!state)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_restore: state is NULL");
     if ((s = infer_session_is_free(session, "infer_session_restore", err)) != INFER_OK)
         return s;
     return restore(session, state, bytes, "state", err);
@@ -221,8 +221,8 @@ infer_status infer_session_restore_file(infer_session *session, const char *path
 {
     infer_mapping file;
     infer_status s;
-    if (!session || !path)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_restore_file: session or path is NULL");
+    if (!path)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_restore_file: path is NULL");
     if ((s = infer_session_is_free(session, "infer_session_restore_file", err)) != INFER_OK)
         return s;
     /* A copy: what was checked is what is used, whatever becomes of the file. */
@@ -239,8 +239,8 @@ infer_status infer_session_fork(const infer_session *session, infer_session **ou
 {
     infer_session *fork = NULL;
     infer_status s;
-    if (!session || !out)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_fork: session or out is NULL");
+    if (!out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_fork: out is NULL");
     if ((s = infer_session_is_free(session, "infer_session_fork", err)) != INFER_OK ||
         (s = infer_session_create(session->model, &session->options, &fork, err)) != INFER_OK)
         return s;
