@@ -1,0 +1,382 @@
+#include "world.h"
+
+#include "file.h"
+#include "vocab.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+const int32_t world_prompt[WORLD_PROMPT] = {1, 4, 5, 6, 4};
+
+/* ---- calls of the system that fail when they are told to (--wrap) ---- */
+
+static _Atomic bool fstat_fails, threads_fail;
+
+int __real_fstat64(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st)
+{
+    errno = EIO;
+    return fstat_fails ? -1 : __real_fstat64(fd, st);
+}
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *arg)
+{
+    return threads_fail ? EAGAIN : __real_pthread_create(thread, attributes, start, arg);
+}
+
+/* ---- the models ---- */
+
+enum { DIM = 32, VOCAB = 16, TOKENS = 7 };
+
+static const struct model {
+    const char *name, *architecture;
+    bool tokenizer, bad_map, events, cols, damaged;
+} models[] = {
+    {.name = "whole", .architecture = "llama", .tokenizer = true, .events = true},
+    {.name = "no tokenizer", .architecture = "llama"},
+    {.name = "broken map", .architecture = "llama", .tokenizer = true, .bad_map = true},
+    {.name = "no events", .architecture = "llama", .tokenizer = true},
+    {.name = "embeddings in cols", .architecture = "llama", .cols = true}, /* which no kernel reads */
+    {.name = "damaged", .architecture = "llama", .damaged = true},
+    {.name = "unknown", .architecture = "a brain"},
+};
+
+static char folder[96];
+
+static void model_path(char *out, size_t size, const char *name) { snprintf(out, size, "%s/%s.infer", folder, name); }
+
+static infer_status build_vocab(bool bad_map, void **out, size_t *bytes, infer_error *err)
+{
+    static const char *const text[TOKENS] = {"<unk>", "<s>", "</s>", "\xe2\x96\x81", "a", "b", "ab"};
+    static const uint8_t types[TOKENS] = {INFER_TOKEN_UNKNOWN, INFER_TOKEN_CONTROL, INFER_TOKEN_CONTROL, INFER_TOKEN_NORMAL, INFER_TOKEN_NORMAL,
+                                          INFER_TOKEN_NORMAL, INFER_TOKEN_NORMAL};
+    static const uint8_t map[] = {4, 0, 0, 0, 0, 0, 0, 0, 0}; /* one unit, behind which every text leads */
+    uint32_t text_bytes[TOKENS];
+    infer_vocab_parts p = {.kind = INFER_VOCAB_SPM, .flags = INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_META_SPACE | INFER_VOCAB_ADD_BOS, .unk = 0, .bos = 1,
+                           .eos = 2, .tokens = TOKENS, .text = text, .text_bytes = text_bytes, .types = types};
+    for (uint32_t i = 0; i < TOKENS; i++)
+        text_bytes[i] = (uint32_t)strlen(text[i]);
+    if (bad_map) {
+        p.flags |= INFER_VOCAB_CHARSMAP;
+        p.charsmap = map;
+        p.charsmap_bytes = sizeof map;
+    }
+    return infer_vocab_build(NULL, &p, out, bytes, err);
+}
+
+static const struct tensor {
+    const char *name;
+    uint32_t rows, cols;
+} tensors[] = {{"layers.0.attn_norm", 1, DIM}, {"layers.0.q", DIM, DIM}, {"layers.0.k", DIM, DIM}, {"layers.0.v", DIM, DIM}, {"layers.0.o", DIM, DIM},
+               {"layers.0.ffn_norm", 1, DIM}, {"layers.0.gate", DIM, DIM}, {"layers.0.up", DIM, DIM}, {"layers.0.down", DIM, DIM}, {"out_norm", 1, DIM},
+               {"tok_embed", VOCAB, DIM}};
+enum { TENSORS = sizeof tensors / sizeof *tensors };
+
+static infer_status write_tensors(infer_writer *w, bool cols, infer_error *err)
+{
+    float numbers[8 * DIM * DIM] = {0};
+    infer_status s = INFER_OK;
+    for (uint32_t i = 0; i < TENSORS && s == INFER_OK; i++) {
+        bool other = cols && i + 1 == TENSORS, matrix = tensors[i].rows > 1;
+        s = infer_writer_declare(w, tensors[i].name, other ? INFER_QTYPE_Q8G64 : INFER_QTYPE_F32,
+                                 other    ? INFER_LAYOUT_COLS
+                                 : matrix ? INFER_LAYOUT_TILE16X4
+                                          : INFER_LAYOUT_ROWS,
+                                 tensors[i].rows, tensors[i].cols, err);
+    }
+    for (uint32_t i = 0; i < TENSORS && s == INFER_OK; i++) {
+        uint64_t bytes = tensors[i].rows * tensors[i].cols * sizeof(float);
+        for (uint32_t k = 0; k < DIM * DIM; k++)
+            numbers[k] = tensors[i].rows == 1 ? 1 : (float)((k * 37 + i * 11) % 101) / 101 - 0.5f;
+        if (cols && i + 1 == TENSORS && (!infer_tensor_bytes(INFER_QTYPE_Q8G64, INFER_LAYOUT_COLS, VOCAB, DIM, &bytes) || bytes > sizeof numbers))
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "the layout cols takes %llu bytes", (unsigned long long)bytes);
+        s = infer_writer_write(w, numbers, bytes, err);
+    }
+    return s;
+}
+
+static infer_status write_model(const struct model *m, infer_error *err)
+{
+    char path[128], metadata[512];
+    infer_writer_options o = {.metadata = metadata};
+    infer_writer *w;
+    void *vocab = NULL;
+    infer_status s = m->tokenizer ? build_vocab(m->bad_map, &vocab, &o.vocab_bytes, err) : INFER_OK;
+    if (s != INFER_OK)
+        return s;
+    o.vocab = vocab;
+    model_path(path, sizeof path, m->name);
+    snprintf(metadata, sizeof metadata,
+             "{\"architecture\":\"%s\",\"dim\":%d,\"layers\":1,\"heads\":2,\"kv_heads\":2,\"ffn_dim\":%d,\"vocab\":%d,\"context\":64,\"norm_eps\":1e-5,"
+             "\"rope\":{\"theta\":10000,\"pairs\":\"halves\"},\"tied_head\":true%s}", m->architecture, DIM, DIM, VOCAB,
+             m->events ? ",\"events\":{\"target\":0.5,\"rates\":[0.5],\"thresholds\":{}}" : "");
+    s = infer_writer_create(NULL, path, &o, &w, err);
+    infer_free(NULL, vocab);
+    if (s != INFER_OK)
+        return s;
+    if ((s = write_tensors(w, m->cols, err)) != INFER_OK) {
+        infer_writer_abort(w);
+        return s;
+    }
+    return infer_writer_finish(w, err);
+}
+
+/* ---- files ---- */
+
+static void put(const char *path, const void *data, size_t bytes)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, bytes, f) != bytes || fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void copy(const char *from, const char *to)
+{
+    static char bytes[1 << 16];
+    FILE *f = fopen(from, "rb");
+    size_t n = f ? fread(bytes, 1, sizeof bytes, f) : 0;
+    if (n == 0 || fclose(f) != 0) {
+        perror(from);
+        exit(1);
+    }
+    put(to, bytes, n);
+}
+
+/* Of the file's byte `at`, from its end where `at` is negative. */
+static void flip_bit(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+b");
+    int c;
+    if (!f || fseek(f, at, at < 0 ? SEEK_END : SEEK_SET) != 0 || (c = fgetc(f)) == EOF || fseek(f, -1, SEEK_CUR) != 0 || fputc(c ^ 1, f) == EOF ||
+        fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+bool world_models(const char *where, infer_error *err)
+{
+    snprintf(folder, sizeof folder, "%s", where);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char path[128];
+        if (write_model(&models[i], err) != INFER_OK)
+            return false;
+        model_path(path, sizeof path, models[i].name);
+        if (models[i].damaged)
+            flip_bit(path, -1);
+    }
+    return true;
+}
+
+void world_models_remove(void)
+{
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char path[128];
+        model_path(path, sizeof path, models[i].name);
+        unlink(path);
+    }
+}
+
+/* ---- a world ---- */
+
+static void *take(void *user, size_t bytes)
+{
+    world *w = user;
+    void *p = ++w->allocations == w->fail_at ? NULL : aligned_alloc(64, infer_round_up(bytes, 64));
+    w->live += p != NULL;
+    return p;
+}
+
+static void give(void *user, void *p)
+{
+    ((world *)user)->live -= p != NULL;
+    free(p);
+}
+
+static void new_state(world *w)
+{
+    w->state_bytes = infer_session_state_bytes(w->own.session);
+    w->state = realloc(w->state, w->state_bytes);
+    if (!w->state || infer_session_save(w->own.session, w->state, w->state_bytes, NULL) != INFER_OK)
+        exit(1);
+    put(w->state_path, w->state, w->state_bytes);
+}
+
+bool world_open(world *w, const situation *s, size_t fail_at, infer_error *err)
+{
+    char model[128];
+    handles *h = &w->own;
+    *w = (world){.runtime = INFER_RUNTIME_DEFAULTS, .model = INFER_MODEL_DEFAULTS, .session = INFER_SESSION_DEFAULTS, .generate = INFER_GENERATE_DEFAULTS,
+                 .sampler = INFER_SAMPLER_DEFAULTS, .meter = INFER_METER_DEFAULTS, .late = s->late};
+    snprintf(w->path, sizeof w->path, "%s/copy.infer", folder);
+    snprintf(w->state_path, sizeof w->state_path, "%s/state", folder);
+    snprintf(w->meter_path, sizeof w->meter_path, "%s/meter", folder);
+    snprintf(w->meter_source, sizeof w->meter_source, "file:%s", w->meter_path);
+    model_path(model, sizeof model, s->model);
+    copy(model, w->path);
+    put(w->meter_path, "3 W\n", 4);
+    w->runtime.threads = 1;
+    w->runtime.allocator = (infer_allocator){take, give, w};
+    w->session.context = WORLD_CONTEXT;
+    w->session.logit_rows = 4;
+    w->generate.max_tokens = 3;
+    w->meter.source = w->meter_source;
+    if (infer_runtime_create(&w->runtime, &h->rt, err) != INFER_OK || infer_model_open(h->rt, w->path, &w->model, &h->model, err) != INFER_OK)
+        return false;
+    /* Where one of these fails, that is the situation: the calls that need it then get NULL, and the case fails unless it is about just that. */
+    infer_session_create(h->model, &w->session, &h->session, NULL);
+    infer_sampler_create(h->model, NULL, &h->sampler, NULL);
+    infer_decoder_create(h->model, &h->decoder, NULL);
+    infer_meter_create(h->rt, &w->meter, &h->meter, NULL);
+    if (h->session) {
+        infer_drafter_create(h->session, h->sampler, 0.5, 3, &h->drafter, NULL);
+        if (infer_session_eval(h->session, world_prompt, WORLD_PROMPT, INFER_LOGITS_LAST, err) != INFER_OK)
+            return false;
+        new_state(w);
+    }
+    w->use = w->own;
+    if (s->act)
+        s->act(w);
+    w->allocations = 0;
+    w->fail_at = fail_at;
+    return true;
+}
+
+void world_close(world *w)
+{
+    fstat_fails = threads_fail = false;
+    w->fail_at = 0;
+    infer_meter_destroy(w->own.meter);
+    infer_drafter_destroy(w->own.drafter);
+    infer_decoder_destroy(w->own.decoder);
+    infer_sampler_destroy(w->own.sampler);
+    infer_session_destroy(w->own.session);
+    infer_model_close(w->own.model);
+    infer_runtime_destroy(w->own.rt);
+    free(w->state);
+    snprintf(w->path, sizeof w->path, "%s/copy.infer", folder);
+    unlink(w->path);
+    snprintf(w->state_path, sizeof w->state_path, "%s/state", folder);
+    unlink(w->state_path);
+    unlink(w->meter_path);
+}
+
+/* ---- what happens ---- */
+
+static void drop_handles(world *w) { w->use = (handles){0}; }
+
+static void change_sizes(world *w)
+{
+    w->runtime.size--;
+    w->model.size--;
+    w->session.size--;
+    w->generate.size--;
+    w->sampler.size--;
+    w->meter.size--;
+}
+
+static void fail_threads(world *w)
+{
+    (void)w;
+    threads_fail = true;
+}
+
+static void fail_fstat(world *w)
+{
+    (void)w;
+    fstat_fails = true;
+}
+
+static void ask_other_cpu(world *w)
+{
+#if defined(__x86_64__)
+    w->runtime.cpu_level = "neon";
+#else
+    w->runtime.cpu_level = "avx2";
+#endif
+}
+
+static void name_folder(world *w) { snprintf(w->path, sizeof w->path, "%s", folder); }
+static void write_other(world *w) { put(w->path, "This is no model.", 17); }
+static void flip_header(world *w) { flip_bit(w->path, 24); }
+
+static void name_unknown(world *w)
+{
+    char path[128];
+    model_path(path, sizeof path, "unknown");
+    copy(path, w->path);
+}
+
+static void shorten(world *w)
+{
+    if (truncate(w->path, 1000) != 0)
+        exit(1);
+}
+
+static void fill(world *w)
+{
+    static const int32_t ids[WORLD_CONTEXT];
+    infer_session_eval(w->own.session, ids, WORLD_CONTEXT - infer_session_position(w->own.session), INFER_LOGITS_NONE, NULL);
+}
+
+static void cancel(world *w) { infer_session_cancel(w->own.session); }
+static void ask_for_more(world *w) { w->generate.max_tokens = WORLD_CONTEXT + 1; }
+static void name_no_folder(world *w) { snprintf(w->state_path, sizeof w->state_path, "%s/nowhere/state", folder); }
+
+/* Its last byte is missing. */
+static void cut_state(world *w) { put(w->state_path, w->state, --w->state_bytes); }
+
+static void change_state(world *w, size_t at)
+{
+    w->state[at] ^= 1;
+    put(w->state_path, w->state, w->state_bytes);
+}
+
+static void damage_state(world *w) { change_state(w, w->state_bytes - 1); }
+static void renew_state(world *w) { change_state(w, 8); } /* its version */
+
+static void save_full_state(world *w)
+{
+    infer_session_options o = w->session;
+    fill(w);
+    new_state(w);
+    infer_drafter_destroy(w->own.drafter);
+    infer_session_destroy(w->own.session);
+    w->own.drafter = NULL;
+    w->own.session = NULL;
+    o.context = WORLD_CONTEXT - 1;
+    infer_session_create(w->own.model, &o, &w->own.session, NULL);
+    w->use = w->own;
+}
+
+static void ask_for_scmi(world *w)
+{
+    w->meter.source = "scmi";
+    w->meter.root = folder;
+}
+
+static void remove_meter(world *w) { unlink(w->meter_path); }
+static void spoil_meter(world *w) { put(w->meter_path, "much\n", 5); }
+
+const situation all_well = {"whole", NULL, NULL}, no_handles = {"whole", drop_handles, NULL}, other_size = {"whole", change_sizes, NULL},
+                no_memory = {"whole", NULL, NULL}, no_thread = {"whole", fail_threads, NULL}, other_cpu = {"whole", ask_other_cpu, NULL},
+                a_folder = {"whole", name_folder, NULL}, no_model = {"whole", write_other, NULL}, damaged_model = {"whole", flip_header, NULL},
+                unknown_model = {"whole", name_unknown, NULL}, no_tokenizer = {"no tokenizer", NULL, NULL}, broken_map = {"broken map", NULL, NULL},
+                no_events = {"no events", NULL, NULL}, no_kernel = {"embeddings in cols", NULL, NULL}, damaged_weights = {"damaged", NULL, NULL},
+                cut_off = {"whole", shorten, NULL}, no_fstat = {"whole", fail_fstat, NULL}, full = {"whole", fill, NULL}, cancelled = {"whole", cancel, NULL},
+                too_many = {"whole", ask_for_more, NULL}, cut_off_late = {"whole", NULL, shorten}, no_fstat_late = {"whole", NULL, fail_fstat},
+                cancelled_late = {"whole", NULL, cancel}, no_folder = {"whole", name_no_folder, NULL}, no_state = {"whole", cut_state, NULL},
+                damaged_state = {"whole", damage_state, NULL}, newer_state = {"whole", renew_state, NULL}, long_state = {"whole", save_full_state, NULL},
+                no_counter = {"whole", ask_for_scmi, NULL}, meter_gone = {"whole", remove_meter, NULL}, meter_garbage = {"whole", spoil_meter, NULL},
+                meter_gone_late = {"whole", NULL, remove_meter}, meter_garbage_late = {"whole", NULL, spoil_meter};
