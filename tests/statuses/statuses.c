@@ -1,6 +1,6 @@
 /*
- * Every status of every public function, provoked. A case is named "function: STATUS"; statuses.py holds the names against what the headers say, so that
- * neither a status that a header states nor one that only the table knows is left. TAP.
+ * Every status of every public function, provoked. A case is named "function: STATUS"; statuses.py holds the names against what the headers
+ * say, so that neither a status that a header states nor one that only the table knows is left. TAP.
  *
  * usage: statuses
  */
@@ -193,7 +193,10 @@ static infer_status session_generate(world *w, infer_error *err)
     return infer_session_generate(w->use.session, world_prompt, 2, &w->generate, take_token, &tokens, err);
 }
 
-static infer_status session_start(world *w, infer_error *err) { return infer_session_start(w->use.session, world_prompt, 2, &w->generate, err); }
+static infer_status session_start(world *w, infer_error *err)
+{
+    return infer_session_start(w->use.session, world_prompt, 2, &w->generate, err);
+}
 
 /* In place of a session's first kernel: waits, so that what happens meanwhile happens during a generation. */
 static const infer_kernel *first_kernel;
@@ -302,73 +305,49 @@ static infer_status drafter_step(world *w, infer_error *err)
 
 /* ---- the table ---- */
 
-#define EVALUATION [INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_CONTEXT] = &full, [INFER_ERROR_CANCELLED] = &cancelled, \
-                   [INFER_ERROR_CORRUPT] = &cut_off, [INFER_ERROR_IO] = &no_fstat
-#define OPENING [INFER_ERROR_ARGUMENT] = &other_size, [INFER_ERROR_MEMORY] = &no_memory, [INFER_ERROR_FORMAT] = &no_model, \
-                [INFER_ERROR_CORRUPT] = &damaged_model, [INFER_ERROR_UNSUPPORTED] = &unknown_model
-#define STATE [INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_FORMAT] = &no_state, [INFER_ERROR_CORRUPT] = &damaged_state, \
-              [INFER_ERROR_UNSUPPORTED] = &newer_state, [INFER_ERROR_CONTEXT] = &long_state
-
-/* Which situation makes the function return which error. */
+/* The situations in which the function returns ARGUMENT, MEMORY, IO, FORMAT, CORRUPT, UNSUPPORTED, CONTEXT, CANCELLED; NULL: in none. */
 static const struct function {
     const char *name;
     infer_status (*call)(world *w, infer_error *err);
-    const situation *when[STATUSES];
+    const situation *when[STATUSES - 1];
 } functions[] = {
-    {"infer_runtime_create", runtime_create,
-     {[INFER_ERROR_ARGUMENT] = &other_size, [INFER_ERROR_UNSUPPORTED] = &other_cpu, [INFER_ERROR_MEMORY] = &no_memory}},
-    {"infer_model_open", model_open, {OPENING, [INFER_ERROR_IO] = &a_folder}},
-    {"infer_model_open_fd", model_open_fd, {OPENING, [INFER_ERROR_IO] = &a_folder}},
-    {"infer_model_open_memory", model_open_memory, {OPENING}},
-    {"infer_model_tokenize", model_tokenize,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_MEMORY] = &no_memory, [INFER_ERROR_FORMAT] = &broken_map, [INFER_ERROR_UNSUPPORTED] = &no_tokenizer}},
-    {"infer_model_detokenize", model_detokenize,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_MEMORY] = &no_memory, [INFER_ERROR_UNSUPPORTED] = &no_tokenizer}},
-    {"infer_decoder_create", decoder_create,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_MEMORY] = &no_memory, [INFER_ERROR_UNSUPPORTED] = &no_tokenizer}},
-    {"infer_decoder_push", decoder_push, {[INFER_ERROR_ARGUMENT] = &no_handles}},
-    {"infer_model_tokenize_chat", model_tokenize_chat,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_MEMORY] = &no_memory, [INFER_ERROR_FORMAT] = &broken_map, [INFER_ERROR_UNSUPPORTED] = &no_tokenizer}},
-    {"infer_session_create", session_create,
-     {[INFER_ERROR_ARGUMENT] = &other_size, [INFER_ERROR_MEMORY] = &no_memory, [INFER_ERROR_UNSUPPORTED] = &no_kernel,
-      [INFER_ERROR_CORRUPT] = &damaged_weights, [INFER_ERROR_IO] = &no_fstat}},
-    {"infer_session_eval", session_eval, {EVALUATION}},
-    {"infer_session_rewind", session_rewind, {[INFER_ERROR_ARGUMENT] = &no_handles}},
-    {"infer_session_save", session_save, {[INFER_ERROR_ARGUMENT] = &no_handles}},
-    {"infer_session_save_file", session_save_file,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_IO] = &no_folder, [INFER_ERROR_MEMORY] = &no_memory}},
-    {"infer_session_restore", session_restore, {STATE}},
-    {"infer_session_restore_file", session_restore_file, {STATE, [INFER_ERROR_IO] = &no_folder, [INFER_ERROR_MEMORY] = &no_memory}},
-    {"infer_session_fork", session_fork,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_MEMORY] = &no_memory, [INFER_ERROR_CORRUPT] = &cut_off, [INFER_ERROR_IO] = &no_fstat}},
-    {"infer_session_generate", session_generate, {EVALUATION}},
-    {"infer_session_start", session_start,
-     {[INFER_ERROR_ARGUMENT] = &other_size, [INFER_ERROR_CONTEXT] = &full, [INFER_ERROR_MEMORY] = &no_memory, [INFER_ERROR_CORRUPT] = &cut_off,
-      [INFER_ERROR_IO] = &no_fstat}},
-    {"infer_session_poll", session_poll,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_CONTEXT] = &too_many, [INFER_ERROR_CANCELLED] = &cancelled_late,
-      [INFER_ERROR_CORRUPT] = &cut_off_late, [INFER_ERROR_IO] = &no_fstat_late}},
-    {"infer_session_describe", session_describe, {[INFER_ERROR_ARGUMENT] = &no_handles}},
-    {"infer_sampler_create", sampler_create, {[INFER_ERROR_ARGUMENT] = &other_size, [INFER_ERROR_MEMORY] = &no_memory}},
-    {"infer_meter_create", meter_create,
-     {[INFER_ERROR_ARGUMENT] = &other_size, [INFER_ERROR_UNSUPPORTED] = &no_counter, [INFER_ERROR_IO] = &meter_gone, [INFER_ERROR_FORMAT] = &meter_garbage,
-      [INFER_ERROR_MEMORY] = &no_memory}},
-    {"infer_meter_idle", meter_idle,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_IO] = &meter_gone, [INFER_ERROR_FORMAT] = &meter_garbage, [INFER_ERROR_MEMORY] = &no_thread}},
-    {"infer_meter_start", meter_start,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_IO] = &meter_gone, [INFER_ERROR_FORMAT] = &meter_garbage, [INFER_ERROR_MEMORY] = &no_thread}},
-    {"infer_meter_stop", meter_stop,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_IO] = &meter_gone_late, [INFER_ERROR_FORMAT] = &meter_garbage_late}},
-    {"infer_session_set_events", set_events, {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_UNSUPPORTED] = &no_events}},
-    {"infer_drafter_create", drafter_create,
-     {[INFER_ERROR_ARGUMENT] = &no_handles, [INFER_ERROR_UNSUPPORTED] = &no_events, [INFER_ERROR_MEMORY] = &no_memory}},
-    {"infer_drafter_step", drafter_step, {EVALUATION}},
-    {"infer_session_embed", session_embed, {EVALUATION}},
+    {"infer_runtime_create", runtime_create, {&other_size, &no_memory, NULL, NULL, NULL, &other_cpu}},
+    {"infer_model_open", model_open, {&other_size, &no_memory, &a_folder, &no_model, &damaged_model, &unknown_model}},
+    {"infer_model_open_fd", model_open_fd, {&other_size, &no_memory, &a_folder, &no_model, &damaged_model, &unknown_model}},
+    {"infer_model_open_memory", model_open_memory, {&other_size, &no_memory, NULL, &no_model, &damaged_model, &unknown_model}},
+    {"infer_model_tokenize", model_tokenize, {&no_handles, &no_memory, NULL, &broken_map, NULL, &no_tokenizer}},
+    {"infer_model_detokenize", model_detokenize, {&no_handles, &no_memory, NULL, NULL, NULL, &no_tokenizer}},
+    {"infer_decoder_create", decoder_create, {&no_handles, &no_memory, NULL, NULL, NULL, &no_tokenizer}},
+    {"infer_decoder_push", decoder_push, {&no_handles}},
+    {"infer_model_tokenize_chat", model_tokenize_chat, {&no_handles, &no_memory, NULL, &broken_map, NULL, &no_tokenizer}},
+    {"infer_session_create", session_create, {&other_size, &no_memory, &no_fstat, NULL, &damaged_weights, &no_kernel}},
+    {"infer_session_eval", session_eval, {&no_handles, NULL, &no_fstat, NULL, &cut_off, NULL, &full, &cancelled}},
+    {"infer_session_rewind", session_rewind, {&no_handles}},
+    {"infer_session_save", session_save, {&no_handles}},
+    {"infer_session_save_file", session_save_file, {&no_handles, &no_memory, &no_folder}},
+    {"infer_session_restore", session_restore, {&no_handles, NULL, NULL, &no_state, &damaged_state, &newer_state, &long_state}},
+    {"infer_session_restore_file", session_restore_file,
+     {&no_handles, &no_memory, &no_folder, &no_state, &damaged_state, &newer_state, &long_state}},
+    {"infer_session_fork", session_fork, {&no_handles, &no_memory, &no_fstat, NULL, &cut_off}},
+    {"infer_session_generate", session_generate, {&no_handles, NULL, &no_fstat, NULL, &cut_off, NULL, &full, &cancelled}},
+    {"infer_session_start", session_start, {&other_size, &no_memory, &no_fstat, NULL, &cut_off, NULL, &full}},
+    {"infer_session_poll", session_poll, {&no_handles, NULL, &no_fstat_late, NULL, &cut_off_late, NULL, &too_many, &cancelled_late}},
+    {"infer_session_describe", session_describe, {&no_handles}},
+    {"infer_sampler_create", sampler_create, {&other_size, &no_memory}},
+    {"infer_meter_create", meter_create, {&other_size, &no_memory, &meter_gone, &meter_garbage, NULL, &no_counter}},
+    {"infer_meter_idle", meter_idle, {&no_handles, &no_thread, &meter_gone, &meter_garbage}},
+    {"infer_meter_start", meter_start, {&no_handles, &no_thread, &meter_gone, &meter_garbage}},
+    {"infer_meter_stop", meter_stop, {&no_handles, NULL, &meter_gone_late, &meter_garbage_late}},
+    {"infer_session_set_events", set_events, {&no_handles, NULL, NULL, NULL, NULL, &no_events}},
+    {"infer_drafter_create", drafter_create, {&no_handles, &no_memory, NULL, NULL, NULL, &no_events}},
+    {"infer_drafter_step", drafter_step, {&no_handles, NULL, &no_fstat, NULL, &cut_off, NULL, &full, &cancelled}},
+    {"infer_session_embed", session_embed, {&no_handles, NULL, &no_fstat, NULL, &cut_off, NULL, &full, &cancelled}},
 };
 
 /* ---- running them ---- */
 
-/* The call's status in that situation; what is wrong with it is told. With `fail_at`, the allocations that the call made are counted in *allocations. */
+/* The call's status in that situation; what is wrong with it is told. With `fail_at`, the allocations that the call made are counted in
+ * *allocations. */
 static infer_status attempt(const struct function *f, const situation *s, size_t fail_at, size_t *allocations, bool *right)
 {
     infer_error err = {INFER_OK, ""};
@@ -396,7 +375,7 @@ static infer_status attempt(const struct function *f, const situation *s, size_t
 
 static bool provokes(const struct function *f, infer_status expected)
 {
-    const situation *s = expected == INFER_OK ? &all_well : f->when[expected];
+    const situation *s = expected == INFER_OK ? &all_well : f->when[expected - 1];
     size_t allocations, failures = 0;
     bool right = true;
     if (s != &no_memory) {
@@ -424,7 +403,7 @@ int main(void)
     }
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
         for (int s = INFER_OK; s < STATUSES; s++)
-            if (s == INFER_OK || functions[i].when[s])
+            if (s == INFER_OK || functions[i].when[s - 1])
                 tap_ok(provokes(&functions[i], (infer_status)s), "%s: %s", functions[i].name, names[s]);
     world_models_remove();
     tap_ok(rmdir(folder) == 0, "nothing is left behind");

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 const int32_t world_prompt[WORLD_PROMPT] = {1, 4, 5, 6, 4};
 
@@ -57,14 +56,20 @@ static void model_path(char *out, size_t size, const char *name) { snprintf(out,
 static infer_status build_vocab(bool bad_map, void **out, size_t *bytes, infer_error *err)
 {
     static const char *const text[TOKENS] = {"<unk>", "<s>", "</s>", "\xe2\x96\x81", "a", "b", "ab"};
-    static const uint8_t types[TOKENS] = {INFER_TOKEN_UNKNOWN, INFER_TOKEN_CONTROL, INFER_TOKEN_CONTROL, INFER_TOKEN_NORMAL, INFER_TOKEN_NORMAL,
-                                          INFER_TOKEN_NORMAL, INFER_TOKEN_NORMAL};
     static const uint8_t map[] = {4, 0, 0, 0, 0, 0, 0, 0, 0}; /* one unit, behind which every text leads */
     uint32_t text_bytes[TOKENS];
-    infer_vocab_parts p = {.kind = INFER_VOCAB_SPM, .flags = INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_META_SPACE | INFER_VOCAB_ADD_BOS, .unk = 0, .bos = 1,
-                           .eos = 2, .tokens = TOKENS, .text = text, .text_bytes = text_bytes, .types = types};
-    for (uint32_t i = 0; i < TOKENS; i++)
+    uint8_t types[TOKENS];
+    infer_vocab_parts p = {.kind = INFER_VOCAB_SPM, .flags = INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_META_SPACE | INFER_VOCAB_ADD_BOS};
+    p.bos = 1;
+    p.eos = 2;
+    p.tokens = TOKENS;
+    p.text = text;
+    p.text_bytes = text_bytes;
+    p.types = types;
+    for (uint32_t i = 0; i < TOKENS; i++) {
         text_bytes[i] = (uint32_t)strlen(text[i]);
+        types[i] = i == 0 ? INFER_TOKEN_UNKNOWN : i < 3 ? INFER_TOKEN_CONTROL : INFER_TOKEN_NORMAL;
+    }
     if (bad_map) {
         p.flags |= INFER_VOCAB_CHARSMAP;
         p.charsmap = map;
@@ -76,9 +81,9 @@ static infer_status build_vocab(bool bad_map, void **out, size_t *bytes, infer_e
 static const struct tensor {
     const char *name;
     uint32_t rows, cols;
-} tensors[] = {{"layers.0.attn_norm", 1, DIM}, {"layers.0.q", DIM, DIM}, {"layers.0.k", DIM, DIM}, {"layers.0.v", DIM, DIM}, {"layers.0.o", DIM, DIM},
-               {"layers.0.ffn_norm", 1, DIM}, {"layers.0.gate", DIM, DIM}, {"layers.0.up", DIM, DIM}, {"layers.0.down", DIM, DIM}, {"out_norm", 1, DIM},
-               {"tok_embed", VOCAB, DIM}};
+} tensors[] = {{"layers.0.attn_norm", 1, DIM}, {"layers.0.q", DIM, DIM},      {"layers.0.k", DIM, DIM},    {"layers.0.v", DIM, DIM},
+               {"layers.0.o", DIM, DIM},       {"layers.0.ffn_norm", 1, DIM}, {"layers.0.gate", DIM, DIM}, {"layers.0.up", DIM, DIM},
+               {"layers.0.down", DIM, DIM},    {"out_norm", 1, DIM},          {"tok_embed", VOCAB, DIM}};
 enum { TENSORS = sizeof tensors / sizeof *tensors };
 
 static infer_status write_tensors(infer_writer *w, bool cols, infer_error *err)
@@ -97,7 +102,8 @@ static infer_status write_tensors(infer_writer *w, bool cols, infer_error *err)
         uint64_t bytes = tensors[i].rows * tensors[i].cols * sizeof(float);
         for (uint32_t k = 0; k < DIM * DIM; k++)
             numbers[k] = tensors[i].rows == 1 ? 1 : (float)((k * 37 + i * 11) % 101) / 101 - 0.5f;
-        if (cols && i + 1 == TENSORS && (!infer_tensor_bytes(INFER_QTYPE_Q8G64, INFER_LAYOUT_COLS, VOCAB, DIM, &bytes) || bytes > sizeof numbers))
+        if (cols && i + 1 == TENSORS &&
+            (!infer_tensor_bytes(INFER_QTYPE_Q8G64, INFER_LAYOUT_COLS, VOCAB, DIM, &bytes) || bytes > sizeof numbers))
             return infer_fail(err, INFER_ERROR_ARGUMENT, "the layout cols takes %llu bytes", (unsigned long long)bytes);
         s = infer_writer_write(w, numbers, bytes, err);
     }
@@ -116,9 +122,10 @@ static infer_status write_model(const struct model *m, infer_error *err)
     o.vocab = vocab;
     model_path(path, sizeof path, m->name);
     snprintf(metadata, sizeof metadata,
-             "{\"architecture\":\"%s\",\"dim\":%d,\"layers\":1,\"heads\":2,\"kv_heads\":2,\"ffn_dim\":%d,\"vocab\":%d,\"context\":64,\"norm_eps\":1e-5,"
-             "\"rope\":{\"theta\":10000,\"pairs\":\"halves\"},\"tied_head\":true%s}", m->architecture, DIM, DIM, VOCAB,
-             m->events ? ",\"events\":{\"target\":0.5,\"rates\":[0.5],\"thresholds\":{}}" : "");
+             "{\"architecture\":\"%s\",\"dim\":%d,\"layers\":1,\"heads\":2,\"kv_heads\":2,\"ffn_dim\":%d,\"vocab\":%d,\"context\":64,"
+             "\"norm_eps\":1e-5,"
+             "\"rope\":{\"theta\":10000,\"pairs\":\"halves\"},\"tied_head\":true%s}",
+             m->architecture, DIM, DIM, VOCAB, m->events ? ",\"events\":{\"target\":0.5,\"rates\":[0.5],\"thresholds\":{}}" : "");
     s = infer_writer_create(NULL, path, &o, &w, err);
     infer_free(NULL, vocab);
     if (s != INFER_OK)
@@ -158,8 +165,8 @@ static void flip_bit(const char *path, long at)
 {
     FILE *f = fopen(path, "r+b");
     int c;
-    if (!f || fseek(f, at, at < 0 ? SEEK_END : SEEK_SET) != 0 || (c = fgetc(f)) == EOF || fseek(f, -1, SEEK_CUR) != 0 || fputc(c ^ 1, f) == EOF ||
-        fclose(f) != 0) {
+    if (!f || fseek(f, at, at < 0 ? SEEK_END : SEEK_SET) != 0 || (c = fgetc(f)) == EOF || fseek(f, -1, SEEK_CUR) != 0 ||
+        fputc(c ^ 1, f) == EOF || fclose(f) != 0) {
         perror(path);
         exit(1);
     }
@@ -217,8 +224,13 @@ bool world_open(world *w, const situation *s, size_t fail_at, infer_error *err)
 {
     char model[128];
     handles *h = &w->own;
-    *w = (world){.runtime = INFER_RUNTIME_DEFAULTS, .model = INFER_MODEL_DEFAULTS, .session = INFER_SESSION_DEFAULTS, .generate = INFER_GENERATE_DEFAULTS,
-                 .sampler = INFER_SAMPLER_DEFAULTS, .meter = INFER_METER_DEFAULTS, .late = s->late};
+    *w = (world){.runtime = INFER_RUNTIME_DEFAULTS,
+                 .model = INFER_MODEL_DEFAULTS,
+                 .session = INFER_SESSION_DEFAULTS,
+                 .generate = INFER_GENERATE_DEFAULTS,
+                 .sampler = INFER_SAMPLER_DEFAULTS,
+                 .meter = INFER_METER_DEFAULTS,
+                 .late = s->late};
     snprintf(w->path, sizeof w->path, "%s/copy.infer", folder);
     snprintf(w->state_path, sizeof w->state_path, "%s/state", folder);
     snprintf(w->meter_path, sizeof w->meter_path, "%s/meter", folder);
@@ -232,9 +244,11 @@ bool world_open(world *w, const situation *s, size_t fail_at, infer_error *err)
     w->session.logit_rows = 4;
     w->generate.max_tokens = 3;
     w->meter.source = w->meter_source;
-    if (infer_runtime_create(&w->runtime, &h->rt, err) != INFER_OK || infer_model_open(h->rt, w->path, &w->model, &h->model, err) != INFER_OK)
+    if (infer_runtime_create(&w->runtime, &h->rt, err) != INFER_OK ||
+        infer_model_open(h->rt, w->path, &w->model, &h->model, err) != INFER_OK)
         return false;
-    /* Where one of these fails, that is the situation: the calls that need it then get NULL, and the case fails unless it is about just that. */
+    /* Where one of these fails, that is the situation: the calls that need it then get NULL, and the case fails unless it is about just
+     * that. */
     infer_session_create(h->model, &w->session, &h->session, NULL);
     infer_sampler_create(h->model, NULL, &h->sampler, NULL);
     infer_decoder_create(h->model, &h->decoder, NULL);
@@ -369,14 +383,36 @@ static void ask_for_scmi(world *w)
 static void remove_meter(world *w) { unlink(w->meter_path); }
 static void spoil_meter(world *w) { put(w->meter_path, "much\n", 5); }
 
-const situation all_well = {"whole", NULL, NULL}, no_handles = {"whole", drop_handles, NULL}, other_size = {"whole", change_sizes, NULL},
-                no_memory = {"whole", NULL, NULL}, no_thread = {"whole", fail_threads, NULL}, other_cpu = {"whole", ask_other_cpu, NULL},
-                a_folder = {"whole", name_folder, NULL}, no_model = {"whole", write_other, NULL}, damaged_model = {"whole", flip_header, NULL},
-                unknown_model = {"whole", name_unknown, NULL}, no_tokenizer = {"no tokenizer", NULL, NULL}, broken_map = {"broken map", NULL, NULL},
-                no_events = {"no events", NULL, NULL}, no_kernel = {"embeddings in cols", NULL, NULL}, damaged_weights = {"damaged", NULL, NULL},
-                cut_off = {"whole", shorten, NULL}, no_fstat = {"whole", fail_fstat, NULL}, full = {"whole", fill, NULL}, cancelled = {"whole", cancel, NULL},
-                too_many = {"whole", ask_for_more, NULL}, cut_off_late = {"whole", NULL, shorten}, no_fstat_late = {"whole", NULL, fail_fstat},
-                cancelled_late = {"whole", NULL, cancel}, no_folder = {"whole", name_no_folder, NULL}, no_state = {"whole", cut_state, NULL},
-                damaged_state = {"whole", damage_state, NULL}, newer_state = {"whole", renew_state, NULL}, long_state = {"whole", save_full_state, NULL},
-                no_counter = {"whole", ask_for_scmi, NULL}, meter_gone = {"whole", remove_meter, NULL}, meter_garbage = {"whole", spoil_meter, NULL},
-                meter_gone_late = {"whole", NULL, remove_meter}, meter_garbage_late = {"whole", NULL, spoil_meter};
+const situation all_well = {"whole", NULL, NULL};
+const situation no_handles = {"whole", drop_handles, NULL};
+const situation other_size = {"whole", change_sizes, NULL};
+const situation no_memory = {"whole", NULL, NULL};
+const situation no_thread = {"whole", fail_threads, NULL};
+const situation other_cpu = {"whole", ask_other_cpu, NULL};
+const situation a_folder = {"whole", name_folder, NULL};
+const situation no_model = {"whole", write_other, NULL};
+const situation damaged_model = {"whole", flip_header, NULL};
+const situation unknown_model = {"whole", name_unknown, NULL};
+const situation no_tokenizer = {"no tokenizer", NULL, NULL};
+const situation broken_map = {"broken map", NULL, NULL};
+const situation no_events = {"no events", NULL, NULL};
+const situation no_kernel = {"embeddings in cols", NULL, NULL};
+const situation damaged_weights = {"damaged", NULL, NULL};
+const situation cut_off = {"whole", shorten, NULL};
+const situation no_fstat = {"whole", fail_fstat, NULL};
+const situation full = {"whole", fill, NULL};
+const situation cancelled = {"whole", cancel, NULL};
+const situation too_many = {"whole", ask_for_more, NULL};
+const situation cut_off_late = {"whole", NULL, shorten};
+const situation no_fstat_late = {"whole", NULL, fail_fstat};
+const situation cancelled_late = {"whole", NULL, cancel};
+const situation no_folder = {"whole", name_no_folder, NULL};
+const situation no_state = {"whole", cut_state, NULL};
+const situation damaged_state = {"whole", damage_state, NULL};
+const situation newer_state = {"whole", renew_state, NULL};
+const situation long_state = {"whole", save_full_state, NULL};
+const situation no_counter = {"whole", ask_for_scmi, NULL};
+const situation meter_gone = {"whole", remove_meter, NULL};
+const situation meter_garbage = {"whole", spoil_meter, NULL};
+const situation meter_gone_late = {"whole", NULL, remove_meter};
+const situation meter_garbage_late = {"whole", NULL, spoil_meter};

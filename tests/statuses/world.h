@@ -46,15 +46,16 @@ typedef struct situation {
 bool world_models(const char *folder, infer_error *err);
 void world_models_remove(void);
 
-/* Opens everything and brings the situation about. `fail_at`: which allocation from then on fails; 0: none. False: not even the model opened. */
+/* Opens everything and brings the situation about. `fail_at`: which allocation from then on fails; 0: none. False: not even the model
+ * opened. */
 bool world_open(world *w, const situation *s, size_t fail_at, infer_error *err);
 void world_close(world *w);
 
 extern const int32_t world_prompt[WORLD_PROMPT];
 
-extern const situation all_well, no_handles, other_size, no_memory, no_thread, other_cpu, a_folder, no_model, damaged_model, unknown_model, no_tokenizer,
-    broken_map, no_events, no_kernel, damaged_weights, cut_off, no_fstat, full, cancelled, too_many, cut_off_late, no_fstat_late, cancelled_late, no_folder,
-    no_state, damaged_state, newer_state, long_state, no_counter, meter_gone, meter_garbage, meter_gone_late,
-    meter_garbage_late;
+extern const situation all_well, no_handles, other_size, no_memory, no_thread, other_cpu, a_folder, no_model, damaged_model, unknown_model,
+    no_tokenizer, broken_map, no_events, no_kernel, damaged_weights, cut_off, no_fstat, full, cancelled, too_many, cut_off_late,
+    no_fstat_late, cancelled_late, no_folder, no_state, damaged_state, newer_state, long_state, no_counter, meter_gone, meter_garbage,
+    meter_gone_late, meter_garbage_late;
 
 #endif
