@@ -5,6 +5,7 @@
 #include "check_tap.h"
 #include "model/session.h"
 #include "shapes.h"
+#include "state.h"
 
 #include <fcntl.h>
 #include <infer/infer_experimental.h>
@@ -14,7 +15,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #define PROMPT 40u
 #define DIM 64u /* of stories260k */
@@ -130,13 +130,6 @@ static bool same_row(const infer_model *m, const float *a, const float *b)
     return a && b && memcmp(a, b, infer_model_vocab_size(m) * sizeof *a) == 0;
 }
 
-/* So that a change is found by its own check, not by the hash. */
-static void seal(uint8_t *state, size_t bytes)
-{
-    uint64_t hash = XXH3_64bits_withSeed(state + 64, bytes - 64, XXH3_64bits(state, 56));
-    memcpy(state + 56, &hash, sizeof hash);
-}
-
 static infer_status restored(const opened *o, const uint8_t *state, size_t bytes)
 {
     infer_error err = {INFER_OK, ""};
@@ -217,7 +210,7 @@ static void hostile_states(infer_kv_type kv, const char *name)
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         memcpy(bad, good, bytes);
         bad[fields[i].at] ^= 0x40;
-        seal(bad, bytes);
+        state_seal(bad, bytes);
         right &= restored(&a, bad, bytes) == fields[i].status;
         if (restored(&a, bad, bytes) != fields[i].status)
             printf("# field at %zu: %d, expected %d\n", fields[i].at, restored(&a, bad, bytes), fields[i].status);
@@ -225,14 +218,14 @@ static void hostile_states(infer_kv_type kv, const char *name)
     tap_ok(right, "kv %s: any field changed, with a right hash: an error", name);
     memcpy(bad, good, bytes);
     bad[36] = PROMPT + 16; /* the bytes would lie beyond the end */
-    seal(bad, bytes);
+    state_seal(bad, bytes);
     tap_ok(restored(&a, bad, bytes) == INFER_ERROR_FORMAT, "kv %s: a position that the bytes do not hold: FORMAT", name);
     for (size_t i = 0; i < 3; i++) {
         static const uint8_t not_numbers[][4] = {
             {0xff, 0xff, 0xff, 0xff}, {0x00, 0x7c, 0x80, 0x7f}, {0x80, 0xfc, 0x80, 0xff}}; /* NaN; infinite as f16 or f32 */
         memcpy(bad, good, bytes);
         memcpy(bad + 64 + i * 4, not_numbers[i], 4);
-        seal(bad, bytes);
+        state_seal(bad, bytes);
         right &= restored(&a, bad, bytes) == INFER_ERROR_FORMAT;
     }
     tap_ok(right, "kv %s: numbers that are none: FORMAT", name);

@@ -36,7 +36,7 @@ struct world {
     size_t allocations, fail_at;
 };
 
-/* `model` is one of world_models; `act` and `late` may be NULL. */
+/* `model` is one of those that world_models writes; `act` and `late` may be NULL. */
 typedef struct situation {
     const char *model;
     void (*act)(world *w), (*late)(world *w);
