@@ -37,6 +37,7 @@ static const struct fault {
     {"read fails", READ, EIO, false},        {"read is interrupted", READ, EINTR, false}, {"pread fails", PREAD, EIO, false},
     {"pread is interrupted", PREAD, EINTR, true}, {"pread is short", PREAD, 0, true},     {"pwrite: the disk is full", PWRITE, ENOSPC, false},
     {"pwrite is interrupted", PWRITE, EINTR, true}, {"pwrite is short", PWRITE, 0, true}, {"write: the disk is full", WRITE, ENOSPC, false},
+    {"write is interrupted", WRITE, EINTR, true}, {"write is short", WRITE, 0, true},
     {"fsync fails", FSYNC, EIO, false},      {"rename fails", RENAME, EACCES, false},    {"link fails", LINK, EPERM, false},
     {"fopen fails", FOPEN, EMFILE, false},   {"fwrite: the disk is full", FWRITE, ENOSPC, false}, {"fflush: the disk is full", FFLUSH, ENOSPC, false},
     {"memory is short", MALLOC, ENOMEM, false}, {"memory for JSON is short", JSON, ENOMEM, false}, {"no thread starts", THREAD, EAGAIN, false},
@@ -139,29 +140,55 @@ static const char *in_folder(const char *name)
 /* A hash of what came out. */
 static uint64_t mix(uint64_t hash, const void *data, size_t bytes) { return XXH3_64bits_withSeed(data, bytes, hash); }
 
-static infer_status decode(infer_load load, uint64_t *result, infer_error *err)
+typedef struct opened {
+    infer_runtime *rt;
+    infer_model *model;
+    infer_session *session;
+} opened;
+
+/* To be closed in any case. */
+static infer_status open_session(infer_load load, opened *o, infer_error *err)
 {
     infer_runtime_options ro = INFER_RUNTIME_DEFAULTS;
     infer_model_options mo = INFER_MODEL_DEFAULTS;
     infer_session_options so = INFER_SESSION_DEFAULTS;
-    infer_runtime *rt = NULL;
-    infer_model *model = NULL;
-    infer_session *session = NULL;
-    int32_t ids[16];
-    size_t n;
     infer_status s;
+    *o = (opened){NULL, NULL, NULL};
     ro.threads = 2;
     ro.allocator = allocator;
     mo.load = load;
     so.context = 16;
-    if ((s = infer_runtime_create(&ro, &rt, err)) == INFER_OK && (s = infer_model_open(rt, in_folder("model.infer"), &mo, &model, err)) == INFER_OK &&
-        (s = infer_session_create(model, &so, &session, err)) == INFER_OK &&
-        (s = infer_model_tokenize(model, "ab a", 4, INFER_TOKENIZE_BOS, ids, 16, &n, err)) == INFER_OK &&
-        (s = infer_session_eval(session, ids, n, INFER_LOGITS_LAST, err)) == INFER_OK)
-        *result = mix(0, infer_session_logits(session, 0), infer_model_vocab_size(model) * sizeof(float));
-    infer_session_destroy(session);
-    infer_model_close(model);
-    infer_runtime_destroy(rt);
+    if ((s = infer_runtime_create(&ro, &o->rt, err)) == INFER_OK &&
+        (s = infer_model_open(o->rt, in_folder("model.infer"), &mo, &o->model, err)) == INFER_OK)
+        s = infer_session_create(o->model, &so, &o->session, err);
+    return s;
+}
+
+static void close_session(opened *o)
+{
+    infer_session_destroy(o->session);
+    infer_model_close(o->model);
+    infer_runtime_destroy(o->rt);
+}
+
+/* *result: the logits behind what the session has read, and a short text. */
+static infer_status read_text(opened *o, uint64_t *result, infer_error *err)
+{
+    int32_t ids[16];
+    size_t n;
+    infer_status s = infer_model_tokenize(o->model, "ab a", 4, INFER_TOKENIZE_BOS, ids, 16, &n, err);
+    if (s == INFER_OK && (s = infer_session_eval(o->session, ids, n, INFER_LOGITS_LAST, err)) == INFER_OK)
+        *result = mix(0, infer_session_logits(o->session, 0), infer_model_vocab_size(o->model) * sizeof(float));
+    return s;
+}
+
+static infer_status decode(infer_load load, uint64_t *result, infer_error *err)
+{
+    opened o;
+    infer_status s = open_session(load, &o, err);
+    if (s == INFER_OK)
+        s = read_text(&o, result, err);
+    close_session(&o);
     return s;
 }
 
@@ -175,6 +202,26 @@ static infer_status decode_copied(const char *unused, uint64_t *result, infer_er
 {
     (void)unused;
     return decode(INFER_LOAD_COPY, result, err);
+}
+
+static infer_status save_session(const char *name, uint64_t *result, infer_error *err)
+{
+    opened o;
+    infer_status s = open_session(INFER_LOAD_MAP, &o, err);
+    if (s == INFER_OK && (s = read_text(&o, result, err)) == INFER_OK)
+        s = infer_session_save_file(o.session, in_folder(name), err);
+    close_session(&o);
+    return s;
+}
+
+static infer_status restore_session(const char *name, uint64_t *result, infer_error *err)
+{
+    opened o;
+    infer_status s = open_session(INFER_LOAD_MAP, &o, err);
+    if (s == INFER_OK && (s = infer_session_restore_file(o.session, in_folder(name), err)) == INFER_OK)
+        s = read_text(&o, result, err);
+    close_session(&o);
+    return s;
 }
 
 static infer_status convert_with(const char *name, bool overwrite, infer_error *err)
@@ -265,6 +312,9 @@ static const struct scenario {
 } scenarios[] = {
     {"open, plan, decode", decode_mapped, NULL, false},
     {"copy, plan, decode", decode_copied, NULL, false},
+    {"save a session", save_session, "out", false},
+    {"save a session over a file", save_session, "out", true},
+    {"restore a session", restore_session, "session", false},
     {"convert .infer", convert, "model.infer", false},
     {"convert GGUF", convert, "model.gguf", false},
     {"convert a split GGUF", convert, "split-00001-of-00002.gguf", false},
@@ -352,10 +402,13 @@ int main(int argc, char **argv)
 {
     cJSON_Hooks hooks = {take_json, give};
     bool met[CALLS] = {false};
+    uint64_t ignored;
+    infer_error err = {INFER_OK, ""};
     if (argc != 2)
         return 2;
     folder = argv[1];
     cJSON_InitHooks(&hooks);
+    tap_ok(save_session("session", &ignored, &err) == INFER_OK, "a session's state %s", err.message);
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         const struct scenario *s = &scenarios[i];
         outcome whole = attempt(s, NULL, 0);
