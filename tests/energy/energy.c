@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -423,8 +424,15 @@ static void test_external(void)
     {
         char line[32];
         uint64_t start = infer_now_ns();
-        tap_ok(infer_command_line("sleep 20", 50000000, line, sizeof line, &err) == INFER_ERROR_IO && infer_now_ns() - start < 10000000000u,
+        int ends[2]; /* open for writing in all that the command starts */
+        struct pollfd last;
+        tap_ok(pipe(ends) == 0 && infer_command_line("sleep 20; true", 50000000, line, sizeof line, &err) == INFER_ERROR_IO &&
+                   infer_now_ns() - start < 10000000000u,
                "cmd: one that does not answer is ended");
+        close(ends[1]);
+        last = (struct pollfd){.fd = ends[0], .events = POLLIN};
+        tap_ok(poll(&last, 1, 10000) == 1, "cmd: and so is what it started");
+        close(ends[0]);
     }
 }
 
