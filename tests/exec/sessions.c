@@ -2,6 +2,7 @@
  * What models and sessions can do besides evaluating, on a small random Llama: embeddings, states, forks; models from descriptors and
  * memory; two runtimes side by side. A plain TAP program, so that ThreadSanitizer can run it.
  */
+#include "check.h"
 #include "check_tap.h"
 #include "model/session.h"
 #include "shapes.h"
@@ -378,24 +379,12 @@ static void origins(void)
 
 typedef struct world {
     infer_runtime_options options;
-    _Atomic long blocks; /* of its allocator */
+    check_allocator memory;
     uint32_t lines;      /* of its log */
     char first[160];
     const float *logits; /* of go_on */
     opened o;
 } world;
-
-static void *world_alloc(void *user, size_t bytes)
-{
-    atomic_fetch_add(&((world *)user)->blocks, 1);
-    return aligned_alloc(64, infer_round_up(bytes, 64));
-}
-
-static void world_free(void *user, void *p)
-{
-    atomic_fetch_sub(&((world *)user)->blocks, 1);
-    free(p);
-}
 
 static void world_log(void *user, const char *line)
 {
@@ -427,13 +416,15 @@ static void side_by_side(void)
     tap_ok(strcmp(infer_cpu_level_available(0), "ref") == 0 && best && !infer_cpu_level_available(64), "the CPU's levels: ref to %s", best);
     a.options.threads = 1;
     a.options.cpu_level = "ref";
-    a.options.allocator = (infer_allocator){world_alloc, world_free, &a};
+    check_allocator_init(&a.memory, 0);
+    a.options.allocator = a.memory.allocator;
     a.options.log = b.options.log = world_log;
     a.options.log_user = &a;
     b.options.log_user = &b;
     b.options.threads = 2;
     b.options.cpu_level = best;
-    b.options.allocator = (infer_allocator){world_alloc, world_free, &b};
+    check_allocator_init(&b.memory, 0);
+    b.options.allocator = b.memory.allocator;
     pthread_create(&thread, NULL, live, &a);
     live(&b);
     pthread_join(thread, NULL);
@@ -443,11 +434,11 @@ static void side_by_side(void)
            "each has its own settings");
     tap_ok(a.lines == 3 && b.lines == 3 && strstr(a.first, "level ref, 1 threads") && strstr(b.first, best), "each tells its own log: %s",
            a.first);
-    tap_ok(a.blocks > 0 && b.blocks > 0, "each has its own memory");
+    tap_ok(a.memory.live > 0 && b.memory.live > 0, "each has its own memory");
     close_all(&a.o);
-    tap_ok(a.blocks == 0 && b.blocks > 0 && go_on(b.o.session), "one ends, the other goes on");
+    tap_ok(a.memory.live == 0 && b.memory.live > 0 && go_on(b.o.session), "one ends, the other goes on");
     close_all(&b.o);
-    tap_ok(b.blocks == 0, "and gives all back");
+    tap_ok(b.memory.live == 0, "and gives all back");
     b.options.threads = 256; /* more threads than CPUs take turns, and each turn is a wake-up */
     infer_runtime_create(&b.options, &b.o.rt, NULL);
     tap_ok(infer_runtime_threads(b.o.rt) <= infer_cpus_logical(), "256 threads wanted: %u, as many as there are CPUs", infer_runtime_threads(b.o.rt));

@@ -2,6 +2,7 @@
  * one line, or, where the call does not matter, the same result. Nothing leaks, no file is left half written. TAP.
  *
  * usage: faults FOLDER (with the samples that run.py writes). The calls are those of the library's own code, caught by the linker (--wrap). */
+#include "check.h"
 #include "check_tap.h"
 
 #include "convert/convert.h"
@@ -10,7 +11,6 @@
 #include "text/text.h"
 
 #include <cjson/cJSON.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -333,16 +333,6 @@ static const struct scenario {
 
 /* ---- running them ---- */
 
-static size_t entries(const char *path)
-{
-    DIR *d = opendir(path);
-    size_t n = 0;
-    while (d && readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
 /* Of the file "out"; 0: there is none. */
 static uint64_t output(void)
 {
@@ -374,8 +364,8 @@ static outcome attempt(const struct scenario *s, const struct fault *f, size_t n
             exit(1);
     }
     before = output();
-    files = entries(folder);
-    descriptors = entries("/proc/self/fd");
+    files = check_entries(folder);
+    descriptors = check_entries("/proc/self/fd");
     for (size_t c = 0; c < CALLS; c++)
         counts[c] = 0;
     fail_at = n;
@@ -387,9 +377,9 @@ static outcome attempt(const struct scenario *s, const struct fault *f, size_t n
     o.output = output();
     if (live != 0)
         o.wrong = "memory leaked";
-    else if (entries("/proc/self/fd") != descriptors)
+    else if (check_entries("/proc/self/fd") != descriptors)
         o.wrong = "a file stayed open";
-    else if (entries(folder) != files + (o.status == INFER_OK && o.output && !before))
+    else if (check_entries(folder) != files + (o.status == INFER_OK && o.output && !before))
         o.wrong = "a file was left behind";
     else if (o.status != INFER_OK && o.output != before)
         o.wrong = "the output was touched";

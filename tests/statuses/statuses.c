@@ -359,15 +359,15 @@ static infer_status attempt(const struct function *f, const situation *s, size_t
     }
     touched = false;
     status = f->call(&w, &err);
-    *allocations = w.allocations;
+    *allocations = w.memory.calls;
     world_close(&w);
     if (touched)
         printf("# a result is there that should not be, or the other way round\n");
-    if (w.live)
-        printf("# %ld blocks leaked\n", w.live);
+    if (w.memory.live)
+        printf("# %zu blocks leaked\n", w.memory.live);
     if (status != INFER_OK && (err.status != status || !*err.message || strchr(err.message, '\n')))
         printf("# status %d, but the error's is %d: %s\n", (int)status, (int)err.status, err.message);
-    else if (!touched && !w.live)
+    else if (!touched && !w.memory.live)
         return status;
     *right = false;
     return status;

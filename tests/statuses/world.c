@@ -112,20 +112,6 @@ void world_models_remove(void)
 
 /* ---- a world ---- */
 
-static void *take(void *user, size_t bytes)
-{
-    world *w = user;
-    void *p = ++w->allocations == w->fail_at ? NULL : aligned_alloc(64, infer_round_up(bytes, 64));
-    w->live += p != NULL;
-    return p;
-}
-
-static void give(void *user, void *p)
-{
-    ((world *)user)->live -= p != NULL;
-    free(p);
-}
-
 static void new_state(world *w)
 {
     w->state_bytes = infer_session_state_bytes(w->own.session);
@@ -154,7 +140,8 @@ bool world_open(world *w, const situation *s, size_t fail_at, infer_error *err)
     copy(model, w->path);
     put(w->meter_path, "3 W\n", 4);
     w->runtime.threads = 1;
-    w->runtime.allocator = (infer_allocator){take, give, w};
+    check_allocator_init(&w->memory, 0);
+    w->runtime.allocator = w->memory.allocator;
     w->session.context = WORLD_CONTEXT;
     w->session.logit_rows = 4;
     w->generate.max_tokens = 3;
@@ -177,15 +164,15 @@ bool world_open(world *w, const situation *s, size_t fail_at, infer_error *err)
     w->use = w->own;
     if (s->act)
         s->act(w);
-    w->allocations = 0;
-    w->fail_at = fail_at;
+    w->memory.calls = 0;
+    w->memory.fail_at = fail_at;
     return true;
 }
 
 void world_close(world *w)
 {
     fstat_fails = threads_fail = false;
-    w->fail_at = 0;
+    w->memory.fail_at = 0;
     infer_meter_destroy(w->own.meter);
     infer_drafter_destroy(w->own.drafter);
     infer_decoder_destroy(w->own.decoder);

@@ -2,7 +2,7 @@
 #ifndef INFER_TESTS_STATUSES_WORLD_H
 #define INFER_TESTS_STATUSES_WORLD_H
 
-#include "core/core.h"
+#include "check.h"
 
 #include <infer/infer_experimental.h>
 
@@ -32,8 +32,7 @@ struct world {
     uint8_t *state; /* of the session, behind the prompt */
     size_t state_bytes;
     void (*late)(world *w); /* NULL, or what happens while a generation runs */
-    long live;              /* blocks of its allocator */
-    size_t allocations, fail_at;
+    check_allocator memory;
 };
 
 /* `model` is one of those that world_models writes; `act` and `late` may be NULL. */
