@@ -4,8 +4,6 @@
 #include "model/model.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -313,12 +311,7 @@ infer_status infer_meter_start(infer_meter *m, infer_error *err)
     for (uint32_t i = 0; i < m->parts.count; i++)
         m->tally[i].last_ns = m->start_ns;
     if (m->wake_ns) {
-        sigset_t all, old;
-        int e;
-        sigfillset(&all); /* the application's handlers run on its own threads */
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        e = pthread_create(&m->thread, NULL, sampler_main, m);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        int e = infer_thread_start(&m->thread, sampler_main, m);
         if (e)
             return infer_fail(err, INFER_ERROR_MEMORY, "cannot start the energy meter's thread: %s", strerror(e));
         m->sampling = true;

@@ -4,7 +4,6 @@
  */
 #include "model/session.h"
 
-#include <signal.h>
 #include <string.h>
 
 /* ---- turns ---- */
@@ -142,18 +141,13 @@ void infer_driver_destroy(infer_driver *d)
     pthread_mutex_destroy(&d->lock);
 }
 
-/* With the lock. Signals stay with the application's threads. */
+/* With the lock. */
 static infer_status start_driver(infer_driver *d, infer_error *err)
 {
-    sigset_t all, old;
     int e;
     if (d->started)
         return INFER_OK;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    e = pthread_create(&d->thread, NULL, driver_main, d);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (e)
+    if ((e = infer_thread_start(&d->thread, driver_main, d)) != 0)
         return infer_fail(err, INFER_ERROR_MEMORY, "cannot start the thread for generations: %s", strerror(e));
     d->started = true;
     return INFER_OK;

@@ -8,8 +8,6 @@
 #include "model/events.h"
 #include "text/chat.h"
 
-#include <pthread.h>
-
 /* The thread that runs generations which were started (generate.c). */
 typedef struct infer_driver {
     pthread_mutex_t lock;
