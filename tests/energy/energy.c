@@ -2,6 +2,7 @@
  * The energy sources on machines written down in trees/ (a line a file: path, content), with a perf that is told what to say; and the meter's arithmetic:
  * wraps, jumps, missing permission, files that vanish. A plain TAP program, so that ThreadSanitizer can run it.
  */
+#include "check.h"
 #include "check_tap.h"
 #include "energy/energy.h"
 #include "tree.h"
@@ -120,6 +121,16 @@ static bool named(const infer_meter *m, const char *name)
     return same;
 }
 
+/* On the machine of trees/TREE.tree the source is there, and the meter calls it `name`. */
+static void finds(const char *tree, const char *source, const char *name, const char *what)
+{
+    infer_meter *m;
+    set_up(tree);
+    m = meter_of(source);
+    tap_ok(named(m, name), "%s", what);
+    infer_meter_destroy(m);
+}
+
 static bool refused(const infer_meter *m, infer_status status, const char *word)
 {
     bool same = !m && err.status == status && strstr(err.message, word);
@@ -197,18 +208,9 @@ static void test_powercap(void)
     tap_ok(infer_meter_stop(m, &e, &err) == INFER_ERROR_FORMAT && strstr(err.message, "nonsense"), "powercap: what is no number is an error");
     infer_meter_destroy(m);
 
-    set_up("epyc");
-    m = meter_of("powercap");
-    tap_ok(named(m, "powercap (package-0-die-0+package-0-die-1)"), "powercap: AMD, the dies of a package are added");
-    infer_meter_destroy(m);
-    set_up("mmio-only");
-    m = meter_of("powercap");
-    tap_ok(named(m, "powercap (package-0)"), "powercap: memory-mapped registers alone");
-    infer_meter_destroy(m);
-    set_up("psys-only");
-    m = meter_of("powercap");
-    tap_ok(named(m, "powercap (psys)"), "powercap: psys serves where there is no package");
-    infer_meter_destroy(m);
+    finds("epyc", "powercap", "powercap (package-0-die-0+package-0-die-1)", "powercap: AMD, the dies of a package are added");
+    finds("mmio-only", "powercap", "powercap (package-0)", "powercap: memory-mapped registers alone");
+    finds("psys-only", "powercap", "powercap (psys)", "powercap: psys serves where there is no package");
     set_up("jetson");
     tap_ok(refused(meter_of("powercap"), INFER_ERROR_UNSUPPORTED, "powercap"), "powercap: none here");
 }
@@ -267,14 +269,12 @@ static void test_perf(void)
     put("/sys/bus/event_source/devices/power/events/energy-pkg", "umask=1");
     perf_state = (fake){0};
     tap_ok(refused(meter_of("perf"), INFER_ERROR_FORMAT, "umask=1"), "perf: an event of another form is an error");
-    set_up("perf-psys-only");
-    m = meter_of("perf");
-    tap_ok(named(m, "perf (energy-psys/cpu0+energy-psys/cpu1)"), "perf: psys where there is no package, a range of CPUs");
-    infer_meter_destroy(m);
+    finds("perf-psys-only", "perf", "perf (energy-psys/cpu0+energy-psys/cpu1)", "perf: psys where there is no package, a range of CPUs");
 }
 
 static void test_hwmon(void)
 {
+    size_t threads, with_sampler;
     infer_meter *m;
     infer_energy e;
     set_up("amd-energy");
@@ -313,15 +313,16 @@ static void test_hwmon(void)
     starts(m);
     infer_meter_destroy(m);
     set_up("jetson");
+    threads = check_entries("/proc/self/task");
     m = meter_of("hwmon");
     starts(m);
+    with_sampler = check_entries("/proc/self/task");
     infer_meter_destroy(m); /* in the middle of a window */
-    tap_ok(true, "a meter can be destroyed within a window");
+    for (int i = 0; i < 1000 && check_entries("/proc/self/task") != threads; i++) /* a thread that was joined may be listed for a moment yet */
+        usleep(1000);
+    tap_ok(with_sampler == threads + 1 && check_entries("/proc/self/task") == threads, "a meter destroyed within a window ends its thread");
 
-    set_up("jetson-rails");
-    m = meter_of("hwmon");
-    tap_ok(named(m, "hwmon (VDD_GPU_SOC+VDD_CPU_CV)"), "ina3221: rails beside each other are added, unconnected ones left out");
-    infer_meter_destroy(m);
+    finds("jetson-rails", "hwmon", "hwmon (VDD_GPU_SOC+VDD_CPU_CV)", "ina3221: rails beside each other are added, unconnected ones left out");
     set_up("epyc");
     tap_ok(refused(meter_of("hwmon"), INFER_ERROR_UNSUPPORTED, "hwmon"), "hwmon: none here");
 }
