@@ -17,7 +17,8 @@ char *check_read(const char *path, size_t *bytes);
 /* How many entries a folder has, "." and ".." among them; 0: none can be read. */
 size_t check_entries(const char *folder);
 
-/* An allocator, for several threads, that fails at its n-th call (counting from 1; 0: never) and at all later ones, and knows what is still allocated. */
+/* An allocator, for several threads, that fails at its n-th call (counting from 1; 0: never) and at all later ones, and knows what is still
+ * allocated. */
 typedef struct check_allocator {
     infer_allocator allocator; /* hand this to the library */
     size_t fail_at;

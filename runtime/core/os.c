@@ -27,7 +27,8 @@ static infer_status open_file(const char *path, int fd, infer_mapping *out, infe
 {
     infer_mapping m = {.fd = -1};
     struct stat st;
-    m.fd = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : fcntl(fd, F_DUPFD_CLOEXEC, 0); /* O_NONBLOCK: a FIFO must not hang the caller */
+    m.fd = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+                  : fcntl(fd, F_DUPFD_CLOEXEC, 0); /* O_NONBLOCK: a FIFO must not hang the caller */
     if (m.fd < 0)
         return infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
     if (fstat(m.fd, &st) != 0) {
@@ -37,7 +38,8 @@ static infer_status open_file(const char *path, int fd, infer_mapping *out, infe
     }
     if (!S_ISREG(st.st_mode)) {
         close(m.fd);
-        return infer_fail(err, INFER_ERROR_IO, "%s: %s, expected a regular file", path, S_ISDIR(st.st_mode) ? "is a directory" : "is not a file");
+        return infer_fail(err, INFER_ERROR_IO, "%s: %s, expected a regular file", path,
+                          S_ISDIR(st.st_mode) ? "is a directory" : "is not a file");
     }
     m.size = (size_t)st.st_size;
     m.modified_ns = modified_ns(&st);

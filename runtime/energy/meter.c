@@ -1,5 +1,5 @@
-/* Readings -> joules. While a window is open, a thread reads counters before they can wrap twice, and powers often enough to integrate them; sources that
- * need neither have no thread. */
+/* Readings -> joules. While a window is open, a thread reads counters before they can wrap twice, and powers often enough to integrate
+ * them; sources that need neither have no thread. */
 #include "energy/energy.h"
 #include "model/model.h"
 
@@ -123,7 +123,8 @@ static uint64_t wake_ns(const infer_meter *m)
     uint64_t ns = 0;
     for (uint32_t i = 0; i < m->parts.count; i++) {
         const infer_energy_part *part = &m->parts.part[i];
-        uint64_t each = part->power ? m->source->sample_ns : (uint64_t)((double)part->range_uj / (INFER_ENERGY_MAX_WATTS * WRAP_SHARE) * 1e3);
+        uint64_t each =
+            part->power ? m->source->sample_ns : (uint64_t)((double)part->range_uj / (INFER_ENERGY_MAX_WATTS * WRAP_SHARE) * 1e3);
         if (each && (!ns || each < ns))
             ns = each;
     }
@@ -226,7 +227,8 @@ static void destroy(infer_meter *m)
     infer_free(&a, m);
 }
 
-infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options *options, const infer_perf *perf, infer_meter **out, infer_error *err)
+infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options *options, const infer_perf *perf, infer_meter **out,
+                                   infer_error *err)
 {
     infer_meter_options o = INFER_METER_DEFAULTS;
     infer_meter *m;
@@ -236,7 +238,8 @@ infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options 
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_create: rt or out is NULL");
     if (options) {
         if (options->size != sizeof o)
-            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_create: options.size: found %zu, expected %zu", options->size, sizeof o);
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_create: options.size: found %zu, expected %zu", options->size,
+                              sizeof o);
         o = *options;
     }
     if (!(m = infer_alloc_zero(&rt->allocator, sizeof *m)))

@@ -1,6 +1,7 @@
 /*
- * Generation, blocking and as events. Generations that were started run on one thread of the runtime, the driver, in turns: a batch of one's prompt or a
- * token of its text, then the next one. The pool runs one evaluation at a time anyway; and so no session needs a thread of its own.
+ * Generation, blocking and as events. Generations that were started run on one thread of the runtime, the driver, in turns: a batch of
+ * one's prompt or a token of its text, then the next one. The pool runs one evaluation at a time anyway; and so no session needs a thread
+ * of its own.
  */
 #include "model/session.h"
 
@@ -8,8 +9,8 @@
 
 /* ---- turns ---- */
 
-static infer_status prepare(infer_session *session, const char *what, const int32_t *prompt, size_t n, const infer_generate_options *options,
-                            infer_error *err)
+static infer_status prepare(infer_session *session, const char *what, const int32_t *prompt, size_t n,
+                            const infer_generate_options *options, infer_error *err)
 {
     infer_generate_options o = INFER_GENERATE_DEFAULTS;
     infer_generation *g = &session->generation;
@@ -37,8 +38,8 @@ static infer_status prepare(infer_session *session, const char *what, const int3
     return INFER_OK;
 }
 
-/* Evaluates the next batch of the prompt, or the last token; then, unless there is more of the prompt, *made is true and there is a new token. False:
- * that was the last turn. */
+/* Evaluates the next batch of the prompt, or the last token; then, unless there is more of the prompt, *made is true and there is a new
+ * token. False: that was the last turn. */
 static bool turn(infer_session *session, bool *made)
 {
     infer_generation *g = &session->generation;
@@ -59,13 +60,14 @@ static bool turn(infer_session *session, bool *made)
     } else if ((g->status = infer_session_run(session, &g->token, 1, INFER_LOGITS_LAST, &g->error)) != INFER_OK) {
         return false;
     }
-    g->token = g->options.sampler ? infer_sampler_sample(g->options.sampler, session->plan->logits) : infer_argmax(session->plan->logits, model->config.vocab);
+    g->token = g->options.sampler ? infer_sampler_sample(g->options.sampler, session->plan->logits)
+                                  : infer_argmax(session->plan->logits, model->config.vocab);
     *made = true;
     return g->made + 1 < g->most && g->token != g->options.end && !infer_model_token_is_end(model, g->token);
 }
 
-infer_status infer_session_generate(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options, infer_token_fn *token,
-                                    void *user, infer_error *err)
+infer_status infer_session_generate(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options,
+                                    infer_token_fn *token, void *user, infer_error *err)
 {
     infer_generation *g;
     infer_status s;
@@ -168,7 +170,8 @@ static infer_status make_room(infer_session *session, size_t prompt, infer_error
     return g->notifier.fd >= 0 ? INFER_OK : infer_notifier_open(&g->notifier, err);
 }
 
-infer_status infer_session_start(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options, infer_error *err)
+infer_status infer_session_start(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options,
+                                 infer_error *err)
 {
     infer_generation *g;
     infer_driver *d;
@@ -231,7 +234,9 @@ infer_status infer_session_is_free(const infer_session *session, const char *wha
 {
     if (!session)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: session is NULL", what);
-    return session->generation.active ? infer_fail(err, INFER_ERROR_ARGUMENT, "%s: a generation was started and its end not polled yet", what) : INFER_OK;
+    return session->generation.active
+               ? infer_fail(err, INFER_ERROR_ARGUMENT, "%s: a generation was started and its end not polled yet", what)
+               : INFER_OK;
 }
 
 void infer_generation_close(infer_session *session)

@@ -4,8 +4,8 @@
 
 #include "model/model.h"
 
-/* A generation: first the prompt, a batch in each turn, then token by token. Blocking or, between start and the poll that tells its end, on the runtime's
- * driver thread; the driver's lock then guards what both sides write. */
+/* A generation: first the prompt, a batch in each turn, then token by token. Blocking or, between start and the poll that tells its end, on
+ * the runtime's driver thread; the driver's lock then guards what both sides write. */
 typedef struct infer_generation {
     infer_generate_options options;
     const int32_t *prompt;       /* [prompt_count] */

@@ -33,8 +33,9 @@ Test(limits, opening_copies_no_weights)
     cr_assert_eq(infer_session_eval(m.session, ids, 8, INFER_LOGITS_LAST, &err), INFER_OK, "%s", err.message);
     cr_assert_eq(infer_session_eval(m.session, ids, 1, INFER_LOGITS_LAST, &err), INFER_OK, "%s", err.message);
     after = infer_anonymous_rss_bytes();
-    cr_expect_lt(after - before, infer_session_memory_bytes(m.session) + (2u << 20), "file %lld, anonymous memory grew by %llu, the session has %llu",
-                 (long long)st.st_size, (unsigned long long)(after - before), (unsigned long long)infer_session_memory_bytes(m.session));
+    cr_expect_lt(after - before, infer_session_memory_bytes(m.session) + (2u << 20),
+                 "file %lld, anonymous memory grew by %llu, the session has %llu", (long long)st.st_size,
+                 (unsigned long long)(after - before), (unsigned long long)infer_session_memory_bytes(m.session));
     cr_expect_lt(after - before, (uint64_t)st.st_size / 8);
     model_stop(&m);
 }
@@ -140,7 +141,8 @@ Test(limits, a_damaged_tensor)
     infer_runtime *rt = NULL;
     infer_error err = {0};
     int byte;
-    cr_assert(f && fseek(f, -1000, SEEK_END) == 0 && (byte = fgetc(f)) != EOF && fseek(f, -1000, SEEK_END) == 0 && fputc(byte ^ 1, f) != EOF && fclose(f) == 0);
+    cr_assert(f && fseek(f, -1000, SEEK_END) == 0 && (byte = fgetc(f)) != EOF && fseek(f, -1000, SEEK_END) == 0 &&
+              fputc(byte ^ 1, f) != EOF && fclose(f) == 0);
     cr_assert_eq(infer_runtime_create(NULL, &rt, &err), INFER_OK, "%s", err.message);
     for (int verify = INFER_VERIFY_FIRST_USE; verify <= INFER_VERIFY_NEVER; verify++) {
         infer_model_options mo = INFER_MODEL_DEFAULTS;

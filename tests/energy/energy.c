@@ -1,6 +1,6 @@
 /*
- * The energy sources on machines written down in trees/ (a line a file: path, content), with a perf that is told what to say; and the meter's arithmetic:
- * wraps, jumps, missing permission, files that vanish. A plain TAP program, so that ThreadSanitizer can run it.
+ * The energy sources on machines written down in trees/ (a line a file: path, content), with a perf that is told what to say; and the
+ * meter's arithmetic: wraps, jumps, missing permission, files that vanish. A plain TAP program, so that ThreadSanitizer can run it.
  */
 #include "check.h"
 #include "check_tap.h"
@@ -165,9 +165,11 @@ static void test_powercap(void)
     infer_energy e;
     set_up("xeon-two-packages");
     m = meter_of("powercap");
-    tap_ok(named(m, "powercap (package-0+package-1+dram+dram)"), "powercap: two packages and their memory; cores, psys and mmio are not added again");
+    tap_ok(named(m, "powercap (package-0+package-1+dram+dram)"),
+           "powercap: two packages and their memory; cores, psys and mmio are not added again");
     tap_ok(infer_meter_kind(m) == INFER_ENERGY_MEASURED, "powercap: measured");
-    tap_ok(infer_meter_wake_ns(m) == (uint64_t)(65712999613.0 / 8000 * 1e3), "powercap: woken four times within the shortest wrap at full power");
+    tap_ok(infer_meter_wake_ns(m) == (uint64_t)(65712999613.0 / 8000 * 1e3),
+           "powercap: woken four times within the shortest wrap at full power");
     tap_ok(starts(m), "powercap: a window starts");
     tap_ok(infer_meter_start(m, &err) == INFER_ERROR_ARGUMENT, "a second start is an error");
     put_number("/sys/class/powercap/intel-rapl:0/energy_uj", 1000300);
@@ -205,7 +207,8 @@ static void test_powercap(void)
     put_number("/sys/class/powercap/intel-rapl:1/energy_uj", 4);
     tap_ok(starts(m), "powercap: back again, the meter works");
     put("/sys/class/powercap/intel-rapl:1/energy_uj", "nonsense");
-    tap_ok(infer_meter_stop(m, &e, &err) == INFER_ERROR_FORMAT && strstr(err.message, "nonsense"), "powercap: what is no number is an error");
+    tap_ok(infer_meter_stop(m, &e, &err) == INFER_ERROR_FORMAT && strstr(err.message, "nonsense"),
+           "powercap: what is no number is an error");
     infer_meter_destroy(m);
 
     finds("epyc", "powercap", "powercap (package-0-die-0+package-0-die-1)", "powercap: AMD, the dies of a package are added");
@@ -231,7 +234,8 @@ static void test_permission(void)
     m = meter_of("powercap");
     if (user == 0 && seteuid(0) != 0)
         exit(1);
-    tap_ok(refused(m, INFER_ERROR_IO, "only root") && strstr(err.message, "perf_event_paranoid"), "powercap: a counter that only root may read is explained");
+    tap_ok(refused(m, INFER_ERROR_IO, "only root") && strstr(err.message, "perf_event_paranoid"),
+           "powercap: a counter that only root may read is explained");
     infer_meter_destroy(m);
 }
 
@@ -242,8 +246,10 @@ static void test_perf(void)
     set_up("perf-two-packages");
     perf_state = (fake){0};
     m = meter_of("perf");
-    tap_ok(named(m, "perf (energy-pkg/cpu0+energy-pkg/cpu28+energy-ram/cpu0+energy-ram/cpu28)"), "perf: packages and memory, on a CPU of each package");
-    tap_ok(perf_state.config[0] == 2 && perf_state.config[2] == 3 && perf_state.cpu[1] == 28 && perf_state.cpu[3] == 28, "perf: the events that sysfs names");
+    tap_ok(named(m, "perf (energy-pkg/cpu0+energy-pkg/cpu28+energy-ram/cpu0+energy-ram/cpu28)"),
+           "perf: packages and memory, on a CPU of each package");
+    tap_ok(perf_state.config[0] == 2 && perf_state.config[2] == 3 && perf_state.cpu[1] == 28 && perf_state.cpu[3] == 28,
+           "perf: the events that sysfs names");
     tap_ok(infer_meter_wake_ns(m) == 0, "perf: no sampling thread");
     starts(m);
     perf_state.count[0] += 4294967296u / 4; /* 0.25 J */
@@ -257,7 +263,8 @@ static void test_perf(void)
     tap_ok(isnan(e.gross_uj) && e.jumps == 1, "perf: a negative step is a jump");
     starts(m);
     perf_state.broken = ENODEV;
-    tap_ok(infer_meter_stop(m, &e, &err) == INFER_ERROR_IO && strstr(err.message, "energy-pkg"), "perf: a counter that goes away is an error");
+    tap_ok(infer_meter_stop(m, &e, &err) == INFER_ERROR_IO && strstr(err.message, "energy-pkg"),
+           "perf: a counter that goes away is an error");
     infer_meter_destroy(m);
     tap_ok(perf_state.opened == 4 && perf_state.closed == 4, "perf: all descriptors are closed");
     perf_state = (fake){.denied = EACCES};
@@ -300,7 +307,8 @@ static void test_hwmon(void)
     infer_sleep_until(infer_now_ns() + 250000000, NULL);
     put_number("/sys/class/hwmon/hwmon3/curr1_input", 1200);
     e = stopped(m);
-    tap_ok(e.jumps >= 2 && near(e.gross_uj / 1e6 / e.seconds, 6, 0.1), "ina3221: negative readings are counted and bridged, not averaged in");
+    tap_ok(e.jumps >= 2 && near(e.gross_uj / 1e6 / e.seconds, 6, 0.1),
+           "ina3221: negative readings are counted and bridged, not averaged in");
     starts(m);
     put_number("/sys/class/hwmon/hwmon3/curr1_input", 4e9);
     e = stopped(m);
@@ -318,11 +326,13 @@ static void test_hwmon(void)
     starts(m);
     with_sampler = check_entries("/proc/self/task");
     infer_meter_destroy(m); /* in the middle of a window */
-    for (int i = 0; i < 1000 && check_entries("/proc/self/task") != threads; i++) /* a thread that was joined may be listed for a moment yet */
+    /* A thread that was joined may be listed for a moment yet. */
+    for (int i = 0; i < 1000 && check_entries("/proc/self/task") != threads; i++)
         usleep(1000);
     tap_ok(with_sampler == threads + 1 && check_entries("/proc/self/task") == threads, "a meter destroyed within a window ends its thread");
 
-    finds("jetson-rails", "hwmon", "hwmon (VDD_GPU_SOC+VDD_CPU_CV)", "ina3221: rails beside each other are added, unconnected ones left out");
+    finds("jetson-rails", "hwmon", "hwmon (VDD_GPU_SOC+VDD_CPU_CV)",
+          "ina3221: rails beside each other are added, unconnected ones left out");
     set_up("epyc");
     tap_ok(refused(meter_of("hwmon"), INFER_ERROR_UNSUPPORTED, "hwmon"), "hwmon: none here");
 }
@@ -458,12 +468,14 @@ static void test_estimate(void)
     infer_energy e;
     char path[512];
     double idle = 2.0 * cores(), watts;
-    tap_ok(named(m, "estimate") && infer_meter_kind(m) == INFER_ENERGY_ESTIMATED && infer_meter_wake_ns(m) == 0, "estimate: says so, and has no thread");
+    tap_ok(named(m, "estimate") && infer_meter_kind(m) == INFER_ENERGY_ESTIMATED && infer_meter_wake_ns(m) == 0,
+           "estimate: says so, and has no thread");
     starts(m);
     burn(100000000);
     e = stopped(m);
     tap_ok(e.kind == INFER_ENERGY_ESTIMATED && near(e.net_uj, 4e5, 2e4), "estimate: 0.1 s of a core at 4 W");
-    tap_ok(near(e.gross_uj - e.net_uj, idle * e.seconds * 1e6, 1) && e.idle_watts == idle, "estimate: gross adds the idle power of the cores");
+    tap_ok(near(e.gross_uj - e.net_uj, idle * e.seconds * 1e6, 1) && e.idle_watts == idle,
+           "estimate: gross adds the idle power of the cores");
     tap_ok(infer_meter_idle(m, 1, &watts, &err) == INFER_OK && watts == idle, "estimate: its baseline comes from the model");
     infer_meter_destroy(m);
     snprintf(path, sizeof path, "%s/energy.json", root);
@@ -476,8 +488,12 @@ static void test_estimate(void)
     e = stopped(m);
     tap_ok(near(e.net_uj, 5e5, 5e4) && near(e.idle_watts, 0.5 * cores(), 1e-9), "estimate: are used");
     infer_meter_destroy(m);
-    static const char *const bad[][2] = {{"[]", "object"}, {"{\"watts_per_core\": \"many\"}", "watts_per_core"}, {"{\"watts_per_core\": -1}", "watts_per_core"},
-                                         {"{\"watts\": 1}", "\"watts\""}, {"{", "object"}, {"", "object"}};
+    static const char *const bad[][2] = {{"[]", "object"},
+                                         {"{\"watts_per_core\": \"many\"}", "watts_per_core"},
+                                         {"{\"watts_per_core\": -1}", "watts_per_core"},
+                                         {"{\"watts\": 1}", "\"watts\""},
+                                         {"{", "object"},
+                                         {"", "object"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         put("/energy.json", bad[i][0]);
         m = NULL;
@@ -498,7 +514,8 @@ static void test_rest(void)
     tap_ok(named(m, "off") && infer_meter_kind(m) == INFER_ENERGY_NONE, "off");
     starts(m);
     e = stopped(m);
-    tap_ok(e.kind == INFER_ENERGY_NONE && isnan(e.gross_uj) && isnan(e.net_uj) && e.seconds >= 0, "off: nothing is known, and that is not 0");
+    tap_ok(e.kind == INFER_ENERGY_NONE && isnan(e.gross_uj) && isnan(e.net_uj) && e.seconds >= 0,
+           "off: nothing is known, and that is not 0");
     infer_meter_destroy(m);
     o.size--;
     m = NULL;
@@ -520,7 +537,8 @@ static void test_rest(void)
 
 int main(void)
 {
-    if (!mkdtemp(root) || infer_runtime_create(&(infer_runtime_options){.size = sizeof(infer_runtime_options), .threads = 1}, &rt, &err) != INFER_OK) {
+    if (!mkdtemp(root) ||
+        infer_runtime_create(&(infer_runtime_options){.size = sizeof(infer_runtime_options), .threads = 1}, &rt, &err) != INFER_OK) {
         printf("1..0 # SKIP cannot set up: %s\n", err.message);
         return 1;
     }

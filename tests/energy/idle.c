@@ -1,7 +1,6 @@
 /*
- * Between evaluations nothing of libinfer wakes up: no voluntary context switch in any of its threads, no processor time, an open meter and the thread for
- * generations included.
- * usage: test_idle MILLISECONDS. A plain TAP program, so that ThreadSanitizer can run it.
+ * Between evaluations nothing of libinfer wakes up: no voluntary context switch in any of its threads, no processor time, an open meter and
+ * the thread for generations included. usage: test_idle MILLISECONDS. A plain TAP program, so that ThreadSanitizer can run it.
  */
 #include "check_tap.h"
 #include "core/core.h"
@@ -77,9 +76,10 @@ int main(int argc, char **argv)
         return 1;
     snprintf(path, sizeof path, "%s/m.infer", folder);
     if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ||
-        infer_runtime_create(&threads, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err) || infer_session_create(model, NULL, &session, &err) ||
-        infer_meter_create(rt, NULL, &meter, &err) || infer_meter_start(meter, &err) || infer_session_eval(session, ids, 8, INFER_LOGITS_LAST, &err) ||
-        infer_session_start(session, ids, 1, &generate, &err) || infer_meter_stop(meter, &energy, &err))
+        infer_runtime_create(&threads, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err) ||
+        infer_session_create(model, NULL, &session, &err) || infer_meter_create(rt, NULL, &meter, &err) || infer_meter_start(meter, &err) ||
+        infer_session_eval(session, ids, 8, INFER_LOGITS_LAST, &err) || infer_session_start(session, ids, 1, &generate, &err) ||
+        infer_meter_stop(meter, &energy, &err))
         printf("# %s\n", err.message);
     while (err.status == INFER_OK && !done)
         infer_session_poll(session, &id, 1, &count, &done, &err);

@@ -441,7 +441,8 @@ static void side_by_side(void)
     tap_ok(b.memory.live == 0, "and gives all back");
     b.options.threads = 256; /* more threads than CPUs take turns, and each turn is a wake-up */
     infer_runtime_create(&b.options, &b.o.rt, NULL);
-    tap_ok(infer_runtime_threads(b.o.rt) <= infer_cpus_logical(), "256 threads wanted: %u, as many as there are CPUs", infer_runtime_threads(b.o.rt));
+    tap_ok(infer_runtime_threads(b.o.rt) <= infer_cpus_logical(), "256 threads wanted: %u, as many as there are CPUs",
+           infer_runtime_threads(b.o.rt));
     infer_runtime_destroy(b.o.rt);
 }
 
@@ -465,7 +466,9 @@ int main(void)
     snprintf(path, sizeof path, "%s/m.infer", folder);
     for (uint32_t i = 0; i < PROMPT; i++)
         prompt[i] = (int32_t)(i * 37 % 500 + 3);
-    tap_ok(infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) == INFER_OK, "a model");
+    tap_ok(infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ==
+               INFER_OK,
+           "a model");
     embeddings();
     for (int k = INFER_KV_F16; k <= INFER_KV_Q8; k++) {
         static const char *const names[] = {"auto", "f16", "f32", "q8"};

@@ -1,7 +1,8 @@
-/* What the system refuses. Each scenario is run whole once, then again with the n-th call of one kind failing, for every n: the answer is an error of
- * one line, or, where the call does not matter, the same result. Nothing leaks, no file is left half written. TAP.
+/* What the system refuses. Each scenario is run whole once, then again with the n-th call of one kind failing, for every n: the answer is
+ * an error of one line, or, where the call does not matter, the same result. Nothing leaks, no file is left half written. TAP.
  *
- * usage: faults FOLDER (with the samples that run.py writes). The calls are those of the library's own code, caught by the linker (--wrap). */
+ * usage: faults FOLDER (with the samples that run.py writes). The calls are those of the library's own code, caught by the
+ * linker (--wrap). */
 #include "check.h"
 #include "check_tap.h"
 
@@ -24,7 +25,9 @@
 
 /* ---- faults ---- */
 
-typedef enum call { OPEN, FSTAT, MMAP, READ, PREAD, PWRITE, WRITE, FSYNC, RENAME, LINK, FOPEN, FWRITE, FFLUSH, MALLOC, JSON, THREAD, CALLS } call;
+typedef enum call {
+    OPEN, FSTAT, MMAP, READ, PREAD, PWRITE, WRITE, FSYNC, RENAME, LINK, FOPEN, FWRITE, FFLUSH, MALLOC, JSON, THREAD, CALLS
+} call;
 
 /* How it fails. SHORT is no failure: half of what was asked for is done. */
 static const struct fault {
@@ -33,14 +36,29 @@ static const struct fault {
     int error; /* 0: short */
     bool harmless;
 } faults[] = {
-    {"open fails", OPEN, EMFILE, false},     {"fstat fails", FSTAT, EIO, false},         {"mmap fails", MMAP, ENOMEM, false},
-    {"read fails", READ, EIO, false},        {"read is interrupted", READ, EINTR, false}, {"pread fails", PREAD, EIO, false},
-    {"pread is interrupted", PREAD, EINTR, true}, {"pread is short", PREAD, 0, true},     {"pwrite: the disk is full", PWRITE, ENOSPC, false},
-    {"pwrite is interrupted", PWRITE, EINTR, true}, {"pwrite is short", PWRITE, 0, true}, {"write: the disk is full", WRITE, ENOSPC, false},
-    {"write is interrupted", WRITE, EINTR, true}, {"write is short", WRITE, 0, true},
-    {"fsync fails", FSYNC, EIO, false},      {"rename fails", RENAME, EACCES, false},    {"link fails", LINK, EPERM, false},
-    {"fopen fails", FOPEN, EMFILE, false},   {"fwrite: the disk is full", FWRITE, ENOSPC, false}, {"fflush: the disk is full", FFLUSH, ENOSPC, false},
-    {"memory is short", MALLOC, ENOMEM, false}, {"memory for JSON is short", JSON, ENOMEM, false}, {"no thread starts", THREAD, EAGAIN, false},
+    {"open fails", OPEN, EMFILE, false},
+    {"fstat fails", FSTAT, EIO, false},
+    {"mmap fails", MMAP, ENOMEM, false},
+    {"read fails", READ, EIO, false},
+    {"read is interrupted", READ, EINTR, false},
+    {"pread fails", PREAD, EIO, false},
+    {"pread is interrupted", PREAD, EINTR, true},
+    {"pread is short", PREAD, 0, true},
+    {"pwrite: the disk is full", PWRITE, ENOSPC, false},
+    {"pwrite is interrupted", PWRITE, EINTR, true},
+    {"pwrite is short", PWRITE, 0, true},
+    {"write: the disk is full", WRITE, ENOSPC, false},
+    {"write is interrupted", WRITE, EINTR, true},
+    {"write is short", WRITE, 0, true},
+    {"fsync fails", FSYNC, EIO, false},
+    {"rename fails", RENAME, EACCES, false},
+    {"link fails", LINK, EPERM, false},
+    {"fopen fails", FOPEN, EMFILE, false},
+    {"fwrite: the disk is full", FWRITE, ENOSPC, false},
+    {"fflush: the disk is full", FFLUSH, ENOSPC, false},
+    {"memory is short", MALLOC, ENOMEM, false},
+    {"memory for JSON is short", JSON, ENOMEM, false},
+    {"no thread starts", THREAD, EAGAIN, false},
 };
 
 static const struct fault *now;         /* NULL: calls are only counted */
@@ -405,7 +423,8 @@ int main(int argc, char **argv)
         size_t all[CALLS];
         for (size_t c = 0; c < CALLS; c++)
             all[c] = counts[c];
-        tap_ok(whole.status == INFER_OK && !whole.wrong, "%s%s%s", s->name, whole.wrong ? ": " : "", whole.wrong ? whole.wrong : whole.err.message);
+        tap_ok(whole.status == INFER_OK && !whole.wrong, "%s%s%s", s->name, whole.wrong ? ": " : "",
+               whole.wrong ? whole.wrong : whole.err.message);
         for (size_t k = 0; k < sizeof faults / sizeof *faults; k++) {
             const struct fault *f = &faults[k];
             size_t errors = 0, bad = 0;

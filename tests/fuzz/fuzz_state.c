@@ -1,5 +1,6 @@
-/* States of sessions: the first byte picks the KV type, whether sizes, model and hash are made right, and whether the state comes from a file; the rest is
- * the state. What is restored is evaluated and saved; afterwards, and after a refusal, the session gives the logits that it always gave. */
+/* States of sessions: the first byte picks the KV type, whether sizes, model and hash are made right, and whether the state comes from a
+ * file; the rest is the state. What is restored is evaluated and saved; afterwards, and after a refusal, the session gives the logits that
+ * it always gave. */
 #include "fuzz.h"
 
 #include "model/session.h"
