@@ -106,8 +106,9 @@ infer_status infer_sampler_open(const infer_allocator *a, uint32_t vocab, const 
     if (o->repeat_penalty != 1.0f)
         s->penalized = infer_alloc_array(a, vocab, sizeof *s->penalized);
     if (!s->candidates || !s->recent || (!s->penalized && o->repeat_penalty != 1.0f)) {
+        size_t bytes = s->kept * sizeof *s->candidates + vocab * sizeof *s->penalized;
         infer_sampler_destroy(s);
-        return infer_fail_memory(err, s->kept * sizeof *s->candidates + vocab * sizeof *s->penalized, "a sampler's candidates");
+        return infer_fail_memory(err, bytes, "a sampler's candidates");
     }
     *out = s;
     return INFER_OK;
