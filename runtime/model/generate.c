@@ -13,7 +13,7 @@ static infer_status prepare(infer_session *session, const char *what, const int3
                             const infer_generate_options *options, infer_error *err)
 {
     infer_generate_options o = INFER_GENERATE_DEFAULTS;
-    infer_generation *g = &session->generation;
+    infer_generation *g;
     infer_status s = infer_session_is_free(session, what, err);
     if (s != INFER_OK)
         return s;
@@ -26,6 +26,7 @@ static infer_status prepare(infer_session *session, const char *what, const int3
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: prompt is NULL, or has no tokens", what);
     if ((s = infer_session_may_append(session, prompt, n, err)) != INFER_OK)
         return s;
+    g = &session->generation;
     g->options = o;
     g->prompt = prompt;
     g->prompt_count = n;
