@@ -10,8 +10,10 @@ static infer_status choose_level(const char *wanted, const char *from, infer_cpu
     uint32_t levels = infer_cpu_levels_here();
     infer_cpu_level level = infer_cpu_best(levels);
     if (wanted && !infer_cpu_level_find(wanted, &level))
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: unknown CPU level \"%.32s\", expected ref, avx2, avxvnni, avx512, avx512vnni, neon, "
-                          "neon-dotprod or neon-i8mm", from, wanted);
+        return infer_fail(err, INFER_ERROR_ARGUMENT,
+                          "%s: unknown CPU level \"%.32s\", expected ref, avx2, avxvnni, avx512, avx512vnni, neon, "
+                          "neon-dotprod or neon-i8mm",
+                          from, wanted);
     if (!(levels >> level & 1))
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: this CPU has no level %s; its best is %s", from, wanted,
                           infer_cpu_level_name(infer_cpu_best(levels)));
@@ -31,7 +33,8 @@ infer_status infer_runtime_create(const infer_runtime_options *options, infer_ru
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_runtime_create: out is NULL");
     if (options) {
         if (options->size != sizeof o)
-            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_runtime_create: options.size: found %zu, expected %zu", options->size, sizeof o);
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_runtime_create: options.size: found %zu, expected %zu", options->size,
+                              sizeof o);
         o = *options;
     }
     if (o.threads > MAX_THREADS)

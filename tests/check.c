@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,10 +40,22 @@ char *check_read(const char *path, size_t *bytes)
     return data;
 }
 
+size_t check_entries(const char *folder)
+{
+    DIR *d = opendir(folder);
+    size_t n = 0;
+    while (d && readdir(d))
+        n++;
+    if (d)
+        closedir(d);
+    return n;
+}
+
 /* The size stands in the 64 bytes before each block, so that the alignment stays. */
 static void *check_alloc(void *user, size_t bytes)
 {
     check_allocator *c = user;
+    size_t now, peak;
     unsigned char *p;
     if (++c->calls >= c->fail_at && c->fail_at)
         return NULL;
@@ -51,9 +64,10 @@ static void *check_alloc(void *user, size_t bytes)
         return NULL;
     memcpy(p, &bytes, sizeof bytes);
     c->live++;
-    c->live_bytes += bytes;
-    if (c->live_bytes > c->peak_bytes)
-        c->peak_bytes = c->live_bytes;
+    now = c->live_bytes += bytes;
+    peak = c->peak_bytes;
+    while (now > peak && !atomic_compare_exchange_weak(&c->peak_bytes, &peak, now))
+        ;
     return p + 64;
 }
 
@@ -71,7 +85,5 @@ static void check_free(void *user, void *p)
 
 void check_allocator_init(check_allocator *c, size_t fail_at)
 {
-    memset(c, 0, sizeof *c);
-    c->allocator = (infer_allocator){check_alloc, check_free, c};
-    c->fail_at = fail_at;
+    *c = (check_allocator){.allocator = {check_alloc, check_free, c}, .fail_at = fail_at};
 }

@@ -90,7 +90,7 @@ suites=(--no-suite slow)
 step "test$([ $slow = yes ] && echo ', the long suites too')"
 [ $slow = yes ] && suites=()
 # ThreadSanitizer is for where threads meet: not for kernels and command lines.
-[ "$sanitize" = thread ] && suites+=(--suite energy --suite exec --suite faults)
+[ "$sanitize" = thread ] && suites+=(--suite energy --suite exec --suite faults --suite statuses)
 log=$folder/meson-logs/testlog.json
 rm -f "$log"
 status=0

@@ -6,8 +6,8 @@
         for text in session.generate("Once upon a time", max_tokens=100, temperature=0.8, seed=1):
             print(text, end="", flush=True)
 
-The shared library is the one that the environment variable LIBINFER names, else the system's. Failures raise libinfer.Error. Close what was opened, or use
-`with`; a session is used by one thread at a time, a model by any number.
+The shared library is the one that the environment variable LIBINFER names, else the system's. Failures raise libinfer.Error. Close what was
+opened, or use `with`; a session is used by one thread at a time, a model by any number.
 """
 import ctypes as c
 import os
@@ -38,8 +38,8 @@ class _Options(c.Structure):
 
 
 class _RuntimeOptions(_Options):
-    _fields_ = [("size", c.c_size_t), ("threads", c.c_uint32), ("cpu_level", c.c_char_p), ("allocator", c.c_void_p * 3), ("log", c.c_void_p),
-                ("log_user", c.c_void_p)]
+    _fields_ = [("size", c.c_size_t), ("threads", c.c_uint32), ("cpu_level", c.c_char_p), ("allocator", c.c_void_p * 3),
+                ("log", c.c_void_p), ("log_user", c.c_void_p)]
 
 
 class _ModelOptions(_Options):
@@ -47,7 +47,8 @@ class _ModelOptions(_Options):
 
 
 class _SessionOptions(_Options):
-    _fields_ = [("size", c.c_size_t), ("context", c.c_uint32), ("batch", c.c_uint32), ("logit_rows", c.c_uint32), ("kv_type", c.c_int), ("profile", c.c_int)]
+    _fields_ = [("size", c.c_size_t), ("context", c.c_uint32), ("batch", c.c_uint32), ("logit_rows", c.c_uint32), ("kv_type", c.c_int),
+                ("profile", c.c_int)]
 
 
 class _SamplerOptions(_Options):
@@ -68,7 +69,8 @@ _IDS, _COUNT, _ERR = c.POINTER(c.c_int32), c.POINTER(c.c_size_t), c.POINTER(_Err
 # name: (result, arguments); result _ERR: a status, with an infer_error as last argument.
 _FUNCTIONS = {
     "version": (_S, []), "cpu_level_available": (_S, [_N]), "logprob": (c.c_double, [_P, _N, c.c_int32]),
-    "runtime_create": (_ERR, [_P, _OUT]), "runtime_destroy": (None, [_P]), "runtime_cpu_level": (_S, [_P]), "runtime_threads": (c.c_uint32, [_P]),
+    "runtime_create": (_ERR, [_P, _OUT]), "runtime_destroy": (None, [_P]), "runtime_cpu_level": (_S, [_P]),
+    "runtime_threads": (c.c_uint32, [_P]),
     "model_open": (_ERR, [_P, _S, _P, _OUT]), "model_open_memory": (_ERR, [_P, _S, _N, _P, _OUT]), "model_close": (None, [_P]),
     "model_vocab_size": (c.c_uint32, [_P]), "model_context_length": (c.c_uint32, [_P]), "model_parameters": (c.c_uint64, [_P]),
     "model_metadata": (_S, [_P]), "model_token_is_end": (c.c_int, [_P, c.c_int32]), "model_dim": (c.c_uint32, [_P]),
@@ -79,10 +81,12 @@ _FUNCTIONS = {
     "session_rewind": (_ERR, [_P, c.c_uint32]), "session_cancel": (None, [_P]), "session_fork": (_ERR, [_P, _OUT]),
     "session_state_bytes": (_N, [_P]), "session_save": (_ERR, [_P, _P, _N]), "session_restore": (_ERR, [_P, _S, _N]),
     "session_save_file": (_ERR, [_P, _S]), "session_restore_file": (_ERR, [_P, _S]),
-    "session_embed": (_ERR, [_P, _IDS, _N, c.c_int, c.POINTER(c.c_float)]), "session_start": (_ERR, [_P, _IDS, _N, _P]), "session_fd": (c.c_int, [_P]),
+    "session_embed": (_ERR, [_P, _IDS, _N, c.c_int, c.POINTER(c.c_float)]), "session_start": (_ERR, [_P, _IDS, _N, _P]),
+    "session_fd": (c.c_int, [_P]),
     "session_poll": (_ERR, [_P, _IDS, _N, _COUNT, c.POINTER(c.c_int)]),
     "sampler_create": (_ERR, [_P, _P, _OUT]), "sampler_destroy": (None, [_P]),
-    "decoder_create": (_ERR, [_P, _OUT]), "decoder_destroy": (None, [_P]), "decoder_push": (c.c_int, [_P, c.c_int32, c.POINTER(c.c_char_p), _COUNT]),
+    "decoder_create": (_ERR, [_P, _OUT]), "decoder_destroy": (None, [_P]),
+    "decoder_push": (c.c_int, [_P, c.c_int32, c.POINTER(c.c_char_p), _COUNT]),
 }
 _loaded = None
 
@@ -155,12 +159,18 @@ def cpu_levels():
 
 class _Handle:
     _destroy = ""
-    _handle = None
+    _pointer = None
+
+    @property
+    def _handle(self):
+        if not self._pointer:
+            raise ValueError(f"this {type(self).__name__} was closed")
+        return self._pointer
 
     def close(self):
-        if self._handle:
-            getattr(_lib(), self._destroy)(self._handle)
-            self._handle = None
+        if self._pointer:
+            getattr(_lib(), self._destroy)(self._pointer)
+            self._pointer = None
 
     def __enter__(self):
         return self
@@ -178,7 +188,7 @@ class Runtime(_Handle):
 
     def __init__(self, threads=0, cpu_level=None):
         options = _RuntimeOptions(threads=threads, cpu_level=cpu_level and cpu_level.encode())
-        self._handle = _lib().make(_lib().runtime_create, c.byref(options))
+        self._pointer = _lib().make(_lib().runtime_create, c.byref(options))
         self.cpu_level = _lib().runtime_cpu_level(self._handle).decode()
         self.threads = _lib().runtime_threads(self._handle)
 
@@ -191,9 +201,9 @@ class Model(_Handle):
         self.runtime = runtime or Runtime(threads, cpu_level)
         if isinstance(source, (bytes, bytearray)):
             options = _ModelOptions(load=1)
-            self._handle = _lib().make(_lib().model_open_memory, self.runtime._handle, bytes(source), len(source), c.byref(options))
+            self._pointer = _lib().make(_lib().model_open_memory, self.runtime._handle, bytes(source), len(source), c.byref(options))
         else:
-            self._handle = _lib().make(_lib().model_open, self.runtime._handle, os.fsencode(source), None)
+            self._pointer = _lib().make(_lib().model_open, self.runtime._handle, os.fsencode(source), None)
         self.vocab_size = _lib().model_vocab_size(self._handle)
         self.context_length = _lib().model_context_length(self._handle)
         self.parameters = _lib().model_parameters(self._handle)
@@ -201,15 +211,16 @@ class Model(_Handle):
         self.dim = _lib().model_dim(self._handle)
 
     def tokenize(self, text, bos=True, special=False):
-        data = text.encode()
-        return _counted(lambda *out: _lib().model_tokenize(self._handle, data, len(data), bos | special << 1, *out), c.c_int32, len(data) + 16)
+        data, flags = text.encode(), bos | special << 1
+        return _counted(lambda *out: _lib().model_tokenize(self._handle, data, len(data), flags, *out), c.c_int32, len(data) + 16)
 
     def tokenize_chat(self, messages, template=None):
         """messages: (role, text), ...; role: system, user, assistant."""
         texts = [text.encode() for _, text in messages]
         array = (_Message * len(texts))(*[_Message(ROLES[role], text, len(text)) for (role, _), text in zip(messages, texts)])
         name = template and template.encode()
-        return _counted(lambda *out: _lib().model_tokenize_chat(self._handle, name, array, len(texts), *out), c.c_int32, sum(map(len, texts)) + 256)
+        guess = sum(map(len, texts)) + 256
+        return _counted(lambda *out: _lib().model_tokenize_chat(self._handle, name, array, len(texts), *out), c.c_int32, guess)
 
     def detokenize(self, ids):
         array, n = _array(ids)
@@ -228,7 +239,7 @@ class Session(_Handle):
     _destroy = "session_destroy"
 
     def __init__(self, model, handle):
-        self.model, self._handle = model, handle
+        self.model, self._pointer = model, handle
 
     @property
     def position(self):
@@ -277,7 +288,7 @@ class Session(_Handle):
         return list(out)
 
     def tokens(self, prompt, max_tokens=0, end=-1, **sampling):
-        """Appends a prompt (a text or ids) and yields new tokens; without sampling options greedily. Leaving the loop ends the generation."""
+        """Appends a prompt (a text or ids) and yields new tokens, greedily without sampling options. Leaving the loop ends the generation."""
         ids, n = _array(self.model.tokenize(prompt, bos=self.position == 0) if isinstance(prompt, str) else prompt)
         sampler = self._sampler(sampling)
         try:
@@ -299,10 +310,14 @@ class Session(_Handle):
         try:
             while not done.value:
                 select.select([fd], [], [])
-                _lib().session_poll(self._handle, ids, 64, c.byref(n), c.byref(done))
+                try:
+                    _lib().session_poll(self._handle, ids, 64, c.byref(n), c.byref(done))
+                except Error:
+                    yield from ids[: n.value]  # the last ones come with how it ended
+                    raise
                 yield from ids[: n.value]
         finally:
-            if not done.value:
+            if not done.value and self._pointer:  # closing the session ended it
                 self._end(fd, ids, n, done)
 
     def _end(self, fd, ids, n, done):

@@ -5,8 +5,8 @@
 
 #define ALIGNMENT 64 /* a cache line, and the widest vector */
 
-/* The C library's blocks, aligned by hand: its aligned_alloc has no form that gets zeroed pages from the system without touching them, and a KV cache
- * is mostly never touched. The pointer to free stands before the block. */
+/* The C library's blocks, aligned by hand: its aligned_alloc has no form that gets zeroed pages from the system without touching them, and
+ * a KV cache is mostly never touched. The pointer to free stands before the block. */
 static void *default_alloc(size_t bytes, bool zero)
 {
     size_t total = bytes + sizeof(void *) + ALIGNMENT - 1;

@@ -62,15 +62,19 @@ typedef struct infer_mapping {
 infer_status infer_map_file(const char *path, infer_mapping *out, infer_error *err);
 /* The same of a descriptor, which stays the caller's; -1: of the file at `name`, which messages call it otherwise. */
 infer_status infer_map_fd(int fd, const char *name, infer_mapping *out, infer_error *err);
-/* The same into memory of `a`, which outlives it: nothing that happens to the file afterwards matters. FORMAT when it has more than `most` bytes. */
+/* The same into memory of `a`, which outlives it: nothing that happens to the file afterwards matters. FORMAT when it has more than `most`
+ * bytes. */
 infer_status infer_copy_file(const infer_allocator *a, const char *path, int fd, uint64_t most, infer_mapping *out, infer_error *err);
-/* Writes a file beside `path` and renames it: an existing one is replaced whole or left as it was. Only its owner may read it. IO, MEMORY. */
+/* Writes a file beside `path` and renames it: an existing one is replaced whole or left as it was. Only its owner may read it. IO,
+ * MEMORY. */
 infer_status infer_replace_file(const infer_allocator *a, const char *path, const void *data, size_t bytes, infer_error *err);
-/* CORRUPT when the file was written to, or is now shorter than the mapping: touching the pages beyond its end would raise SIGBUS. Cheap (one fstat). */
+/* CORRUPT when the file was written to, or is now shorter than the mapping: touching the pages beyond its end would raise SIGBUS. Cheap
+ * (one fstat). */
 infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err);
 void infer_unmap(infer_mapping *m);
 
-/* First line of a small file, as under /sys and /proc: without its newline, at most size - 1 bytes of it. False and errno when it cannot be read. */
+/* First line of a small file, as under /sys and /proc: without its newline, at most size - 1 bytes of it. False and errno when it cannot be
+ * read. */
 bool infer_first_line(const char *path, char *out, size_t size);
 
 /* A descriptor that poll and epoll find readable while it is set. Calls take turns: the caller sees to that. */
@@ -88,8 +92,8 @@ uint64_t infer_now_ns(void);             /* monotonic */
 uint64_t infer_process_cpu_ns(void);     /* processor time of all threads of this process */
 /* Sleeps until infer_now_ns() reaches `due_ns`; a signal does not end it, but for one after which *stop (may be NULL) is nonzero. */
 void infer_sleep_until(uint64_t due_ns, const volatile sig_atomic_t *stop);
-/* First line of what `sh -c command` prints, without its newline, cut off at size - 1 bytes. IO: it ended with another status than 0, or is killed because
- * it took longer. */
+/* First line of what `sh -c command` prints, without its newline, cut off at size - 1 bytes. IO: it ended with another status than 0, or is
+ * killed because it took longer. */
 infer_status infer_command_line(const char *command, uint64_t timeout_ns, char *line, size_t size, infer_error *err);
 /* perf_event_open, counting for all processes on one CPU: a descriptor, or -1 and errno. */
 int infer_perf_event_open(uint32_t type, uint64_t config, int cpu);
@@ -106,13 +110,14 @@ typedef struct infer_cpus {
 
 enum { INFER_MAX_CPUS = 8192, INFER_MAX_NODES = 1024 };
 
-/* Next range of a list of CPUs or nodes, such as "0-3,8,10-11". False at its end, where *list points to its NUL, and where it is no list. */
+/* Next range of a list of CPUs or nodes, such as "0-3,8,10-11". False at its end, where *list points to its NUL, and where it is no
+ * list. */
 bool infer_cpu_range(const char **list, unsigned long *low, unsigned long *high);
 
 void infer_cpus_available(infer_cpus *out);
 uint32_t infer_cpus_logical(void); /* its `logical`, without a look at the topology */
-/* The same from the files below `root` ("" for this system's) and allowed[size <= INFER_MAX_CPUS], a byte that is not 0 for each allowed CPU. What
- * cannot be read counts as: no quota, a core for each CPU, one node. */
+/* The same from the files below `root` ("" for this system's) and allowed[size <= INFER_MAX_CPUS], a byte that is not 0 for each allowed
+ * CPU. What cannot be read counts as: no quota, a core for each CPU, one node. */
 void infer_cpus_count(const char *root, const uint8_t *allowed, uint32_t size, infer_cpus *out);
 
 #endif

@@ -27,7 +27,8 @@ static infer_status open_file(const char *path, int fd, infer_mapping *out, infe
 {
     infer_mapping m = {.fd = -1};
     struct stat st;
-    m.fd = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : fcntl(fd, F_DUPFD_CLOEXEC, 0); /* O_NONBLOCK: a FIFO must not hang the caller */
+    m.fd = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+                  : fcntl(fd, F_DUPFD_CLOEXEC, 0); /* O_NONBLOCK: a FIFO must not hang the caller */
     if (m.fd < 0)
         return infer_fail(err, INFER_ERROR_IO, "%s: %s", path, strerror(errno));
     if (fstat(m.fd, &st) != 0) {
@@ -37,7 +38,8 @@ static infer_status open_file(const char *path, int fd, infer_mapping *out, infe
     }
     if (!S_ISREG(st.st_mode)) {
         close(m.fd);
-        return infer_fail(err, INFER_ERROR_IO, "%s: %s, expected a regular file", path, S_ISDIR(st.st_mode) ? "is a directory" : "is not a file");
+        return infer_fail(err, INFER_ERROR_IO, "%s: %s, expected a regular file", path,
+                          S_ISDIR(st.st_mode) ? "is a directory" : "is not a file");
     }
     m.size = (size_t)st.st_size;
     m.modified_ns = modified_ns(&st);
@@ -258,6 +260,7 @@ infer_status infer_command_line(const char *command, uint64_t timeout_ns, char *
     extern char **environ;
     char *const argv[] = {(char[]){"sh"}, (char[]){"-c"}, (char *)(uintptr_t)command, NULL};
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t group;
     int ends[2], status, e;
     pid_t child;
     bool done;
@@ -266,7 +269,11 @@ infer_status infer_command_line(const char *command, uint64_t timeout_ns, char *
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    e = posix_spawn(&child, "/bin/sh", &actions, NULL, argv, environ);
+    posix_spawnattr_init(&group); /* of its own, so that what the shell started ends with it */
+    posix_spawnattr_setflags(&group, POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setpgroup(&group, 0);
+    e = posix_spawn(&child, "/bin/sh", &actions, &group, argv, environ);
+    posix_spawnattr_destroy(&group);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     if (e) {
@@ -276,7 +283,7 @@ infer_status infer_command_line(const char *command, uint64_t timeout_ns, char *
     done = read_child(ends[0], infer_now_ns() + timeout_ns, line, size);
     close(ends[0]);
     if (!done)
-        kill(child, SIGKILL);
+        kill(-child, SIGKILL);
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
     line[strcspn(line, "\n")] = 0;

@@ -1,7 +1,6 @@
 #include "core/pool.h"
 
 #include <limits.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 
@@ -20,6 +19,17 @@ static void pause_cpu(void)
 #elif defined(__aarch64__)
     __asm__ volatile("isb" ::: "memory"); /* `yield` is a no-op on most cores; isb takes about as long as x86's pause */
 #endif
+}
+
+int infer_thread_start(pthread_t *out, void *(*main)(void *), void *arg)
+{
+    sigset_t all, old;
+    int e;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    e = pthread_create(out, NULL, main, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return e;
 }
 
 /* ---- event ---- */
@@ -133,29 +143,23 @@ infer_status infer_pool_create(const infer_allocator *a, uint32_t threads, infer
 {
     size_t bytes = sizeof(infer_pool) + (threads - 1) * sizeof(helper);
     infer_pool *pool = infer_alloc_zero(a, bytes);
-    sigset_t all, old;
     if (!pool)
         return infer_fail_memory(err, bytes, "the thread pool");
     if (a)
         pool->allocator = *a;
     pool->spin_ns = threads <= infer_cpus_logical() ? SPIN_NS : 0;
     pthread_mutex_init(&pool->turn, NULL);
-    /* Helpers take no signals: the application's handlers run on its own threads. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
     for (pool->threads = 1; pool->threads < threads; pool->threads++) {
         helper *h = &pool->helpers[pool->threads - 1];
         int e;
         *h = (helper){.pool = pool, .index = pool->threads};
-        e = pthread_create(&h->thread, NULL, helper_main, h);
+        e = infer_thread_start(&h->thread, helper_main, h);
         if (e) {
-            pthread_sigmask(SIG_SETMASK, &old, NULL);
             infer_fail(err, INFER_ERROR_MEMORY, "cannot start thread %u of %u: %s", pool->threads + 1, threads, strerror(e));
             infer_pool_destroy(pool);
             return INFER_ERROR_MEMORY;
         }
     }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
     *out = pool;
     return INFER_OK;
 }

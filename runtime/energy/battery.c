@@ -1,4 +1,5 @@
-/* A laptop's battery, while it is what feeds the machine: power where it is told, else the falling energy. Coarse: new values come every 1 to 60 s. */
+/* A laptop's battery, while it is what feeds the machine: power where it is told, else the falling energy. Coarse: new values come every 1
+ * to 60 s. */
 #include "energy/energy.h"
 
 #include <errno.h>
@@ -10,7 +11,8 @@
 static bool has(const infer_energy_place *place, const char *supply, const char *file, const char *value)
 {
     char path[INFER_ENERGY_PATH], line[48];
-    return infer_sysfs_path(path, place, FOLDER "/%s/%s", supply, file) && infer_first_line(path, line, sizeof line) && (!value || strcmp(line, value) == 0);
+    return infer_sysfs_path(path, place, FOLDER "/%s/%s", supply, file) && infer_first_line(path, line, sizeof line) &&
+           (!value || strcmp(line, value) == 0);
 }
 
 /* A battery of the machine, not of a mouse. */
@@ -56,8 +58,10 @@ static infer_status add_battery(void *user, const char *supply, infer_error *err
     if (!is_battery(place, supply))
         return INFER_OK;
     if (!has(place, supply, "status", "Discharging")) {
-        if (has(place, supply, "status", "Full") || has(place, supply, "status", "Not charging") || has(place, supply, "status", "Charging"))
-            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "battery %.40s: it is not what feeds the machine; unplug the power supply", supply);
+        if (has(place, supply, "status", "Full") || has(place, supply, "status", "Not charging") ||
+            has(place, supply, "status", "Charging"))
+            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "battery %.40s: it is not what feeds the machine; unplug the power supply",
+                              supply);
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "battery %.40s: its status is not Discharging", supply);
     }
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
@@ -109,5 +113,6 @@ static infer_status read_battery(const infer_energy_parts *parts, const infer_en
 }
 
 const infer_energy_source infer_energy_battery = {
-    .name = "battery", .automatic = true, .update_s = 60, .sample_ns = 1000000000, .probe = probe, .open = open_batteries, .read = read_battery,
+    .name = "battery", .automatic = true, .update_s = 60, .sample_ns = 1000000000,
+    .probe = probe, .open = open_batteries, .read = read_battery,
 };

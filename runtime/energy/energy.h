@@ -1,4 +1,5 @@
-/* Energy counters behind one table. A source finds its parts (packages, rails, batteries) and reads one at a time; meter.c turns readings into joules. */
+/* Energy counters behind one table. A source finds its parts (packages, rails, batteries) and reads one at a time; meter.c turns readings
+ * into joules. */
 #ifndef INFER_ENERGY_ENERGY_H
 #define INFER_ENERGY_ENERGY_H
 
@@ -74,7 +75,8 @@ bool infer_sysfs_path(char out[INFER_ENERGY_PATH], const infer_energy_place *pla
 infer_status infer_sysfs_number(const char *path, double *out, infer_error *err);
 /* part->path's number x part->scale: the `read` of most sources. */
 infer_status infer_sysfs_read(const infer_energy_parts *parts, const infer_energy_part *part, double *value, infer_error *err);
-/* Calls each(entry's name) for the entries of a folder whose names begin with `prefix`, in the order of their names, until it fails. False: no such folder. */
+/* Calls each(entry's name) for the entries of a folder whose names begin with `prefix`, in the order of their names, until it fails. False:
+ * no such folder. */
 typedef infer_status infer_sysfs_each(void *user, const char *name, infer_error *err);
 bool infer_sysfs_walk(const char *folder, const char *prefix, infer_sysfs_each *each, void *user, infer_status *status, infer_error *err);
 bool infer_sysfs_exists(const infer_energy_place *place, const char *path);
@@ -90,13 +92,15 @@ typedef struct infer_energy_model {
     double idle_watts_per_core; /* the machine's idle power, shared out */
 } infer_energy_model;
 
-/* `path` NULL: the user's file where there is one, else the defaults. FORMAT names the key and what was found; IO only where `path` was given. */
+/* `path` NULL: the user's file where there is one, else the defaults. FORMAT names the key and what was found; IO only where `path` was
+ * given. */
 infer_status infer_energy_model_load(const char *path, infer_energy_model *out, infer_error *err);
 
 /* ---- meter.c ---- */
 
 /* infer_meter_create with another perf. */
-infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options *options, const infer_perf *perf, infer_meter **out, infer_error *err);
+infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options *options, const infer_perf *perf, infer_meter **out,
+                                   infer_error *err);
 /* About the longest time between two updates of the counters, in seconds; 0: every reading is new. */
 double infer_meter_update_s(const infer_meter *meter);
 /* The sum of the parts' readings now, to watch a counter move: microjoules or microwatts. */

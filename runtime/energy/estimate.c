@@ -49,7 +49,8 @@ static infer_status parse(const char *path, const char *text, size_t bytes, infe
         while (k < KEYS && strcmp(keys[k].name, item->string) != 0)
             k++;
         if (k == KEYS)
-            s = infer_fail(err, INFER_ERROR_FORMAT, "%s: found the key \"%.40s\", expected watts_per_core, joules_per_gigabyte or idle_watts_per_core", path,
+            s = infer_fail(err, INFER_ERROR_FORMAT,
+                           "%s: found the key \"%.40s\", expected watts_per_core, joules_per_gigabyte or idle_watts_per_core", path,
                            item->string);
         else if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= keys[k].high))
             s = infer_fail(err, INFER_ERROR_FORMAT, "%s: %s: expected a number in 0..%g", path, keys[k].name, keys[k].high);
@@ -73,8 +74,9 @@ infer_status infer_energy_model_load(const char *path, infer_energy_model *out, 
     if (path) {
         if ((s = infer_map_file(path, &map, err)) != INFER_OK)
             return s;
-        s = map.size > LARGEST_FILE ? infer_fail(err, INFER_ERROR_FORMAT, "%s: found %zu bytes, expected at most %u", path, map.size, LARGEST_FILE)
-                                    : parse(path, map.data ? (const char *)map.data : "", map.size, &model, err);
+        s = map.size > LARGEST_FILE
+                ? infer_fail(err, INFER_ERROR_FORMAT, "%s: found %zu bytes, expected at most %u", path, map.size, LARGEST_FILE)
+                : parse(path, map.data ? (const char *)map.data : "", map.size, &model, err);
         infer_unmap(&map);
         if (s != INFER_OK)
             return s;

@@ -1,5 +1,5 @@
-/* Any other meter: a file or a command that tells "NUMBER UNIT". Joules are counted from some start (J, mJ, uJ, Wh, kWh; no unit: J), watts are of now
- * (W, mW, uW). */
+/* Any other meter: a file or a command that tells "NUMBER UNIT". Joules are counted from some start (J, mJ, uJ, Wh, kWh; no unit: J), watts
+ * are of now (W, mW, uW). */
 #include "energy/energy.h"
 
 #include <errno.h>
@@ -33,7 +33,8 @@ static infer_status parse(const char *text, const char *from, double *number, co
             *unit = &units[i];
             return INFER_OK;
         }
-    return infer_fail(err, INFER_ERROR_FORMAT, "%s: found the unit \"%.*s\", expected J, mJ, uJ, Wh, kWh, W, mW or uW", from, (int)(n < 16 ? n : 16), end);
+    return infer_fail(err, INFER_ERROR_FORMAT, "%s: found the unit \"%.*s\", expected J, mJ, uJ, Wh, kWh, W, mW or uW", from,
+                      (int)(n < 16 ? n : 16), end);
 }
 
 typedef infer_status get_line(const char *argument, char *line, size_t size, infer_error *err);
@@ -67,7 +68,8 @@ static infer_status open_external(infer_energy_parts *parts, get_line *get, infe
     return INFER_OK;
 }
 
-static infer_status read_external(const infer_energy_parts *parts, const infer_energy_part *part, get_line *get, double *value, infer_error *err)
+static infer_status read_external(const infer_energy_parts *parts, const infer_energy_part *part, get_line *get, double *value,
+                                  infer_error *err)
 {
     const struct unit *unit;
     char line[128];
@@ -77,8 +79,8 @@ static infer_status read_external(const infer_energy_parts *parts, const infer_e
         (s = parse(line, parts->place.argument, &number, &unit, err)) != INFER_OK)
         return s;
     if (unit->power != part->power)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: found %s, expected %s as before", parts->place.argument, unit->power ? "watts" : "joules",
-                          unit->power ? "joules" : "watts");
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: found %s, expected %s as before", parts->place.argument,
+                          unit->power ? "watts" : "joules", unit->power ? "joules" : "watts");
     *value = number * unit->micro;
     return INFER_OK;
 }

@@ -1,4 +1,5 @@
-/* Sensor chips: amd_energy counts microjoules for each socket; an INA3221 tells volts and amperes of a board's rails (Jetson), integrated by sampling. */
+/* Sensor chips: amd_energy counts microjoules for each socket; an INA3221 tells volts and amperes of a board's rails (Jetson), integrated
+ * by sampling. */
 #include "energy/energy.h"
 
 #include <errno.h>
@@ -9,7 +10,8 @@
 #define CHANNELS 4      /* of an INA3221, counted from 1; the fourth and later are sums of the others */
 #define MAX_SENSORS 512 /* energy<N>_input of one chip: cores come before sockets */
 
-static infer_status add_part(infer_energy_parts *parts, const char *label, const char *path, const char *other, bool power, double scale, infer_error *err)
+static infer_status add_part(infer_energy_parts *parts, const char *label, const char *path, const char *other, bool power, double scale,
+                             infer_error *err)
 {
     infer_energy_part *part = infer_energy_add(parts, err);
     double value;
@@ -115,7 +117,8 @@ static infer_status read_sensor(const infer_energy_parts *parts, const infer_ene
     infer_status s;
     if (!part->power)
         return infer_sysfs_read(parts, part, value, err);
-    if ((s = infer_sysfs_number(part->path, &millivolts, err)) == INFER_OK && (s = infer_sysfs_number(part->other, &milliamperes, err)) == INFER_OK)
+    if ((s = infer_sysfs_number(part->path, &millivolts, err)) == INFER_OK &&
+        (s = infer_sysfs_number(part->other, &milliamperes, err)) == INFER_OK)
         *value = millivolts * milliamperes * part->scale;
     return s;
 }

@@ -1,11 +1,9 @@
-/* Readings -> joules. While a window is open, a thread reads counters before they can wrap twice, and powers often enough to integrate them; sources that
- * need neither have no thread. */
+/* Readings -> joules. While a window is open, a thread reads counters before they can wrap twice, and powers often enough to integrate
+ * them; sources that need neither have no thread. */
 #include "energy/energy.h"
 #include "model/model.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +123,8 @@ static uint64_t wake_ns(const infer_meter *m)
     uint64_t ns = 0;
     for (uint32_t i = 0; i < m->parts.count; i++) {
         const infer_energy_part *part = &m->parts.part[i];
-        uint64_t each = part->power ? m->source->sample_ns : (uint64_t)((double)part->range_uj / (INFER_ENERGY_MAX_WATTS * WRAP_SHARE) * 1e3);
+        uint64_t each =
+            part->power ? m->source->sample_ns : (uint64_t)((double)part->range_uj / (INFER_ENERGY_MAX_WATTS * WRAP_SHARE) * 1e3);
         if (each && (!ns || each < ns))
             ns = each;
     }
@@ -228,7 +227,8 @@ static void destroy(infer_meter *m)
     infer_free(&a, m);
 }
 
-infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options *options, const infer_perf *perf, infer_meter **out, infer_error *err)
+infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options *options, const infer_perf *perf, infer_meter **out,
+                                   infer_error *err)
 {
     infer_meter_options o = INFER_METER_DEFAULTS;
     infer_meter *m;
@@ -238,7 +238,8 @@ infer_status infer_meter_create_in(infer_runtime *rt, const infer_meter_options 
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_create: rt or out is NULL");
     if (options) {
         if (options->size != sizeof o)
-            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_create: options.size: found %zu, expected %zu", options->size, sizeof o);
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_create: options.size: found %zu, expected %zu", options->size,
+                              sizeof o);
         o = *options;
     }
     if (!(m = infer_alloc_zero(&rt->allocator, sizeof *m)))
@@ -296,8 +297,8 @@ uint64_t infer_meter_wake_ns(const infer_meter *m) { return m->wake_ns; }
 
 infer_status infer_meter_start(infer_meter *m, infer_error *err)
 {
-    if (m->open)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_start: it was started before, and not stopped");
+    if (!m || m->open)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_start: meter is NULL, or was started before, and not stopped");
     m->jumps = 0;
     m->lost = false;
     m->failed = INFER_OK;
@@ -313,12 +314,7 @@ infer_status infer_meter_start(infer_meter *m, infer_error *err)
     for (uint32_t i = 0; i < m->parts.count; i++)
         m->tally[i].last_ns = m->start_ns;
     if (m->wake_ns) {
-        sigset_t all, old;
-        int e;
-        sigfillset(&all); /* the application's handlers run on its own threads */
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        e = pthread_create(&m->thread, NULL, sampler_main, m);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        int e = infer_thread_start(&m->thread, sampler_main, m);
         if (e)
             return infer_fail(err, INFER_ERROR_MEMORY, "cannot start the energy meter's thread: %s", strerror(e));
         m->sampling = true;
@@ -347,10 +343,12 @@ static void measured(const infer_meter *m, infer_energy *e)
 
 infer_status infer_meter_stop(infer_meter *m, infer_energy *out, infer_error *err)
 {
-    infer_energy e = {.kind = m->kind, .gross_uj = NAN, .net_uj = NAN, .idle_watts = m->idle_watts};
+    infer_energy e = {.gross_uj = NAN, .net_uj = NAN};
     uint64_t end_ns;
-    if (!m->open)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_stop: it was not started");
+    if (!m || !m->open || !out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_stop: meter or out is NULL, or the meter was not started");
+    e.kind = m->kind;
+    e.idle_watts = m->idle_watts;
     end_sampling(m);
     m->open = false;
     end_ns = infer_now_ns();
@@ -374,8 +372,8 @@ infer_status infer_meter_idle(infer_meter *m, double seconds, double *watts, inf
 {
     infer_energy e;
     infer_status s;
-    if (!(seconds > 0 && seconds <= 3600))
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_idle: found %g s, expected 0..3600", seconds);
+    if (!m || !(seconds > 0 && seconds <= 3600))
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_meter_idle: meter is NULL, or found %g s, expected 0..3600", seconds);
     if (m->kind == INFER_ENERGY_MEASURED) {
         if ((s = infer_meter_start(m, err)) != INFER_OK)
             return s;

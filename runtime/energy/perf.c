@@ -1,5 +1,5 @@
-/* The kernel's `power` PMU (Intel and AMD RAPL): counts for the whole machine, without root where perf_event_paranoid is 0 or less, or with CAP_PERFMON.
- * The kernel widens the 32-bit registers and catches their overflow, so that nothing here needs to. */
+/* The kernel's `power` PMU (Intel and AMD RAPL): counts for the whole machine, without root where perf_event_paranoid is 0 or less, or with
+ * CAP_PERFMON. The kernel widens the 32-bit registers and catches their overflow, so that nothing here needs to. */
 #include "energy/energy.h"
 
 #include <errno.h>
@@ -18,8 +18,10 @@ static infer_status cannot_open(const infer_energy_place *place, const char *eve
     if (infer_sysfs_path(path, place, "/proc/sys/kernel/perf_event_paranoid"))
         infer_first_line(path, paranoid, sizeof paranoid);
     if (e == EACCES || e == EPERM)
-        return infer_fail(err, INFER_ERROR_IO, "perf %s: %s: perf_event_paranoid is %s, and counting for the whole machine needs 0 or less, or CAP_PERFMON "
-                          "(sysctl kernel.perf_event_paranoid=0)", event, strerror(e), paranoid);
+        return infer_fail(err, INFER_ERROR_IO,
+                          "perf %s: %s: perf_event_paranoid is %s, and counting for the whole machine needs 0 or less, or CAP_PERFMON "
+                          "(sysctl kernel.perf_event_paranoid=0)",
+                          event, strerror(e), paranoid);
     return infer_fail(err, INFER_ERROR_IO, "perf %s: %s", event, strerror(e));
 }
 
@@ -28,7 +30,8 @@ static infer_status bad_cpumask(const char *cpus, infer_error *err)
     return infer_fail(err, INFER_ERROR_FORMAT, "perf cpumask: found \"%.40s\", expected a list of CPUs", cpus);
 }
 
-/* Opens one event on each CPU of the mask ("0" or "0,28"; one a package). Not an error where this machine has no such event: no part is added. */
+/* Opens one event on each CPU of the mask ("0" or "0,28"; one a package). Not an error where this machine has no such event: no part is
+ * added. */
 static infer_status add_event(infer_energy_parts *parts, const char *event, uint32_t type, const char *cpus, infer_error *err)
 {
     const infer_energy_place *place = &parts->place;
@@ -69,8 +72,8 @@ static void close_all(infer_energy_parts *parts)
     parts->count = 0;
 }
 
-/* Packages and, beside them, memory. energy-psys holds both and is known to be wrong on some machines, energy-cores and energy-gpu are inside of the
- * package: they serve where there is nothing better, and are never added. */
+/* Packages and, beside them, memory. energy-psys holds both and is known to be wrong on some machines, energy-cores and energy-gpu are
+ * inside of the package: they serve where there is nothing better, and are never added. */
 static infer_status open_events(infer_energy_parts *parts, infer_error *err)
 {
     static const char *const whole[] = {"energy-pkg", "energy-psys", "energy-cores"};

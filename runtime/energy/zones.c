@@ -49,10 +49,12 @@ static infer_status add_zone(void *user, const char *entry, infer_error *err)
     if (!infer_sysfs_path(part->path, &w->parts->place, FOLDER "/%s/energy_uj", entry))
         return infer_fail(err, INFER_ERROR_ARGUMENT, "the root folder's name is too long");
     if (!infer_first_line(part->path, path, sizeof path) && errno == EACCES)
-        return infer_fail(err, INFER_ERROR_IO, "%s: only root may read it (since CVE-2020-8694: power tells on secrets); perf's counters need no root where "
-                          "perf_event_paranoid is 0 or less", part->path);
-    if (!infer_sysfs_path(path, &w->parts->place, FOLDER "/%s/max_energy_range_uj", entry) || infer_sysfs_number(path, &range, NULL) != INFER_OK ||
-        range < 0)
+        return infer_fail(err, INFER_ERROR_IO,
+                          "%s: only root may read it (since CVE-2020-8694: power tells on secrets); perf's counters need no root where "
+                          "perf_event_paranoid is 0 or less",
+                          part->path);
+    if (!infer_sysfs_path(path, &w->parts->place, FOLDER "/%s/max_energy_range_uj", entry) ||
+        infer_sysfs_number(path, &range, NULL) != INFER_OK || range < 0)
         range = 0;
     part->range_uj = (uint64_t)range;
     return infer_sysfs_read(w->parts, part, &range, err); /* that it can be read is known now, not in the middle of a run */

@@ -1,5 +1,5 @@
-/* Runs a plan. Every thread walks the steps in order, waits until a step's dependencies are done, and takes tasks of it until none are left; a thread
- * that is not running holds up at most the one task it has taken. */
+/* Runs a plan. Every thread walks the steps in order, waits until a step's dependencies are done, and takes tasks of it until none are
+ * left; a thread that is not running holds up at most the one task it has taken. */
 #include "graph/plan.h"
 
 #define TASK_WEIGHT_BYTES (48u << 10) /* smallest share of a step's weights worth a task of its own */

@@ -1,10 +1,10 @@
 /*
- * The graph of one forward pass. A model file builds it once, from named weights, in the order of the forward pass; each value is written by one
- * node (SSA). plan.h turns it into something that can run.
+ * The graph of one forward pass. A model file builds it once, from named weights, in the order of the forward pass; each value is written
+ * by one node (SSA). plan.h turns it into something that can run.
  *
  * Values have a row per token and a fixed number of columns. Rows are either all tokens of the batch, or only those whose logits are asked
- * for: a node that outputs the latter reads the last rows of an input of the former. The partial results of attention have a row for each chunk of
- * the context instead.
+ * for: a node that outputs the latter reads the last rows of an input of the former. The partial results of attention have a row for each
+ * chunk of the context instead.
  */
 #ifndef INFER_GRAPH_GRAPH_H
 #define INFER_GRAPH_GRAPH_H

@@ -82,7 +82,8 @@ static infer_status choose_kernels(infer_plan *plan, const infer_plan_options *o
             const infer_qtype_info *info = infer_qtype_find(type);
             const char *layout_name = infer_layout_name(layout);
             return infer_fail(err, INFER_ERROR_UNSUPPORTED, "node %s: no %s kernel for type %s, layout %s at level %s", n->name,
-                              infer_op_name(n->op), info ? info->name : "-", layout_name ? layout_name : "-", infer_cpu_level_name(o->level));
+                              infer_op_name(n->op), info ? info->name : "-", layout_name ? layout_name : "-",
+                              infer_cpu_level_name(o->level));
         }
     }
     return INFER_OK;
@@ -109,7 +110,8 @@ static unsigned axes_of(const infer_graph *g, const infer_node *n)
 }
 
 /* Whether node `n` can run inside step `s`, on the step's regions; node_step holds the steps of the nodes before it. */
-static bool can_join(const infer_plan *plan, const infer_step *step, uint32_t s, const uint32_t *node_step, const infer_node *n, bool columns_needed)
+static bool can_join(const infer_plan *plan, const infer_step *step, uint32_t s, const uint32_t *node_step, const infer_node *n,
+                     bool columns_needed)
 {
     const infer_value *out = &plan->graph.values[n->out];
     const infer_op *op = &infer_ops[n->op];
@@ -145,7 +147,8 @@ static void make_steps(infer_plan *plan, uint32_t *node_step, bool *columns_need
             s = latest;
         if (s == INFER_NONE) {
             s = plan->step_count++;
-            plan->steps[s] = (infer_step){.axes = axes_of(g, n), .rows = g->values[n->out].rows, .cols = g->values[n->out].cols, .grain = 1};
+            plan->steps[s] =
+                (infer_step){.axes = axes_of(g, n), .rows = g->values[n->out].rows, .cols = g->values[n->out].cols, .grain = 1};
         }
         step = &plan->steps[s];
         node_step[i] = s;
@@ -178,7 +181,8 @@ static bool may_overwrite(const infer_plan *plan, const uint32_t *node_step, siz
     const infer_graph *g = &plan->graph;
     const infer_node *n = &g->nodes[node];
     const infer_value *in = &g->values[n->in[0]];
-    if (!infer_ops[n->op].in_place || in->kind != INFER_VALUE_F32 || in->rows != g->values[n->out].rows || in->cols != g->values[n->out].cols)
+    if (!infer_ops[n->op].in_place || in->kind != INFER_VALUE_F32 || in->rows != g->values[n->out].rows ||
+        in->cols != g->values[n->out].cols)
         return false;
     for (size_t r = 0; r < g->node_count; r++)
         for (int i = 0; i < INFER_NODE_INPUTS; i++)
@@ -203,7 +207,8 @@ static infer_status place_buffers(infer_plan *plan, const uint32_t *node_step, i
         else if (value->kind == INFER_VALUE_Q8)
             bytes = infer_q8_rows_bytes(plan->max_batch, value->cols);
         if (bytes >> 48)
-            return infer_fail(err, INFER_ERROR_MEMORY, "batch %u and context %u need more memory than any machine has", plan->max_batch, plan->positions);
+            return infer_fail(err, INFER_ERROR_MEMORY, "batch %u and context %u need more memory than any machine has", plan->max_batch,
+                              plan->positions);
         b->bytes = infer_round_up(bytes, ARENA_ALIGN);
         b->first_step = b->last_step = value->producer == INFER_NONE ? 0 : node_step[value->producer];
     }
@@ -262,7 +267,8 @@ static bool conflicts(const infer_plan *plan, const infer_step *i, const infer_s
 {
     for (uint32_t a = 0; a < i->count; a++)
         for (uint32_t b = 0; b < j->count; b++) {
-            const infer_node *early = &plan->graph.nodes[infer_step_node(plan, i, a)], *late = &plan->graph.nodes[infer_step_node(plan, j, b)];
+            const infer_node *early = &plan->graph.nodes[infer_step_node(plan, i, a)],
+                             *late = &plan->graph.nodes[infer_step_node(plan, j, b)];
             if (overlap(plan, early->out, late->out))
                 return true;
             for (int k = 0; k < INFER_NODE_INPUTS; k++)
@@ -325,8 +331,8 @@ static infer_status allocate(infer_plan *plan, infer_error *err)
     uint64_t logits, cache;
     if (infer_mul_overflows((uint64_t)plan->max_logits * g->vocab, sizeof(float), &logits) ||
         infer_mul_overflows(cache_half_bytes(plan), 2ull * g->layers, &cache) || (logits | cache) >> 48)
-        return infer_fail(err, INFER_ERROR_MEMORY, "context %u and %u rows of logits need more memory than any machine has", plan->positions,
-                          plan->max_logits);
+        return infer_fail(err, INFER_ERROR_MEMORY, "context %u and %u rows of logits need more memory than any machine has",
+                          plan->positions, plan->max_logits);
     plan->cache_bytes = (size_t)cache;
     if (!(plan->arena = infer_alloc(a, plan->arena_bytes)))
         return infer_fail_memory(err, plan->arena_bytes, "activations");
@@ -362,11 +368,14 @@ static infer_status build(infer_plan *plan, const infer_graph *g, const infer_pl
         return infer_fail_memory(err, g->node_count * sizeof *g->nodes, "the graph");
     nodes = plan->graph.node_count;
     values = plan->graph.value_count;
-    if (!(plan->kernels = infer_alloc_array(a, nodes, sizeof *plan->kernels)) || !(plan->args = infer_alloc_array(a, nodes, sizeof *plan->args)) ||
-        !(plan->order = infer_alloc_array(a, nodes, sizeof *plan->order)) || !(plan->steps = infer_alloc_array(a, nodes, sizeof *plan->steps)) ||
+    if (!(plan->kernels = infer_alloc_array(a, nodes, sizeof *plan->kernels)) ||
+        !(plan->args = infer_alloc_array(a, nodes, sizeof *plan->args)) ||
+        !(plan->order = infer_alloc_array(a, nodes, sizeof *plan->order)) ||
+        !(plan->steps = infer_alloc_array(a, nodes, sizeof *plan->steps)) ||
         !(plan->states = infer_alloc_array(a, nodes, sizeof *plan->states)) ||
         !(plan->buffers = infer_alloc_array(a, values, sizeof *plan->buffers)) ||
-        !(*node_step = infer_alloc_array(a, nodes, sizeof **node_step)) || !(*columns_needed = infer_alloc_array(a, nodes, sizeof **columns_needed)))
+        !(*node_step = infer_alloc_array(a, nodes, sizeof **node_step)) ||
+        !(*columns_needed = infer_alloc_array(a, nodes, sizeof **columns_needed)))
         return infer_fail_memory(err, nodes * sizeof *plan->args, "the plan");
     if ((status = choose_kernels(plan, o, err)) != INFER_OK)
         return status;
@@ -478,8 +487,9 @@ void infer_plan_events(const infer_plan *plan, uint64_t *inputs, uint64_t *silen
             continue;
         *inputs += plan->event_tokens * n->weight.info->cols;
         *silent += infer_plan_silent(plan, i);
-        *silent_bytes += infer_plan_silent(plan, i) * infer_cols_codes_bytes(infer_cols_padded((size_t)n->weight.info->rows, INFER_COLS_TILE),
-                                                                             infer_qtype_find(n->weight.info->type)->cols_bits);
+        *silent_bytes +=
+            infer_plan_silent(plan, i) * infer_cols_codes_bytes(infer_cols_padded((size_t)n->weight.info->rows, INFER_COLS_TILE),
+                                                                infer_qtype_find(n->weight.info->type)->cols_bits);
     }
 }
 

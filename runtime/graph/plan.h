@@ -1,7 +1,7 @@
 /*
- * A plan: the graph with everything chosen. Nodes that work on the same region of their outputs are grouped into steps; a step is cut into tasks
- * (regions), and a task runs all nodes of its step on its region. So gate, up, activation and the quantization of its result are one step without a
- * barrier inside. Steps depend on earlier steps through the values and the memory they share.
+ * A plan: the graph with everything chosen. Nodes that work on the same region of their outputs are grouped into steps; a step is cut into
+ * tasks (regions), and a task runs all nodes of its step on its region. So gate, up, activation and the quantization of its result are one
+ * step without a barrier inside. Steps depend on earlier steps through the values and the memory they share.
  */
 #ifndef INFER_GRAPH_PLAN_H
 #define INFER_GRAPH_PLAN_H
@@ -17,7 +17,8 @@ typedef struct infer_batch {
     uint32_t logits_row;/* where in the logits buffer they go */
     uint32_t pos0;      /* position of the first token */
     uint32_t chunk_rows;/* set by infer_plan_run: KV heads x chunks of the context when attention is split into them, else 0 */
-    uint32_t first_node, end_node; /* run only nodes first_node..end_node - 1 of the plan's graph, on the values that stand in the arena; 0, 0: all */
+    /* Run only nodes first_node..end_node - 1 of the plan's graph, on the values that stand in the arena; 0, 0: all. */
+    uint32_t first_node, end_node;
 } infer_batch;
 
 typedef union infer_args {

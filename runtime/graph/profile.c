@@ -59,7 +59,8 @@ infer_status infer_plan_explain(const infer_plan *plan, infer_write_fn *write, v
             if (k == 0)
                 snprintf(step, sizeof step, "%u", i);
             put(&s, "%4s %-22s %-9s %-6s %-9s %9u %12llu  %-36s ", step, n->name, infer_op_name(n->op), type_name(n), layout_name(n),
-                plan->graph.values[n->out].cols, n->weight.info ? (unsigned long long)n->weight.info->bytes : 0ull, plan->kernels[node]->name);
+                plan->graph.values[n->out].cols, n->weight.info ? (unsigned long long)n->weight.info->bytes : 0ull,
+                plan->kernels[node]->name);
             put_reason(&s, plan, plan->kernels[node]);
             put(&s, "\n");
         }
@@ -71,7 +72,8 @@ infer_status infer_plan_profile(const infer_plan *plan, infer_write_fn *write, v
     sink s = {write, user, false};
     size_t nodes = plan->graph.node_count;
     uint64_t evals = plan->evals ? plan->evals : 1, kernel_ns = 0;
-    put(&s, "%-22s %-9s %-6s %12s %8s %12s %10s%s\n", "node", "op", "type", "us / eval", "share", "bytes", "GB/s", plan->event_tokens ? "   silent" : "");
+    put(&s, "%-22s %-9s %-6s %12s %8s %12s %10s%s\n", "node", "op", "type", "us / eval", "share", "bytes", "GB/s",
+        plan->event_tokens ? "   silent" : "");
     for (uint32_t i = 0; i < plan->step_count; i++)
         for (uint32_t k = 0; k < plan->steps[i].count; k++) {
             uint32_t node = infer_step_node(plan, &plan->steps[i], k);
@@ -94,8 +96,9 @@ infer_status infer_plan_profile(const infer_plan *plan, infer_write_fn *write, v
             else
                 put(&s, "%10s %s\n", "-", events);
         }
-    put(&s, "%llu evaluations of %llu tokens in %.3f ms; %u threads were in kernels %.1f %% of it; the rest, waiting and bookkeeping, is %.0f ns a node, "
-            "%.0f ns a step (%zu nodes in %u steps)\n",
+    put(&s,
+        "%llu evaluations of %llu tokens in %.3f ms; %u threads were in kernels %.1f %% of it; the rest, waiting and bookkeeping, is "
+        "%.0f ns a node, %.0f ns a step (%zu nodes in %u steps)\n",
         (unsigned long long)plan->evals, (unsigned long long)plan->tokens, plan->eval_ns / 1e6, plan->threads,
         plan->eval_ns ? 100.0 * kernel_ns / ((double)plan->eval_ns * plan->threads) : 0.0,
         ((double)plan->eval_ns - (double)kernel_ns / plan->threads) / evals / nodes,
@@ -113,8 +116,8 @@ infer_status infer_plan_dot(const infer_plan *plan, infer_write_fn *write, void 
         for (uint32_t k = 0; k < plan->steps[i].count; k++) {
             uint32_t node = infer_step_node(plan, &plan->steps[i], k);
             const infer_node *n = &g->nodes[node];
-            put(&s, "    n%u [label=\"%s\\n%s %s\\n[tokens x %u]\"];\n", node, n->name, infer_op_name(n->op), n->weight.info ? type_name(n) : "",
-                g->values[n->out].cols);
+            put(&s, "    n%u [label=\"%s\\n%s %s\\n[tokens x %u]\"];\n", node, n->name, infer_op_name(n->op),
+                n->weight.info ? type_name(n) : "", g->values[n->out].cols);
         }
         put(&s, "  }\n");
     }

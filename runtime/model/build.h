@@ -1,5 +1,5 @@
-/* What the architectures are built from: each call finds a tensor by its name, checks its shape and adds its node to the graph. So a model file reads
- * like the forward pass, and names nothing twice. */
+/* What the architectures are built from: each call finds a tensor by its name, checks its shape and adds its node to the graph. So a model
+ * file reads like the forward pass, and names nothing twice. */
 #ifndef INFER_MODEL_BUILD_H
 #define INFER_MODEL_BUILD_H
 

@@ -29,8 +29,8 @@ static double number(reader *r, const cJSON *object, const char *key, bool neede
     if (cJSON_IsNumber(item) && item->valuedouble >= low && item->valuedouble <= high)
         return item->valuedouble;
     if (r->status == INFER_OK)
-        r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"%s\": found %s%.9g, expected a number in %.9g..%.9g", r->path, key,
-                               cJSON_IsNumber(item) ? "" : "no number, ", cJSON_IsNumber(item) ? item->valuedouble : 0.0, low, high);
+        r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"%s\": found %s%.9g, expected a number in %.9g..%.9g", r->path,
+                               key, cJSON_IsNumber(item) ? "" : "no number, ", cJSON_IsNumber(item) ? item->valuedouble : 0.0, low, high);
     return fallback;
 }
 
@@ -70,7 +70,8 @@ static size_t word(reader *r, const char *key, const char *found, const char *co
     for (size_t i = 0, used = 0; i < count && used < sizeof list; i++)
         used += (size_t)snprintf(list + used, sizeof list - used, "%s\"%s\"", i == 0 ? "" : i + 1 == count ? " or " : ", ", words[i]);
     if (r->status == INFER_OK)
-        r->status = infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: metadata: \"%s\": found \"%.64s\", expected %s", r->path, key, found, list);
+        r->status =
+            infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: metadata: \"%s\": found \"%.64s\", expected %s", r->path, key, found, list);
     return 0;
 }
 
@@ -87,8 +88,8 @@ static void parse_factors(reader *r, const cJSON *scaling, infer_rope_config *ro
         rope->factors[count++] = item->valuedouble;
     }
     if (r->status == INFER_OK && (!cJSON_IsArray(list) || item || count != rope->dim / 2))
-        r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"rope.scaling.factors\": expected %u numbers in 0.001..1e+06", r->path,
-                               rope->dim / 2);
+        r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"rope.scaling.factors\": expected %u numbers in 0.001..1e+06",
+                               r->path, rope->dim / 2);
 }
 
 static void parse_scaling(reader *r, const cJSON *scaling, infer_rope_config *rope)
@@ -103,7 +104,8 @@ static void parse_scaling(reader *r, const cJSON *scaling, infer_rope_config *ro
         rope->high_freq_factor = number(r, scaling, "high_freq_factor", true, 4, 1e-3, 1e6);
         rope->original_context = whole(r, scaling, "original_context", true, 8192, 1, INFER_MAX_CONTEXT);
         if (!(rope->high_freq_factor > rope->low_freq_factor) && r->status == INFER_OK)
-            r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: rope.scaling: high_freq_factor must be above low_freq_factor", r->path);
+            r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: rope.scaling: high_freq_factor must be above low_freq_factor",
+                                   r->path);
     }
     if (rope->scaling == INFER_ROPE_FACTORS)
         parse_factors(r, scaling, rope);
@@ -119,7 +121,8 @@ static void parse_rope(reader *r, const cJSON *root, infer_config *c)
     global->theta = number(r, rope, "theta", true, 10000, 1, 1e12);
     global->dim = whole(r, rope, "dim", false, c->head_dim, 2, c->head_dim);
     if (global->dim % 2 && r->status == INFER_OK)
-        r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"rope.dim\": found %u, expected an even number", r->path, global->dim);
+        r->status =
+            infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"rope.dim\": found %u, expected an even number", r->path, global->dim);
     global->pairs = (infer_rope_pairs)word(r, "rope.pairs", string(r, rope, "pairs", true, "adjacent"), pairs, COUNT(pairs));
     if (cJSON_GetObjectItemCaseSensitive(rope, "local_theta"))
         *local = (infer_rope_config){.theta = number(r, rope, "local_theta", true, 10000, 1, 1e12), .dim = global->dim,
@@ -154,7 +157,8 @@ static void parse_eos(reader *r, const cJSON *root, infer_config *c)
         bool ok = cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < c->vocab && c->eos_count < 16;
         if (!ok) {
             if (r->status == INFER_OK)
-                r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"eos\": expected at most 16 token ids below %u", r->path, c->vocab);
+                r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: \"eos\": expected at most 16 token ids below %u", r->path,
+                                       c->vocab);
             return;
         }
         c->eos[c->eos_count++] = (int32_t)item->valuedouble;
@@ -193,13 +197,14 @@ static void parse(reader *r, const cJSON *root, infer_config *c)
     c->logit_softcap = (float)number(r, root, "logit_softcap", false, 0, 1e-3, 1e6);
     c->activation = (infer_activation)word(r, "activation", string(r, root, "activation", false, "silu"), activations, COUNT(activations));
     if (r->status == INFER_OK && (c->head_dim == 0 || c->heads % c->kv_heads))
-        r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: %u heads do not divide into %u KV heads", r->path, c->heads, c->kv_heads);
+        r->status =
+            infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: %u heads do not divide into %u KV heads", r->path, c->heads, c->kv_heads);
     if (r->status == INFER_OK && c->head_dim > INFER_MAX_HEAD_DIM) /* dim / heads may be */
         r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: dim / heads: found %u, expected at most %u", r->path, c->head_dim,
                                INFER_MAX_HEAD_DIM);
     if (r->status == INFER_OK && (uint64_t)c->heads * c->head_dim > INFER_MAX_DIM)
-        r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: heads x head_dim: found %u x %u, expected at most %u", r->path, c->heads,
-                               c->head_dim, INFER_MAX_DIM);
+        r->status = infer_fail(r->err, INFER_ERROR_FORMAT, "%s: metadata: heads x head_dim: found %u x %u, expected at most %u", r->path,
+                               c->heads, c->head_dim, INFER_MAX_DIM);
     if (r->status != INFER_OK)
         return;
     if (!c->architecture->learned_positions)

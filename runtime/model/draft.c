@@ -1,7 +1,8 @@
 /*
- * Self-draft: the model guesses the next tokens with most of its inputs silent, then evaluates all guesses exactly in one batch, and keeps those that the
- * sampler chooses from the exact logits as well (Leviathan et al. 2023, arXiv:2211.17192, with one and the same model). Every token that comes out was
- * chosen from exact logits, with the random numbers that it would have got without drafts: guesses decide about time alone.
+ * Self-draft: the model guesses the next tokens with most of its inputs silent, then evaluates all guesses exactly in one batch, and keeps
+ * those that the sampler chooses from the exact logits as well (Leviathan et al. 2023, arXiv:2211.17192, with one and the same model).
+ * Every token that comes out was chosen from exact logits, with the random numbers that it would have got without drafts: guesses decide
+ * about time alone.
  */
 #include "model/model.h"
 #include "text/text.h"
@@ -25,14 +26,17 @@ struct infer_drafter {
     infer_drafter_stats stats;
 };
 
-infer_status infer_drafter_create(infer_session *session, const infer_sampler *sampler, double rate, uint32_t most, infer_drafter **out, infer_error *err)
+infer_status infer_drafter_create(infer_session *session, const infer_sampler *sampler, double rate, uint32_t most, infer_drafter **out,
+                                  infer_error *err)
 {
     const infer_allocator *a;
     infer_drafter *d;
     infer_status s;
     if (!session || !sampler || !out || !most || most > INFER_DRAFT_MAX || !(rate > 0))
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_drafter_create: session, sampler or out is NULL, or found rate %g and most %u, expected "
-                          "above 0 and 1..%u", rate, most, INFER_DRAFT_MAX);
+        return infer_fail(err, INFER_ERROR_ARGUMENT,
+                          "infer_drafter_create: session, sampler or out is NULL, or found rate %g and most %u, "
+                          "expected above 0 and 1..%u",
+                          rate, most, INFER_DRAFT_MAX);
     if (infer_session_plan(session)->max_logits < most + 1)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_drafter_create: the session keeps %u rows of logits, %u guesses need %u",
                           infer_session_plan(session)->max_logits, most, most + 1);
@@ -97,7 +101,8 @@ static uint32_t best_length(infer_drafter *d, uint32_t most)
 }
 
 /* Behind `id`, at most k tokens. */
-static infer_status guess(infer_drafter *d, const infer_sampler *sampler, int32_t id, uint32_t k, int32_t *out, uint32_t *count, infer_error *err)
+static infer_status guess(infer_drafter *d, const infer_sampler *sampler, int32_t id, uint32_t k, int32_t *out, uint32_t *count,
+                          infer_error *err)
 {
     uint64_t start = infer_now_ns();
     uint32_t position = infer_session_position(d->session);
@@ -121,7 +126,8 @@ static infer_status guess(infer_drafter *d, const infer_sampler *sampler, int32_
     return s;
 }
 
-infer_status infer_drafter_step(infer_drafter *d, infer_sampler *sampler, int32_t id, int32_t *ids, size_t cap, size_t *count, infer_error *err)
+infer_status infer_drafter_step(infer_drafter *d, infer_sampler *sampler, int32_t id, int32_t *ids, size_t cap, size_t *count,
+                                infer_error *err)
 {
     int32_t batch[INFER_DRAFT_MAX + 1];
     uint32_t position, room, k, guesses = 0, right = 0;

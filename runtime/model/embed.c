@@ -21,13 +21,15 @@ static uint32_t head_input(const infer_graph *g, uint32_t *stop)
 
 uint32_t infer_model_dim(const infer_model *model) { return model->config.dim; }
 
-infer_status infer_session_embed(infer_session *session, const int32_t *tokens, size_t n, infer_pooling pooling, float *out, infer_error *err)
+infer_status infer_session_embed(infer_session *session, const int32_t *tokens, size_t n, infer_pooling pooling, float *out,
+                                 infer_error *err)
 {
     uint32_t dim, value, stop = 0, start;
     infer_status s;
-    if (!session || !tokens || n == 0 || !out || (unsigned)pooling > INFER_POOLING_MEAN)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_embed: session, tokens or out is NULL, n is 0, or pooling is not 0..1");
-    if ((s = infer_session_is_free(session, "infer_session_embed", err)) != INFER_OK || (s = infer_session_may_append(session, tokens, n, err)) != INFER_OK)
+    if (!tokens || n == 0 || !out || (unsigned)pooling > INFER_POOLING_MEAN)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_embed: tokens or out is NULL, n is 0, or pooling is not 0..1");
+    if ((s = infer_session_is_free(session, "infer_session_embed", err)) != INFER_OK ||
+        (s = infer_session_may_append(session, tokens, n, err)) != INFER_OK)
         return s;
     dim = session->model->config.dim;
     value = head_input(&session->plan->graph, &stop);

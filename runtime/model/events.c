@@ -23,13 +23,13 @@ static infer_status parse(const cJSON *events, const infer_file *file, infer_eve
     int count = cJSON_IsArray(rates) ? cJSON_GetArraySize(rates) : 0;
 
     if (count < 1 || count > (int)INFER_EVENTS_MAX_RATES || !rising(rates, 0, INFER_EVENTS_MAX_RATE, true))
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: \"events.rates\": expected 1 to %u rising numbers above 0, at most %.1f", path,
-                          INFER_EVENTS_MAX_RATES, INFER_EVENTS_MAX_RATE);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: \"events.rates\": expected 1 to %u rising numbers above 0, at most %.1f",
+                          path, INFER_EVENTS_MAX_RATES, INFER_EVENTS_MAX_RATE);
     cJSON_ArrayForEach(item, rates)
         e->rate[e->rates++] = item->valuedouble;
     if (!cJSON_IsNumber(target) || !(target->valuedouble > 0) || !(target->valuedouble <= e->rate[e->rates - 1]))
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: \"events.target\": expected a number above 0, at most the last rate, %g", path,
-                          e->rate[e->rates - 1]);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: \"events.target\": expected a number above 0, at most the last rate, %g",
+                          path, e->rate[e->rates - 1]);
     e->target = target->valuedouble;
     if (!cJSON_IsObject(thresholds))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: \"events.thresholds\": expected an object", path);
@@ -38,9 +38,11 @@ static infer_status parse(const cJSON *events, const infer_file *file, infer_eve
         const infer_tensor_info *t = infer_file_find(file, list->string);
         float *out;
         if (!t || t->layout != INFER_LAYOUT_COLS)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: events.thresholds: \"%.60s\" is no tensor in the layout cols", path, list->string);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: events.thresholds: \"%.60s\" is no tensor in the layout cols", path,
+                              list->string);
         if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != count || !rising(list, 0, FLT_MAX, false))
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: events.thresholds of %s: expected %d rising numbers from 0", path, t->name, count);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: metadata: events.thresholds of %s: expected %d rising numbers from 0", path,
+                              t->name, count);
         out = e->thresholds + (size_t)(t - infer_file_tensor(file, 0)) * e->rates;
         cJSON_ArrayForEach(item, list)
             *out++ = (float)item->valuedouble;
@@ -56,11 +58,13 @@ infer_status infer_events_parse(const infer_allocator *a, const char *metadata, 
     infer_status s = INFER_OK;
 
     if (!root)
-        return infer_fail(err, INFER_ERROR_MEMORY, "%s: out of memory for the metadata", infer_file_path(file)); /* the reader checked its syntax */
+        return infer_fail(err, INFER_ERROR_MEMORY, "%s: out of memory for the metadata",
+                          infer_file_path(file)); /* the reader checked its syntax */
     if (events && !cJSON_IsNull(events)) {
         e.thresholds = infer_alloc_array(a, infer_file_tensor_count(file) * INFER_EVENTS_MAX_RATES, sizeof *e.thresholds);
-        s = e.thresholds ? parse(events, file, &e, err)
-                         : infer_fail_memory(err, infer_file_tensor_count(file) * INFER_EVENTS_MAX_RATES * sizeof *e.thresholds, "thresholds");
+        s = e.thresholds
+                ? parse(events, file, &e, err)
+                : infer_fail_memory(err, infer_file_tensor_count(file) * INFER_EVENTS_MAX_RATES * sizeof *e.thresholds, "thresholds");
     }
     cJSON_Delete(root);
     if (s != INFER_OK)

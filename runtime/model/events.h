@@ -16,7 +16,8 @@ typedef struct infer_events {
 } infer_events;
 
 /* FORMAT names the key, what was found and what is allowed. Without the key: none. */
-infer_status infer_events_parse(const infer_allocator *a, const char *metadata, const infer_file *file, infer_events *out, infer_error *err);
+infer_status infer_events_parse(const infer_allocator *a, const char *metadata, const infer_file *file, infer_events *out,
+                                infer_error *err);
 void infer_events_free(infer_events *e, const infer_allocator *a);
 /* Of a tensor at a rate 0..the largest of the table, between whose rates it is interpolated; from threshold 0 at rate 0. */
 float infer_events_threshold(const infer_events *e, size_t tensor, double rate);

@@ -1,19 +1,19 @@
 /*
- * Generation, blocking and as events. Generations that were started run on one thread of the runtime, the driver, in turns: a batch of one's prompt or a
- * token of its text, then the next one. The pool runs one evaluation at a time anyway; and so no session needs a thread of its own.
+ * Generation, blocking and as events. Generations that were started run on one thread of the runtime, the driver, in turns: a batch of
+ * one's prompt or a token of its text, then the next one. The pool runs one evaluation at a time anyway; and so no session needs a thread
+ * of its own.
  */
 #include "model/session.h"
 
-#include <signal.h>
 #include <string.h>
 
 /* ---- turns ---- */
 
-static infer_status prepare(infer_session *session, const char *what, const int32_t *prompt, size_t n, const infer_generate_options *options,
-                            infer_error *err)
+static infer_status prepare(infer_session *session, const char *what, const int32_t *prompt, size_t n,
+                            const infer_generate_options *options, infer_error *err)
 {
     infer_generate_options o = INFER_GENERATE_DEFAULTS;
-    infer_generation *g = &session->generation;
+    infer_generation *g;
     infer_status s = infer_session_is_free(session, what, err);
     if (s != INFER_OK)
         return s;
@@ -26,6 +26,7 @@ static infer_status prepare(infer_session *session, const char *what, const int3
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: prompt is NULL, or has no tokens", what);
     if ((s = infer_session_may_append(session, prompt, n, err)) != INFER_OK)
         return s;
+    g = &session->generation;
     g->options = o;
     g->prompt = prompt;
     g->prompt_count = n;
@@ -38,8 +39,8 @@ static infer_status prepare(infer_session *session, const char *what, const int3
     return INFER_OK;
 }
 
-/* Evaluates the next batch of the prompt, or the last token; then, unless there is more of the prompt, *made is true and there is a new token. False:
- * that was the last turn. */
+/* Evaluates the next batch of the prompt, or the last token; then, unless there is more of the prompt, *made is true and there is a new
+ * token. False: that was the last turn. */
 static bool turn(infer_session *session, bool *made)
 {
     infer_generation *g = &session->generation;
@@ -60,18 +61,19 @@ static bool turn(infer_session *session, bool *made)
     } else if ((g->status = infer_session_run(session, &g->token, 1, INFER_LOGITS_LAST, &g->error)) != INFER_OK) {
         return false;
     }
-    g->token = g->options.sampler ? infer_sampler_sample(g->options.sampler, session->plan->logits) : infer_argmax(session->plan->logits, model->config.vocab);
+    g->token = g->options.sampler ? infer_sampler_sample(g->options.sampler, session->plan->logits)
+                                  : infer_argmax(session->plan->logits, model->config.vocab);
     *made = true;
     return g->made + 1 < g->most && g->token != g->options.end && !infer_model_token_is_end(model, g->token);
 }
 
-infer_status infer_session_generate(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options, infer_token_fn *token,
-                                    void *user, infer_error *err)
+infer_status infer_session_generate(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options,
+                                    infer_token_fn *token, void *user, infer_error *err)
 {
     infer_generation *g;
     infer_status s;
-    if (!session || !token)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_generate: session or token is NULL");
+    if (!token)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_generate: token is NULL");
     if ((s = prepare(session, "infer_session_generate", prompt, n, options, err)) != INFER_OK)
         return s;
     g = &session->generation;
@@ -142,18 +144,13 @@ void infer_driver_destroy(infer_driver *d)
     pthread_mutex_destroy(&d->lock);
 }
 
-/* With the lock. Signals stay with the application's threads. */
+/* With the lock. */
 static infer_status start_driver(infer_driver *d, infer_error *err)
 {
-    sigset_t all, old;
     int e;
     if (d->started)
         return INFER_OK;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    e = pthread_create(&d->thread, NULL, driver_main, d);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (e)
+    if ((e = infer_thread_start(&d->thread, driver_main, d)) != 0)
         return infer_fail(err, INFER_ERROR_MEMORY, "cannot start the thread for generations: %s", strerror(e));
     d->started = true;
     return INFER_OK;
@@ -174,13 +171,12 @@ static infer_status make_room(infer_session *session, size_t prompt, infer_error
     return g->notifier.fd >= 0 ? INFER_OK : infer_notifier_open(&g->notifier, err);
 }
 
-infer_status infer_session_start(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options, infer_error *err)
+infer_status infer_session_start(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options,
+                                 infer_error *err)
 {
     infer_generation *g;
     infer_driver *d;
     infer_status s;
-    if (!session)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_start: session is NULL");
     if ((s = prepare(session, "infer_session_start", prompt, n, options, err)) != INFER_OK || (s = make_room(session, n, err)) != INFER_OK)
         return s;
     g = &session->generation;
@@ -237,7 +233,11 @@ infer_status infer_session_poll(infer_session *session, int32_t *ids, size_t cap
 
 infer_status infer_session_is_free(const infer_session *session, const char *what, infer_error *err)
 {
-    return session->generation.active ? infer_fail(err, INFER_ERROR_ARGUMENT, "%s: a generation was started and its end not polled yet", what) : INFER_OK;
+    if (!session)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: session is NULL", what);
+    return session->generation.active
+               ? infer_fail(err, INFER_ERROR_ARGUMENT, "%s: a generation was started and its end not polled yet", what)
+               : INFER_OK;
 }
 
 void infer_generation_close(infer_session *session)

@@ -1,6 +1,6 @@
 /*
- * GPT-2: a decoder-only transformer with learned positions, layer norm and biases everywhere (Radford et al. 2019; norms before the blocks, one more
- * before the head). Its feed-forward block has no gate; its function is gelu_tanh in all published models.
+ * GPT-2: a decoder-only transformer with learned positions, layer norm and biases everywhere (Radford et al. 2019; norms before the blocks,
+ * one more before the head). Its feed-forward block has no gate; its function is gelu_tanh in all published models.
  *
  * Shapes: x [tokens][dim]; q, k, v [tokens][dim], heads side by side; up [tokens][ffn]; weights [outputs][inputs].
  */

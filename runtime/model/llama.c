@@ -1,16 +1,14 @@
 /*
- * Llama and its relatives: the forward pass of a decoder-only transformer with grouped-query attention, rotary positions, RMS norm and a gated
- * feed-forward block. Sources: Touvron et al. 2023 (arXiv:2302.13971), Ainslie et al. 2023 for the grouped queries (arXiv:2305.13245). Parts that a
- * model has or lacks, as its metadata say:
- *   biases of q, k and v                                          Qwen2 (arXiv:2407.10671)
- *   RMS norm of every head of q and k                             Qwen3 (arXiv:2505.09388), Gemma 3 (arXiv:2503.19786)
- *   sliding windows, in all layers or all but every n-th          Mistral (arXiv:2310.06825), Phi-3; Gemma 2 (arXiv:2408.00118), Gemma 3
- *   embeddings times sqrt(dim), gelu_tanh as the gate's function  Gemma (arXiv:2403.08295)
- *   norms behind attention and feed-forward block, soft caps      Gemma 2
- *   norms before o and down                                       BitNet b1.58 (arXiv:2402.17764)
- *   a rotary base of its own in the layers with a window          Gemma 3
+ * Llama and its relatives: the forward pass of a decoder-only transformer with grouped-query attention, rotary positions, RMS norm and a
+ * gated feed-forward block. Sources: Touvron et al. 2023 (arXiv:2302.13971), Ainslie et al. 2023 for the grouped queries
+ * (arXiv:2305.13245). Parts that a model has or lacks, as its metadata say: biases of q, k and v Qwen2 (arXiv:2407.10671) RMS norm of every
+ * head of q and k                             Qwen3 (arXiv:2505.09388), Gemma 3 (arXiv:2503.19786) sliding windows, in all layers or all
+ * but every n-th          Mistral (arXiv:2310.06825), Phi-3; Gemma 2 (arXiv:2408.00118), Gemma 3 embeddings times sqrt(dim), gelu_tanh as
+ * the gate's function  Gemma (arXiv:2403.08295) norms behind attention and feed-forward block, soft caps      Gemma 2 norms before o and
+ * down                                       BitNet b1.58 (arXiv:2402.17764) a rotary base of its own in the layers with a window Gemma 3
  *
- * Shapes: x [tokens][dim]; q [tokens][heads * head_dim]; k, v [tokens][kv_heads * head_dim]; gate, up [tokens][ffn]; weights [outputs][inputs].
+ * Shapes: x [tokens][dim]; q [tokens][heads * head_dim]; k, v [tokens][kv_heads * head_dim]; gate, up [tokens][ffn]; weights
+ * [outputs][inputs].
  */
 #include "model/build.h"
 

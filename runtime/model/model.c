@@ -33,7 +33,8 @@ infer_status infer_model_weight(const infer_model *model, uint32_t layer, const 
                           (unsigned long long)t->rows, (unsigned long long)t->cols, rows, cols);
     if (matrix ? t->layout == INFER_LAYOUT_ROWS : t->layout != INFER_LAYOUT_ROWS || t->type != INFER_QTYPE_F32)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: found %s in layout %s, expected %s", path, full,
-                          infer_qtype_find(t->type)->name, infer_layout_name(t->layout), matrix ? "a layout of matrices" : "f32 in layout rows");
+                          infer_qtype_find(t->type)->name, infer_layout_name(t->layout),
+                          matrix ? "a layout of matrices" : "f32 in layout rows");
     out->info = t;
     out->data = infer_file_data(model->file, t);
     return infer_file_check_sparse(model->file, t, err);
@@ -148,20 +149,24 @@ static infer_status build_model(infer_model *model, const infer_file_origin *fro
     return INFER_OK;
 }
 
-static infer_status open_model(infer_runtime *rt, infer_file_origin from, const infer_model_options *options, infer_model **out, infer_error *err)
+static infer_status open_model(infer_runtime *rt, infer_file_origin from, const infer_model_options *options, infer_model **out,
+                               infer_error *err)
 {
     infer_model_options o = INFER_MODEL_DEFAULTS;
     infer_model *model;
     infer_status s;
     if (options) {
         if (options->size != sizeof o || (unsigned)options->verify > INFER_VERIFY_NEVER || (unsigned)options->load > INFER_LOAD_COPY)
-            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open: options: found size %zu, verify %d and load %d, expected size %zu, verify 0..2 "
-                              "and load 0..1", options->size, (int)options->verify, (int)options->load, sizeof o);
+            return infer_fail(err, INFER_ERROR_ARGUMENT,
+                              "infer_model_open: options: found size %zu, verify %d and load %d, expected size %zu, verify 0..2 "
+                              "and load 0..1",
+                              options->size, (int)options->verify, (int)options->load, sizeof o);
         o = *options;
     }
     from.copy = o.load == INFER_LOAD_COPY;
     if (from.data && !from.copy && (uintptr_t)from.data % INFER_FILE_ALIGN)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open_memory: data is not aligned to %u bytes; INFER_LOAD_COPY copies it", INFER_FILE_ALIGN);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open_memory: data is not aligned to %u bytes; INFER_LOAD_COPY copies it",
+                          INFER_FILE_ALIGN);
     model = infer_alloc_zero(&rt->allocator, sizeof *model);
     if (!model)
         return infer_fail_memory(err, sizeof *model, "the model");
@@ -172,8 +177,8 @@ static infer_status open_model(infer_runtime *rt, infer_file_origin from, const 
         infer_model_close(model);
         return s;
     }
-    infer_log(rt, "model %s: %s, %llu parameters, %llu bytes", from.name, model->config.architecture->name, (unsigned long long)model->parameters,
-              (unsigned long long)infer_file_bytes(model->file));
+    infer_log(rt, "model %s: %s, %llu parameters, %llu bytes", from.name, model->config.architecture->name,
+              (unsigned long long)model->parameters, (unsigned long long)infer_file_bytes(model->file));
     *out = model;
     return INFER_OK;
 }
@@ -194,8 +199,8 @@ infer_status infer_model_open_fd(infer_runtime *rt, int fd, const infer_model_op
     return open_model(rt, (infer_file_origin){.name = name, .fd = fd}, options, out, err);
 }
 
-infer_status infer_model_open_memory(infer_runtime *rt, const void *data, size_t bytes, const infer_model_options *options, infer_model **out,
-                                     infer_error *err)
+infer_status infer_model_open_memory(infer_runtime *rt, const void *data, size_t bytes, const infer_model_options *options,
+                                     infer_model **out, infer_error *err)
 {
     if (!rt || !data || !out)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open_memory: runtime, data or out is NULL");
@@ -225,9 +230,10 @@ const char *infer_model_metadata(const infer_model *model) { return infer_file_m
 
 static infer_status need_tokenizer(const infer_model *model, infer_error *err)
 {
-    return model->tokenizer ? INFER_OK
-                            : infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: the file has no tokenizer; convert it again with --tokenizer FILE",
-                                         infer_file_path(model->file));
+    return model->tokenizer
+               ? INFER_OK
+               : infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: the file has no tokenizer; convert it again with --tokenizer FILE",
+                            infer_file_path(model->file));
 }
 
 infer_status infer_model_tokenize(const infer_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t cap,
@@ -235,12 +241,14 @@ infer_status infer_model_tokenize(const infer_model *model, const char *text, si
 {
     infer_status s;
     if (!model || (!text && bytes) || (!ids && cap) || !count || flags & ~(INFER_TOKENIZE_BOS | INFER_TOKENIZE_SPECIAL))
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_tokenize: model, text, ids or count is NULL, or unknown flags %#x", flags);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_tokenize: model, text, ids or count is NULL, or unknown flags %#x",
+                          flags);
     s = need_tokenizer(model, err);
     return s != INFER_OK ? s : infer_tokenizer_encode(model->tokenizer, text, bytes, flags, ids, cap, count, err);
 }
 
-infer_status infer_model_detokenize(const infer_model *model, const int32_t *ids, size_t n, char *text, size_t cap, size_t *bytes, infer_error *err)
+infer_status infer_model_detokenize(const infer_model *model, const int32_t *ids, size_t n, char *text, size_t cap, size_t *bytes,
+                                    infer_error *err)
 {
     infer_decoder *decoder = NULL;
     size_t used = 0;
@@ -257,7 +265,8 @@ infer_status infer_model_detokenize(const infer_model *model, const int32_t *ids
         else
             s = infer_decoder_push(decoder, i < n ? ids[i] : -1, &piece, &size);
         if (s != INFER_OK) {
-            infer_fail(err, s, "infer_model_detokenize: token %zu: found id %d, expected 0..%u", i, i < n ? (int)ids[i] : -1, model->config.vocab - 1);
+            infer_fail(err, s, "infer_model_detokenize: token %zu: found id %d, expected 0..%u", i, i < n ? (int)ids[i] : -1,
+                       model->config.vocab - 1);
             break;
         }
         if (size && used <= cap && size <= cap - used)
@@ -268,7 +277,8 @@ infer_status infer_model_detokenize(const infer_model *model, const int32_t *ids
     if (s != INFER_OK)
         return s;
     *bytes = used;
-    return used <= cap ? INFER_OK : infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_detokenize: found room for %zu bytes, expected %zu", cap, used);
+    return used <= cap ? INFER_OK
+                       : infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_detokenize: found room for %zu bytes, expected %zu", cap, used);
 }
 
 const char *infer_model_token_text(const infer_model *model, int32_t id, size_t *bytes)
@@ -306,11 +316,12 @@ static infer_status find_chat_template(const infer_model *model, const char *nam
         return INFER_OK;
     if (name)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "chat: unknown template \"%.32s\"", name);
-    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: the file has no chat template that is known here; name one", infer_file_path(model->file));
+    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: the file has no chat template that is known here; name one",
+                      infer_file_path(model->file));
 }
 
-infer_status infer_model_tokenize_chat(const infer_model *model, const char *name, const infer_chat_message *messages, size_t n, int32_t *ids,
-                                       size_t cap, size_t *count, infer_error *err)
+infer_status infer_model_tokenize_chat(const infer_model *model, const char *name, const infer_chat_message *messages, size_t n,
+                                       int32_t *ids, size_t cap, size_t *count, infer_error *err)
 {
     const infer_chat_template *c;
     infer_status s;
@@ -331,7 +342,8 @@ int32_t infer_model_chat_end(const infer_model *model, const char *name)
 
 infer_status infer_decoder_create(const infer_model *model, infer_decoder **out, infer_error *err)
 {
-    infer_status s = !model || !out ? infer_fail(err, INFER_ERROR_ARGUMENT, "infer_decoder_create: model or out is NULL") : need_tokenizer(model, err);
+    infer_status s =
+        !model || !out ? infer_fail(err, INFER_ERROR_ARGUMENT, "infer_decoder_create: model or out is NULL") : need_tokenizer(model, err);
     return s != INFER_OK ? s : infer_decoder_open(&model->rt->allocator, model->tokenizer, out, err);
 }
 

@@ -8,8 +8,6 @@
 #include "model/events.h"
 #include "text/chat.h"
 
-#include <pthread.h>
-
 /* The thread that runs generations which were started (generate.c). */
 typedef struct infer_driver {
     pthread_mutex_t lock;
@@ -59,7 +57,8 @@ typedef struct infer_config {
 #define INFER_MAX_VOCAB (1u << 22)
 #define INFER_MAX_CONTEXT (1u << 20)
 
-/* config.c: FORMAT names the key, what was found and what is allowed; UNSUPPORTED an architecture, activation or rope scaling that is not known. */
+/* config.c: FORMAT names the key, what was found and what is allowed; UNSUPPORTED an architecture, activation or rope scaling that is not
+ * known. */
 infer_status infer_config_parse(const char *metadata, const char *path, infer_config *out, infer_error *err);
 
 struct infer_model {
@@ -87,8 +86,8 @@ const infer_architecture *infer_architecture_at(size_t i);
 infer_status infer_llama_build(const infer_model *model, infer_graph *g, infer_error *err);
 infer_status infer_gpt2_build(const infer_model *model, infer_graph *g, infer_error *err);
 
-/* The tensor `name` (of layer `layer`, if not INFER_NONE) with this shape. `matrix`: tile16x4 of any type; else rows of f32. FORMAT: missing, or another
- * shape, type or layout. */
+/* The tensor `name` (of layer `layer`, if not INFER_NONE) with this shape. `matrix`: tile16x4 of any type; else rows of f32. FORMAT:
+ * missing, or another shape, type or layout. */
 infer_status infer_model_weight(const infer_model *model, uint32_t layer, const char *name, uint32_t rows, uint32_t cols, bool matrix,
                                 infer_weight *out, infer_error *err);
 /* What a session runs: for measurements that need more than the public interface tells. */

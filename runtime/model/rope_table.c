@@ -1,9 +1,9 @@
 /*
- * The C library's pow, sin and cos differ in their last bit between libraries and between the variants that one library picks for different CPUs. The
- * tables must not: these use only +, -, *, / and exact scaling, in double, whose last bit is then rounded away to float.
+ * The C library's pow, sin and cos differ in their last bit between libraries and between the variants that one library picks for different
+ * CPUs. The tables must not: these use only +, -, *, / and exact scaling, in double, whose last bit is then rounded away to float.
  *
- * Llama 3 frequency scaling: as published with the Llama 3.1 model code (low and high frequency wavelengths, linear blend between). A factor for each
- * frequency: LongRoPE (Ding et al. 2024, arXiv:2402.13753), where cos and sin are multiplied by a magnitude as well.
+ * Llama 3 frequency scaling: as published with the Llama 3.1 model code (low and high frequency wavelengths, linear blend between). A
+ * factor for each frequency: LongRoPE (Ding et al. 2024, arXiv:2402.13753), where cos and sin are multiplied by a magnitude as well.
  */
 #include "model/rope_table.h"
 

@@ -4,7 +4,8 @@
 
 #include "graph/graph.h"
 
-/* cos, sin [positions][rope->dim / 2] of position * frequency i, times the magnitude; frequency i = theta^(-2i / dim), scaled as rope->scaling says. */
+/* cos, sin [positions][rope->dim / 2] of position * frequency i, times the magnitude; frequency i = theta^(-2i / dim), scaled as
+ * rope->scaling says. */
 void infer_rope_table(const infer_rope_config *rope, uint32_t positions, float *cos, float *sin);
 
 #endif

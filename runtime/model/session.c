@@ -22,12 +22,15 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_create: model or out is NULL");
     if (options) {
         if (options->size != sizeof o)
-            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_create: options.size: found %zu, expected %zu", options->size, sizeof o);
+            return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_create: options.size: found %zu, expected %zu", options->size,
+                              sizeof o);
         o = *options;
     }
     if (o.context > INFER_MAX_CONTEXT || o.batch > 4096 || o.logit_rows > INFER_MAX_CONTEXT || (unsigned)o.kv_type > INFER_KV_Q8)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "session options: found context %u, batch %u, logit_rows %u, kv_type %d; expected at most "
-                          "%u, 4096, %u and 3", o.context, o.batch, o.logit_rows, (int)o.kv_type, INFER_MAX_CONTEXT, INFER_MAX_CONTEXT);
+        return infer_fail(err, INFER_ERROR_ARGUMENT,
+                          "session options: found context %u, batch %u, logit_rows %u, kv_type %d; expected at most "
+                          "%u, 4096, %u and 3",
+                          o.context, o.batch, o.logit_rows, (int)o.kv_type, INFER_MAX_CONTEXT, INFER_MAX_CONTEXT);
     if (!o.context)
         o.context = model->config.context < 4096 ? model->config.context : 4096;
     if (model->graph.learned_positions && o.context > model->graph.learned_positions)
@@ -61,8 +64,8 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
     }
     session->weight_bytes = infer_plan_weight_bytes(session->plan);
     session->position_bytes = session->plan->cache_bytes / session->plan->positions;
-    infer_log(model->rt, "session: context %u, batch %u, KV cache %s, %llu bytes", o.context, p.max_batch, infer_qtype_find(p.kv_type)->name,
-              (unsigned long long)infer_plan_bytes(session->plan));
+    infer_log(model->rt, "session: context %u, batch %u, KV cache %s, %llu bytes", o.context, p.max_batch,
+              infer_qtype_find(p.kv_type)->name, (unsigned long long)infer_plan_bytes(session->plan));
     *out = session;
     return INFER_OK;
 }
@@ -88,7 +91,8 @@ infer_status infer_session_may_append(const infer_session *session, const int32_
 {
     uint32_t vocab = session->model->config.vocab;
     if (n > session->context - session->position)
-        return infer_fail(err, INFER_ERROR_CONTEXT, "%zu tokens after position %u do not fit into a context of %u", n, session->position, session->context);
+        return infer_fail(err, INFER_ERROR_CONTEXT, "%zu tokens after position %u do not fit into a context of %u", n, session->position,
+                          session->context);
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= vocab)
             return infer_fail(err, INFER_ERROR_ARGUMENT, "token %zu: found id %d, expected 0..%u", i, (int)tokens[i], vocab - 1);
@@ -105,14 +109,14 @@ infer_status infer_session_run_batch(infer_session *session, const infer_batch *
         return s;
     session->position += batch->m;
     skipped = batch->m == 1 ? skipped_bytes(session) - skipped : 0; /* several tokens read what any of them needs */
-    atomic_fetch_add_explicit(&session->model->rt->bytes_read, session->weight_bytes - skipped + session->position * session->position_bytes,
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&session->model->rt->bytes_read,
+                              session->weight_bytes - skipped + session->position * session->position_bytes, memory_order_relaxed);
     return INFER_OK;
 }
 
 infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits, infer_error *err)
 {
-    infer_status s = session ? infer_session_is_free(session, "infer_session_eval", err) : INFER_OK;
+    infer_status s = infer_session_is_free(session, "infer_session_eval", err);
     return s == INFER_OK ? infer_session_run(session, tokens, n, logits, err) : s;
 }
 
@@ -120,10 +124,11 @@ infer_status infer_session_run(infer_session *session, const int32_t *tokens, si
 {
     uint32_t start;
     infer_status s;
-    if (!session || !tokens || n == 0 || (unsigned)logits > INFER_LOGITS_ALL)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_eval: session or tokens is NULL, n is 0, or logits is not 0..2");
+    if (!tokens || n == 0 || (unsigned)logits > INFER_LOGITS_ALL)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_eval: tokens is NULL, n is 0, or logits is not 0..2");
     if (logits == INFER_LOGITS_ALL && n > session->plan->max_logits)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "logits of %zu tokens wanted, the session keeps %u rows", n, session->plan->max_logits);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "logits of %zu tokens wanted, the session keeps %u rows", n,
+                          session->plan->max_logits);
     if ((s = infer_session_may_append(session, tokens, n, err)) != INFER_OK)
         return s;
     start = session->position;
@@ -193,23 +198,28 @@ double infer_model_events_target(const infer_model *model) { return model->event
 
 infer_status infer_session_set_events(infer_session *session, double rate, infer_error *err)
 {
-    const infer_model *model = session->model;
-    infer_plan *plan = session->plan;
+    const infer_model *model;
+    infer_plan *plan;
     infer_status s = infer_session_is_free(session, "infer_session_set_events", err);
     if (s != INFER_OK)
         return s;
+    model = session->model;
+    plan = session->plan;
     if (rate == INFER_EVENTS_AUTO && model->events.rates)
         rate = model->events.target;
     if (rate != 0 && !model->events.rates)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: the file has no thresholds for events; infer-convert --events makes one that has",
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED,
+                          "%s: the file has no thresholds for events; infer-convert --events makes one that has",
                           infer_file_path(model->file));
     if (!(rate >= 0) || (model->events.rates && rate > model->events.rate[model->events.rates - 1]))
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "events: found rate %g, expected 0 to %g", rate, model->events.rate[model->events.rates - 1]);
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "events: found rate %g, expected 0 to %g", rate,
+                          model->events.rate[model->events.rates - 1]);
     plan->events = rate > 0;
     for (uint32_t i = 0; i < plan->graph.node_count; i++) {
         const infer_tensor_info *t = plan->graph.nodes[i].weight.info;
         if (plan->graph.nodes[i].op == INFER_OP_QUANTIZE && t)
-            plan->thresholds[i] = rate > 0 ? infer_events_threshold(&model->events, (size_t)(t - infer_file_tensor(model->file, 0)), rate) : 0;
+            plan->thresholds[i] =
+                rate > 0 ? infer_events_threshold(&model->events, (size_t)(t - infer_file_tensor(model->file, 0)), rate) : 0;
     }
     return INFER_OK;
 }

@@ -4,8 +4,8 @@
 
 #include "model/model.h"
 
-/* A generation: first the prompt, a batch in each turn, then token by token. Blocking or, between start and the poll that tells its end, on the runtime's
- * driver thread; the driver's lock then guards what both sides write. */
+/* A generation: first the prompt, a batch in each turn, then token by token. Blocking or, between start and the poll that tells its end, on
+ * the runtime's driver thread; the driver's lock then guards what both sides write. */
 typedef struct infer_generation {
     infer_generate_options options;
     const int32_t *prompt;       /* [prompt_count] */
@@ -42,7 +42,7 @@ infer_status infer_session_may_append(const infer_session *session, const int32_
 infer_status infer_session_run_batch(infer_session *session, const infer_batch *batch, infer_error *err);
 /* infer_session_eval, whether or not a generation runs. */
 infer_status infer_session_run(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits, infer_error *err);
-/* ARGUMENT while a generation runs: `what` may not be called then. */
+/* ARGUMENT where session is NULL, and while a generation runs: `what` may not be called then. */
 infer_status infer_session_is_free(const infer_session *session, const char *what, infer_error *err);
 /* Ends a generation that runs and frees what generations used. */
 void infer_generation_close(infer_session *session);

@@ -3,9 +3,9 @@
  *    0 magic, 8 bytes           8 u32 version          12 u32 bytes of this header   16 u64 bytes in all
  *   24 u64 hash of the model   32 u32 type of the KV   36 u32 position               40 u32 layers, u32 KV heads, u32 head_dim, u32 zero
  *   56 u64 XXH3 of what follows the header, seeded with that of the header's first 56 bytes
- *   64 [layers][k, v][KV heads][panels of 16 positions], as the cache has them (kernels.h); positions of the last panel that hold nothing are zeros.
- * The model's hash is that of its file's header, which covers all of the file. A state file may come from anywhere: every size is computed, not believed,
- * and only numbers that the cache could hold are taken.
+ *   64 [layers][k, v][KV heads][panels of 16 positions], as the cache has them (kernels.h); positions of the last panel that hold nothing
+ * are zeros. The model's hash is that of its file's header, which covers all of the file. A state file may come from anywhere: every size
+ * is computed, not believed, and only numbers that the cache could hold are taken.
  */
 #include "attention.h"
 #include "bytes.h"
@@ -108,8 +108,8 @@ infer_status infer_session_save(const infer_session *session, void *state, size_
     uint8_t *out = state, *at;
     size_t need, each;
     infer_status s;
-    if (!session || !state)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save: session or state is NULL");
+    if (!state)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save: state is NULL");
     if ((s = infer_session_is_free(session, "infer_session_save", err)) != INFER_OK)
         return s;
     need = infer_session_state_bytes(session);
@@ -144,8 +144,8 @@ infer_status infer_session_save_file(const infer_session *session, const char *p
     size_t bytes;
     void *state;
     infer_status s;
-    if (!session || !path)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save_file: session or path is NULL");
+    if (!path)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_save_file: path is NULL");
     if ((s = infer_session_is_free(session, "infer_session_save_file", err)) != INFER_OK)
         return s;
     a = &session->model->rt->allocator;
@@ -174,19 +174,22 @@ static infer_status restore(infer_session *session, const uint8_t *in, size_t by
     if (bytes < STATE_HEADER || memcmp(in, STATE_MAGIC, 8) != 0)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: not a session's state (%zu bytes, or the first ones differ)", name, bytes);
     if (get_u32(in + AT_VERSION) != STATE_VERSION)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: state version %u, this library reads version %u", name, get_u32(in + AT_VERSION), STATE_VERSION);
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: state version %u, this library reads version %u", name,
+                          get_u32(in + AT_VERSION), STATE_VERSION);
     if (get_u64(in + AT_BYTES) != bytes)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: found %zu bytes, expected %llu", name, bytes, (unsigned long long)get_u64(in + AT_BYTES));
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: found %zu bytes, expected %llu", name, bytes,
+                          (unsigned long long)get_u64(in + AT_BYTES));
     hash = state_hash(in, bytes);
     if (hash != get_u64(in + AT_HASH))
-        return infer_fail(err, INFER_ERROR_CORRUPT, "%s: the state is damaged: hash %016llx, expected %016llx", name, (unsigned long long)hash,
-                          (unsigned long long)get_u64(in + AT_HASH));
+        return infer_fail(err, INFER_ERROR_CORRUPT, "%s: the state is damaged: hash %016llx, expected %016llx", name,
+                          (unsigned long long)hash, (unsigned long long)get_u64(in + AT_HASH));
     if (get_u64(in + AT_MODEL) != infer_file_hash(session->model->file))
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: the state of another model: hash %016llx, expected %016llx", name,
                           (unsigned long long)get_u64(in + AT_MODEL), (unsigned long long)infer_file_hash(session->model->file));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (get_u32(in + numbers[i].at) != numbers[i].expected)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: %s: found %u, expected %u", name, numbers[i].what, get_u32(in + numbers[i].at), numbers[i].expected);
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: %s: found %u, expected %u", name, numbers[i].what, get_u32(in + numbers[i].at),
+                              numbers[i].expected);
     type = get_u32(in + AT_TYPE);
     if (type != (uint32_t)p->kv_type)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: KV cache of type %s, the session's is %s", name,
@@ -197,7 +200,8 @@ static infer_status restore(infer_session *session, const uint8_t *in, size_t by
     each = used_bytes(p, position);
     need = STATE_HEADER + (uint64_t)head_count(p) * each; /* no more than the cache has */
     if (bytes != need)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: found %zu bytes, expected %llu for position %u", name, bytes, (unsigned long long)need, position);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: found %zu bytes, expected %llu for position %u", name, bytes,
+                          (unsigned long long)need, position);
     if (!numbers_ok(p, at, bytes - STATE_HEADER))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: numbers that no KV cache holds", name);
     for (size_t h = 0; each && h < head_count(p); h++)
@@ -210,8 +214,8 @@ static infer_status restore(infer_session *session, const uint8_t *in, size_t by
 infer_status infer_session_restore(infer_session *session, const void *state, size_t bytes, infer_error *err)
 {
     infer_status s;
-    if (!session || !state)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_restore: session or state is NULL");
+    if (!state)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_restore: state is NULL");
     if ((s = infer_session_is_free(session, "infer_session_restore", err)) != INFER_OK)
         return s;
     return restore(session, state, bytes, "state", err);
@@ -221,8 +225,8 @@ infer_status infer_session_restore_file(infer_session *session, const char *path
 {
     infer_mapping file;
     infer_status s;
-    if (!session || !path)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_restore_file: session or path is NULL");
+    if (!path)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_restore_file: path is NULL");
     if ((s = infer_session_is_free(session, "infer_session_restore_file", err)) != INFER_OK)
         return s;
     /* A copy: what was checked is what is used, whatever becomes of the file. */
@@ -239,8 +243,8 @@ infer_status infer_session_fork(const infer_session *session, infer_session **ou
 {
     infer_session *fork = NULL;
     infer_status s;
-    if (!session || !out)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_fork: session or out is NULL");
+    if (!out)
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_session_fork: out is NULL");
     if ((s = infer_session_is_free(session, "infer_session_fork", err)) != INFER_OK ||
         (s = infer_session_create(session->model, &session->options, &fork, err)) != INFER_OK)
         return s;

@@ -1,7 +1,7 @@
 /*
- * Attention over the KV cache. Two nodes store this batch's keys and values. Then one attends to the whole context for a KV head and some tokens at
- * a time; or, when there are too few of these to keep all threads busy, a node attends to single chunks of the context and another merges them. All
- * are in the graph, and each evaluation runs one way or the other (infer_op.when).
+ * Attention over the KV cache. Two nodes store this batch's keys and values. Then one attends to the whole context for a KV head and some
+ * tokens at a time; or, when there are too few of these to keep all threads busy, a node attends to single chunks of the context and
+ * another merges them. All are in the graph, and each evaluation runs one way or the other (infer_op.when).
  */
 #include "ops/ops.h"
 
@@ -20,7 +20,8 @@ static uint32_t build_store(infer_graph *g, infer_op_kind op, uint32_t layer, co
     return out;
 }
 
-static uint32_t build_part(infer_graph *g, infer_op_kind op, uint32_t layer, const char *name, const uint32_t in[3], const infer_node *shape, uint32_t out)
+static uint32_t build_part(infer_graph *g, infer_op_kind op, uint32_t layer, const char *name, const uint32_t in[3],
+                           const infer_node *shape, uint32_t out)
 {
     infer_node *n = out == INFER_NONE ? NULL : infer_graph_node(g, op, layer, name, out);
     if (!n)
@@ -93,7 +94,8 @@ uint32_t infer_op_attention_merge_grain(const infer_graph *g, const infer_node *
 }
 
 /* All three work on the same q, k, v and y; `chunks` and `y` are the values that stand for the partial results and the output. */
-static void bind_attention(const infer_plan *plan, const infer_node *n, const infer_batch *batch, uint32_t chunks, uint32_t y, infer_args *args)
+static void bind_attention(const infer_plan *plan, const infer_node *n, const infer_batch *batch, uint32_t chunks, uint32_t y,
+                           infer_args *args)
 {
     infer_attention_args *a = &args->attention;
     *a = (infer_attention_args){

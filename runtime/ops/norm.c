@@ -1,7 +1,8 @@
 /* RMS norm and layer norm, of whole rows or of every head. */
 #include "ops/ops.h"
 
-static uint32_t build(infer_graph *g, infer_op_kind op, uint32_t layer, const char *name, uint32_t x, infer_weight w, float eps, infer_rows rows)
+static uint32_t build(infer_graph *g, infer_op_kind op, uint32_t layer, const char *name, uint32_t x, infer_weight w, float eps,
+                      infer_rows rows)
 {
     uint32_t out = x == INFER_NONE ? INFER_NONE : infer_graph_value(g, INFER_VALUE_F32, rows, g->values[x].cols);
     infer_node *n = out == INFER_NONE ? NULL : infer_graph_node(g, op, layer, name, out);

@@ -12,8 +12,9 @@ enum {
 };
 
 const infer_op infer_ops[INFER_OP_COUNT] = {
-#define OP(KIND, name, axes, local, in_place, when)                                                                                            \
-    [INFER_OP_##KIND] = {#name, (axes) & BOTH, ((axes) & 4) != 0, local, in_place, (infer_when)(when), infer_op_##name##_grain, infer_op_##name##_bind},
+#define OP(KIND, name, axes, local, in_place, when)                                                                                        \
+    [INFER_OP_##KIND] = {#name,    (axes)&BOTH,        ((axes)&4) != 0,         local,                                                     \
+                         in_place, (infer_when)(when), infer_op_##name##_grain, infer_op_##name##_bind},
 #include "graph/ops.def"
 #undef OP
 };

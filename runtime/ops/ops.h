@@ -1,5 +1,5 @@
-/* Builders of graph nodes, one file per operation. Each returns the value it makes, INFER_NONE when memory ran out (see infer_graph). The shapes were
- * checked by the caller (model/). `layer` is INFER_NONE outside the layers. */
+/* Builders of graph nodes, one file per operation. Each returns the value it makes, INFER_NONE when memory ran out (see infer_graph). The
+ * shapes were checked by the caller (model/). `layer` is INFER_NONE outside the layers. */
 #ifndef INFER_OPS_OPS_H
 #define INFER_OPS_OPS_H
 
@@ -29,8 +29,8 @@ uint32_t infer_build_bias(infer_graph *g, uint32_t layer, const char *name, uint
 uint32_t infer_build_quantize(infer_graph *g, uint32_t layer, const char *name, uint32_t x, uint32_t group);
 
 /* What the table needs of each operation: columns at which its output may be cut, and the kernel's arguments for a batch. */
-#define OP(KIND, name, axes, local, in_place, when)                                                                                            \
-    uint32_t infer_op_##name##_grain(const infer_graph *g, const infer_node *n);                                                               \
+#define OP(KIND, name, axes, local, in_place, when)                                                                                        \
+    uint32_t infer_op_##name##_grain(const infer_graph *g, const infer_node *n);                                                           \
     void infer_op_##name##_bind(const infer_plan *plan, const infer_node *n, const infer_batch *batch, infer_args *args);
 #include "graph/ops.def"
 #undef OP

@@ -1,7 +1,7 @@
 /*
- * Chat templates. Model files carry theirs as a program in Jinja; running programs from files is more than a conversation needs, so the known
- * families are rows of a table here, and a file's template only tells which. Formats: the templates published with the models
- * (ChatML by OpenAI, Llama 2 and 3 by Meta, Mistral v1 to v7, Gemma, Phi-3, Zephyr).
+ * Chat templates. Model files carry theirs as a program in Jinja; running programs from files is more than a conversation needs, so the
+ * known families are rows of a table here, and a file's template only tells which. Formats: the templates published with the models (ChatML
+ * by OpenAI, Llama 2 and 3 by Meta, Mistral v1 to v7, Gemma, Phi-3, Zephyr).
  *
  * What a message says is never read as a special token: a user cannot end a turn by writing <|im_end|>.
  */
@@ -255,8 +255,9 @@ infer_status infer_chat_encode(const infer_chat_template *c, const infer_tokeniz
     for (size_t i = 0; i < count; i++)
         if ((unsigned)messages[i].role > INFER_CHAT_ASSISTANT || (messages[i].role == INFER_CHAT_SYSTEM && i > 0) ||
             (!messages[i].text && messages[i].bytes))
-            return infer_fail(err, INFER_ERROR_ARGUMENT, "chat: message %zu: found role %d, expected a text of user or assistant, or of system as the first",
-                              i, (int)messages[i].role);
+            return infer_fail(err, INFER_ERROR_ARGUMENT,
+                              "chat: message %zu: found role %d, expected a text of user or assistant, or of system as the first", i,
+                              (int)messages[i].role);
     if (!measure(c, messages, count, &bytes))
         return infer_fail(err, INFER_ERROR_ARGUMENT, "chat: %zu messages are too long for this machine", count);
     if (!(e.text = infer_alloc(a, bytes)))
@@ -266,5 +267,7 @@ infer_status infer_chat_encode(const infer_chat_template *c, const infer_tokeniz
     if (s != INFER_OK)
         return s;
     *needed = e.count;
-    return e.count <= cap ? INFER_OK : infer_fail(err, INFER_ERROR_ARGUMENT, "chat: the conversation needs %zu tokens, there is room for %zu", e.count, cap);
+    return e.count <= cap
+               ? INFER_OK
+               : infer_fail(err, INFER_ERROR_ARGUMENT, "chat: the conversation needs %zu tokens, there is room for %zu", e.count, cap);
 }

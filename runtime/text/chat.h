@@ -15,7 +15,8 @@ const char *infer_chat_template_title(const infer_chat_template *c);
 
 /* As infer_model_tokenize_chat and infer_model_chat_end. `bos`: the model's begin token, -1 for none. */
 infer_status infer_chat_encode(const infer_chat_template *c, const infer_tokenizer *t, const infer_allocator *a, int32_t bos,
-                               const infer_chat_message *messages, size_t count, int32_t *ids, size_t cap, size_t *needed, infer_error *err);
+                               const infer_chat_message *messages, size_t count, int32_t *ids, size_t cap, size_t *needed,
+                               infer_error *err);
 int32_t infer_chat_end(const infer_chat_template *c, const infer_tokenizer *t);
 
 #endif

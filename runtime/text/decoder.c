@@ -38,11 +38,15 @@ void infer_decoder_destroy(infer_decoder *d)
 
 infer_status infer_decoder_push(infer_decoder *d, int32_t id, const char **text, size_t *bytes)
 {
-    const infer_vocab_view *v = &d->tokenizer->vocab;
-    uint32_t n = d->held, i = 0, length;
+    const infer_vocab_view *v;
+    uint32_t n, i = 0, length;
     size_t written = 0;
+    if (!d || !text || !bytes)
+        return INFER_ERROR_ARGUMENT;
+    v = &d->tokenizer->vocab;
     if (id >= 0 && (uint32_t)id >= v->tokens)
         return INFER_ERROR_ARGUMENT;
+    n = d->held;
     if (id >= 0) {
         uint32_t more;
         const char *p = infer_token_surface(d->tokenizer, (uint32_t)id, &more);

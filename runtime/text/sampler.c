@@ -1,7 +1,8 @@
 /* Logits to a token. In this order: repetition penalty, temperature, top-k, top-p, min-p, draw.
  *
- * Candidates are taken in one order, the larger logit first, the lower id on ties, from a heap: what is never drawn is never sorted. All
- * sums run in that order, or by id, in doubles, and exp is our own: the same logits and seed give the same token on every machine. */
+ * Candidates are taken in one order, the larger logit first, the lower id on ties, from a heap: what is never drawn is never sorted, and
+ * with top-k what is not among the k best is only compared. All sums run in an order that follows from the logits alone, in doubles, and
+ * exp is our own: the same logits and seed give the same token on every machine. */
 #include "ref/mathf.h"
 #include "text/text.h"
 
@@ -22,8 +23,9 @@ struct infer_sampler {
     uint32_t vocab;
     infer_sampler_options options;
     uint64_t state[4];     /* xoshiro256** */
-    candidate *candidates; /* [vocab] */
-    uint16_t *seen;        /* [vocab]: how often each token is among the recent ones */
+    candidate *candidates; /* [kept] */
+    uint32_t kept;         /* top_k, or vocab where it is off */
+    float *penalized;      /* [vocab]: the logits with the penalty; NULL: there is none */
     int32_t *recent;       /* [repeat_last], a ring */
     uint32_t recent_count, recent_next;
 };
@@ -98,12 +100,15 @@ infer_status infer_sampler_open(const infer_allocator *a, uint32_t vocab, const 
     s->vocab = vocab;
     s->options = *o;
     seed_state(s->state, o->seed);
-    s->candidates = infer_alloc_array(a, vocab, sizeof *s->candidates);
-    s->seen = infer_alloc_array(a, vocab, sizeof *s->seen);
+    s->kept = o->top_k && o->top_k < vocab ? o->top_k : vocab;
+    s->candidates = infer_alloc_array(a, s->kept, sizeof *s->candidates);
     s->recent = infer_alloc_array(a, o->repeat_last + 1, sizeof *s->recent);
-    if (!s->candidates || !s->seen || !s->recent) {
+    if (o->repeat_penalty != 1.0f)
+        s->penalized = infer_alloc_array(a, vocab, sizeof *s->penalized);
+    if (!s->candidates || !s->recent || (!s->penalized && o->repeat_penalty != 1.0f)) {
+        size_t bytes = s->kept * sizeof *s->candidates + vocab * sizeof *s->penalized;
         infer_sampler_destroy(s);
-        return infer_fail_memory(err, vocab * (sizeof *s->candidates + sizeof *s->seen), "a sampler's candidates");
+        return infer_fail_memory(err, bytes, "a sampler's candidates");
     }
     *out = s;
     return INFER_OK;
@@ -114,7 +119,7 @@ void infer_sampler_destroy(infer_sampler *s)
     if (!s)
         return;
     infer_free(s->allocator, s->candidates);
-    infer_free(s->allocator, s->seen);
+    infer_free(s->allocator, s->penalized);
     infer_free(s->allocator, s->recent);
     infer_free(s->allocator, s);
 }
@@ -133,7 +138,6 @@ infer_status infer_sampler_clone(const infer_sampler *s, infer_sampler **out, in
 void infer_sampler_copy(infer_sampler *to, const infer_sampler *from)
 {
     memcpy(to->state, from->state, sizeof to->state);
-    memcpy(to->seen, from->seen, from->vocab * sizeof *from->seen);
     memcpy(to->recent, from->recent, from->options.repeat_last * sizeof *from->recent);
     to->recent_count = from->recent_count;
     to->recent_next = from->recent_next;
@@ -144,12 +148,9 @@ void infer_sampler_accept(infer_sampler *s, int32_t id)
     const uint32_t last = s->options.repeat_last;
     if (id < 0 || (uint32_t)id >= s->vocab || last == 0)
         return;
-    if (s->recent_count == last)
-        s->seen[s->recent[s->recent_next]]--;
-    else
+    if (s->recent_count < last)
         s->recent_count++;
     s->recent[s->recent_next] = id;
-    s->seen[id]++;
     s->recent_next = (s->recent_next + 1) % last;
 }
 
@@ -180,15 +181,38 @@ static void make_heap(candidate *h, size_t n, bool best)
         sink(h, n, i, best);
 }
 
-/* Moves the k best of c[0..n) to its front, in no order: the worst of them stays on top of a heap of k. */
-static void select_top(candidate *c, size_t n, size_t k)
+/* Index of the first of v[from..n) that is above `bound`; n: none is. Whole blocks first, which compilers turn into vectors. */
+static size_t next_above(const float *v, size_t from, size_t n, float bound)
 {
+    enum { BLOCK = 32 };
+    size_t i = from;
+    for (; i + BLOCK <= n; i += BLOCK) {
+        int above = 0;
+        for (size_t j = 0; j < BLOCK; j++)
+            above |= v[i + j] > bound;
+        if (above)
+            break;
+    }
+    while (i < n && !(v[i] > bound))
+        i++;
+    return i;
+}
+
+/* The best of the logits, in no order. Once there are as many as are kept, the worst of them stays on top of a heap; by its logit alone, as
+ * later ids lose ties. */
+static void select_candidates(infer_sampler *s, const float *logits)
+{
+    candidate *c = s->candidates;
+    const size_t k = s->kept, n = s->vocab;
+    for (size_t i = 0; i < k; i++)
+        c[i] = (candidate){logits[i] == logits[i] ? logits[i] : -INFINITY, (int32_t)i};
+    if (k == n)
+        return;
     make_heap(c, k, false);
-    for (size_t i = k; i < n; i++)
-        if (better(c[i], c[0])) {
-            c[0] = c[i];
-            sink(c, k, 0, false);
-        }
+    for (size_t i = k; (i = next_above(logits, i, n, c[0].logit)) < n; i++) {
+        c[0] = (candidate){logits[i], (int32_t)i};
+        sink(c, k, 0, false);
+    }
 }
 
 /* ---- choosing ---- */
@@ -208,20 +232,18 @@ static float penalized(float logit, float penalty)
     return p > FLT_MAX ? FLT_MAX : p < -FLT_MAX ? -FLT_MAX : p;
 }
 
-/* Fills the candidates; returns the index of the best. */
-static size_t fill(infer_sampler *s, const float *logits)
+/* The logits as they are chosen from. */
+static const float *penalize(infer_sampler *s, const float *logits)
 {
-    const bool penalize = s->options.repeat_penalty != 1.0f;
-    size_t best = 0;
-    for (uint32_t i = 0; i < s->vocab; i++) {
-        float logit = logits[i] == logits[i] ? logits[i] : -INFINITY;
-        if (penalize && s->seen[i] && isfinite(logit))
-            logit = penalized(logit, s->options.repeat_penalty);
-        s->candidates[i] = (candidate){logit, (int32_t)i};
-        if (logit > s->candidates[best].logit)
-            best = i;
+    if (!s->penalized)
+        return logits;
+    memcpy(s->penalized, logits, s->vocab * sizeof *logits);
+    for (uint32_t i = 0; i < s->recent_count; i++) {
+        const int32_t id = s->recent[i];
+        if (isfinite(logits[id]))
+            s->penalized[id] = penalized(logits[id], s->options.repeat_penalty);
     }
-    return best;
+    return s->penalized;
 }
 
 /* Candidates in order. The first `taken` lie, sorted, at the end of c[0..n), the best last; the others are a heap before them. */
@@ -242,18 +264,19 @@ static candidate at(ordered *o, size_t i)
     return o->c[o->n - 1 - i];
 }
 
-static int32_t choose(infer_sampler *s, float best)
+static int32_t choose(infer_sampler *s, const float *logits)
 {
     const infer_sampler_options *o = &s->options;
-    ordered order = {s->candidates, s->vocab, 0};
+    ordered order = {s->candidates, s->kept, 0};
     double total = 0.0, mass = 0.0, sum = 0.0, target;
+    float best;
     int32_t id = 0;
     size_t kept;
-    if (o->top_k > 0 && o->top_k < order.n) {
-        select_top(order.c, order.n, o->top_k);
-        order.n = o->top_k;
-    }
+    select_candidates(s, logits);
     make_heap(order.c, order.n, true);
+    best = order.c[0].logit;
+    if (best == -INFINITY)
+        return order.c[0].id;
     for (size_t i = 0; i < order.n; i++) {
         const double w = weight(s, order.c[i].logit, best);
         total += w;
@@ -284,9 +307,8 @@ static int32_t choose(infer_sampler *s, float best)
 
 int32_t infer_sampler_sample(infer_sampler *s, const float *logits)
 {
-    const size_t best = fill(s, logits);
-    const float logit = s->candidates[best].logit;
-    const int32_t id = s->options.temperature == 0.0f || logit == -INFINITY ? (int32_t)best : choose(s, logit);
+    const float *from = penalize(s, logits);
+    const int32_t id = s->options.temperature == 0.0f ? infer_argmax(from, s->vocab) : choose(s, from);
     infer_sampler_accept(s, id);
     return id;
 }
@@ -309,10 +331,9 @@ int32_t infer_argmax(const float *values, size_t n)
 {
     size_t best = 0;
     float value = -INFINITY;
-    for (size_t i = 0; i < n; i++)
-        if (values[i] > value) {
-            value = values[i];
-            best = i;
-        }
+    for (size_t i = 0; (i = next_above(values, i, n, value)) < n; i++) {
+        value = values[i];
+        best = i;
+    }
     return (int32_t)best;
 }

@@ -73,7 +73,23 @@ with libinfer.Runtime(threads=2) as runtime, libinfer.Model(PATH, runtime) as mo
         vector = session.embed(ids)
         assert len(vector) == model.dim and any(vector)
 
+    with model.session(context=len(ids) + 5) as small:
+        told = []
+        refused("CONTEXT", lambda: map(told.append, small.tokens(ids, max_tokens=7)))
+        assert len(told) == 6 and model.detokenize(told) in TEXT, told  # those that fit came before the error; the last one is not evaluated
+    closed_early = model.session()
+    generation = closed_early.tokens(ids)
+    next(generation)
+    closed_early.close()
+    generation.close()
+
 with open(PATH, "rb") as f, libinfer.Model(f.read(), threads=1, cpu_level="ref") as model, model.session(kv="f32", context=64) as session:
     assert model.runtime.cpu_level == "ref" and session.context == 64
     assert next(session.tokens(PROMPT)) == best
+for use in (lambda: session.position, lambda: model.session(), lambda: session.eval(ids)):
+    try:
+        use()
+        raise AssertionError("it was closed")
+    except ValueError:
+        pass
 print("ok")

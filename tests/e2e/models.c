@@ -142,7 +142,8 @@ const char *model_random(size_t bytes)
                     snprintf(name, sizeof name, "%s", t == 0 ? "tok_embed" : "out_norm");
                 if (pass == 0)
                     cr_assert_eq(infer_writer_declare(w, name, rows > 1 ? INFER_QTYPE_Q8G32 : INFER_QTYPE_F32,
-                                                      rows > 1 ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS, rows, cols, &err), INFER_OK, "%s", err.message);
+                                                      rows > 1 ? INFER_LAYOUT_TILE16X4 : INFER_LAYOUT_ROWS, rows, cols, &err),
+                                 INFER_OK, "%s", err.message);
                 else if (rows > 1)
                     write_random(w, (size_t)rows / 16 * (cols / 32) * 544, &random, true);
                 else
@@ -190,7 +191,8 @@ char *model_greedy(const char *path, const model_settings *s, const char *prompt
     size_t count = 0, size = 0;
     char *out = calloc(1, 65536);
     infer_error err = {0};
-    cr_assert_eq(infer_model_tokenize(m.model, prompt, strlen(prompt), INFER_TOKENIZE_BOS, ids, 256, &count, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_model_tokenize(m.model, prompt, strlen(prompt), INFER_TOKENIZE_BOS, ids, 256, &count, &err), INFER_OK, "%s",
+                 err.message);
     cr_assert_eq(infer_decoder_create(m.model, &decoder, &err), INFER_OK, "%s", err.message);
     cr_assert_eq(infer_session_eval(m.session, ids, count, INFER_LOGITS_LAST, &err), INFER_OK, "%s", err.message);
     for (size_t i = 0; i < count + n; i++) {

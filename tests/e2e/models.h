@@ -1,11 +1,12 @@
-/* Models for the end-to-end suites: real ones converted on the fly, and a random one of any size. Every path is removed at the end of the test. */
+/* Models for the end-to-end suites: real ones converted on the fly, and a random one of any size. Every path is removed at the end of the
+ * test. */
 #ifndef INFER_TESTS_MODELS_H
 #define INFER_TESTS_MODELS_H
 
 #include "check.h"
 
-/* Converts test data `name` ("models/stories260K/stories260K.bin") with the tokenizer file `tokenizer` (may be NULL) to a temporary .infer file of
- * type `type` ("q8g32"; NULL: as stored). NULL when the data is absent. The result is valid until models_clean. */
+/* Converts test data `name` ("models/stories260K/stories260K.bin") with the tokenizer file `tokenizer` (may be NULL) to a temporary .infer
+ * file of type `type` ("q8g32"; NULL: as stored). NULL when the data is absent. The result is valid until models_clean. */
 const char *model_converted(const char *name, const char *tokenizer, const char *type);
 /* The same of a folder, f32, each 32 numbers of a matrix rounded as ggml does for its type Q8_0. */
 const char *model_rounded_q8_0(const char *name);

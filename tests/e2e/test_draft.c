@@ -45,7 +45,8 @@ static size_t decode(model_open *m, const infer_sampler_options *options, uint32
             out[n++] = infer_sampler_sample(sampler, infer_session_logits(m->session, 0));
             continue;
         }
-        cr_assert_eq(infer_drafter_step(drafter, sampler, out[n - 1], ids, TOKENS - n < 7 ? TOKENS - n : 7, &count, &err), INFER_OK, "%s", err.message);
+        cr_assert_eq(infer_drafter_step(drafter, sampler, out[n - 1], ids, TOKENS - n < 7 ? TOKENS - n : 7, &count, &err), INFER_OK, "%s",
+                     err.message);
         cr_assert(count >= 1 && count <= 7 && n + count <= TOKENS);
         for (size_t i = 0; i < count; i++)
             out[n++] = ids[i];

@@ -1,7 +1,6 @@
 /*
- * Between evaluations nothing of libinfer wakes up: no voluntary context switch in any of its threads, no processor time, an open meter and the thread for
- * generations included.
- * usage: test_idle MILLISECONDS. A plain TAP program, so that ThreadSanitizer can run it.
+ * Between evaluations nothing of libinfer wakes up: no voluntary context switch in any of its threads, no processor time, an open meter and
+ * the thread for generations included. usage: test_idle MILLISECONDS. A plain TAP program, so that ThreadSanitizer can run it.
  */
 #include "check_tap.h"
 #include "core/core.h"
@@ -18,6 +17,7 @@
 typedef struct task {
     long id;
     unsigned long long switches; /* both kinds: an idle thread is not preempted either */
+    bool deaf;                   /* to signals */
 } task;
 
 /* All threads but the calling one. */
@@ -28,7 +28,7 @@ static int tasks(task out[TASKS])
     int n = 0;
     while (folder && n < TASKS && (entry = readdir(folder))) {
         char path[320], line[256];
-        unsigned long long count, sum = 0;
+        unsigned long long count, sum = 0, blocked = 0;
         FILE *f;
         if (*entry->d_name == '.' || atol(entry->d_name) == (long)getpid())
             continue;
@@ -37,9 +37,11 @@ static int tasks(task out[TASKS])
         while (f && fgets(line, sizeof line, f))
             if (sscanf(line, "voluntary_ctxt_switches: %llu", &count) == 1 || sscanf(line, "nonvoluntary_ctxt_switches: %llu", &count) == 1)
                 sum += count;
+            else
+                sscanf(line, "SigBlk: %llx", &blocked);
         if (f)
             fclose(f);
-        out[n++] = (task){atol(entry->d_name), sum};
+        out[n++] = (task){atol(entry->d_name), sum, blocked >> (SIGTERM - 1) & blocked >> (SIGALRM - 1) & blocked >> (SIGUSR1 - 1) & 1};
     }
     if (folder)
         closedir(folder);
@@ -66,7 +68,7 @@ int main(int argc, char **argv)
     infer_meter *meter = NULL;
     infer_energy energy;
     infer_error err = {INFER_OK, ""};
-    int n, m, moved = 0, done = 0;
+    int n, m, moved = 0, hearing = 0, done = 0;
     infer_generate_options generate = {.size = sizeof generate, .max_tokens = 8, .end = -1};
     size_t count;
     int32_t id;
@@ -74,9 +76,10 @@ int main(int argc, char **argv)
         return 1;
     snprintf(path, sizeof path, "%s/m.infer", folder);
     if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ||
-        infer_runtime_create(&threads, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err) || infer_session_create(model, NULL, &session, &err) ||
-        infer_meter_create(rt, NULL, &meter, &err) || infer_meter_start(meter, &err) || infer_session_eval(session, ids, 8, INFER_LOGITS_LAST, &err) ||
-        infer_session_start(session, ids, 1, &generate, &err) || infer_meter_stop(meter, &energy, &err))
+        infer_runtime_create(&threads, &rt, &err) || infer_model_open(rt, path, NULL, &model, &err) ||
+        infer_session_create(model, NULL, &session, &err) || infer_meter_create(rt, NULL, &meter, &err) || infer_meter_start(meter, &err) ||
+        infer_session_eval(session, ids, 8, INFER_LOGITS_LAST, &err) || infer_session_start(session, ids, 1, &generate, &err) ||
+        infer_meter_stop(meter, &energy, &err))
         printf("# %s\n", err.message);
     while (err.status == INFER_OK && !done)
         infer_session_poll(session, &id, 1, &count, &done, &err);
@@ -87,15 +90,19 @@ int main(int argc, char **argv)
     infer_sleep_until(infer_now_ns() + ms * 1000000, NULL);
     spent_us = cpu_us() - before_us;
     m = tasks(after);
-    for (int i = 0; i < n && i < m; i++)
+    for (int i = 0; i < n && i < m; i++) {
         moved += before[i].id != after[i].id || before[i].switches != after[i].switches;
+        hearing += !after[i].deaf;
+    }
     printf("# %d of %d threads moved, processor time %d us\n", moved, n, (int)spent_us);
 #if defined(__SANITIZE_THREAD__)
     tap_skip("the sanitizer has a thread of its own", "all threads sleep");
     tap_skip("the sanitizer has a thread of its own", "no processor time");
+    tap_skip("the sanitizer has a thread of its own", "signals are for the application's threads");
 #else
     tap_ok(n == m && moved == 0, "%d threads of libinfer slept through %d ms", n, (int)ms);
     tap_ok(spent_us < 2000, "no processor time (but for looking at the clock)");
+    tap_ok(n > 0 && hearing == 0, "signals are for the application's threads");
 #endif
     infer_meter_destroy(meter);
     infer_session_destroy(session);

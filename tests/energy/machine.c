@@ -24,11 +24,13 @@ int main(void)
     put("/sys/devices/system/cpu/cpu0/cpu_capacity", "446");
     put("/sys/devices/system/cpu/cpu1/cpu_capacity", "446");
     put("/sys/devices/system/cpu/cpu2/cpu_capacity", "1024");
-    tap_ok(infer_core_classes(root, classes) == 2 && strcmp(classes[0].cpus, "0,1") == 0 && classes[0].count == 2 && strcmp(classes[1].cpus, "2") == 0,
+    tap_ok(infer_core_classes(root, classes) == 2 && strcmp(classes[0].cpus, "0,1") == 0 && classes[0].count == 2 &&
+               strcmp(classes[1].cpus, "2") == 0,
            "Arm: classes by capacity");
     put("/sys/devices/cpu_core/cpus", "0-11");
     put("/sys/devices/cpu_atom/cpus", "12-19");
-    tap_ok(infer_core_classes(root, classes) == 2 && classes[0].count == 12 && classes[1].count == 8 && strcmp(classes[1].cpus, "12-19") == 0,
+    tap_ok(infer_core_classes(root, classes) == 2 && classes[0].count == 12 && classes[1].count == 8 &&
+               strcmp(classes[1].cpus, "12-19") == 0,
            "Intel: cores and atoms");
     put("/sys/class/power_supply/AC/online", "0");
     put("/sys/class/power_supply/BAT0/status", "Discharging");
@@ -37,12 +39,14 @@ int main(void)
     put("/sys/class/thermal/thermal_zone0/temp", "41000");
     put("/sys/class/thermal/thermal_zone1/temp", "63000");
     infer_machine_read_state(root, &state);
-    tap_ok(strcmp(state.power, "battery") == 0 && strcmp(state.governor, "schedutil") == 0 && state.frequency_hz == 2.4e9 && state.temperature_c == 63,
+    tap_ok(strcmp(state.power, "battery") == 0 && strcmp(state.governor, "schedutil") == 0 && state.frequency_hz == 2.4e9 &&
+               state.temperature_c == 63,
            "battery, governor, frequency, the hottest zone");
     put("/sys/class/power_supply/AC/online", "1");
     infer_machine_read_state(root, &state);
     tap_ok(strcmp(state.power, "mains") == 0, "mains");
-    tap_ok(!infer_pin_cpus("nonsense") && !infer_pin_cpus("3-1") && !infer_pin_cpus("0,") && !infer_pin_cpus("99999"), "lists of CPUs that are none");
+    tap_ok(!infer_pin_cpus("nonsense") && !infer_pin_cpus("3-1") && !infer_pin_cpus("0,") && !infer_pin_cpus("99999"),
+           "lists of CPUs that are none");
     tap_ok(infer_pin_cpus("0-1023") && infer_pin_cpus(""), "and one that is");
     tree_clear(root);
     if (rmdir(root) != 0)

@@ -1,6 +1,7 @@
 /*
- * The pool, the planner and the executor on a small random Llama, with a bias on q and a norm of the heads of k, without files. A plain TAP program, so that ThreadSanitizer can run it.
- * What is checked: the same bits at every level, thread count and split into batches; the plan's memory and dependencies; cancelling.
+ * The pool, the planner and the executor on a small random Llama, with a bias on q and a norm of the heads of k, without files. A plain TAP
+ * program, so that ThreadSanitizer can run it. What is checked: the same bits at every level, thread count and split into batches; the
+ * plan's memory and dependencies; cancelling.
  */
 #include "check_tap.h"
 #include "cpu.h"
@@ -80,7 +81,8 @@ static void build(net *n, infer_qtype type)
         k = infer_build_rmsnorm(g, l, "k_norm", k, weight(n, type, 1, HEAD_DIM), 1e-5f, INFER_ROWS_TOKENS);
         q = infer_build_rope(g, l, "rope_q", q, HEAD_DIM, INFER_ROPE_GLOBAL);
         k = infer_build_rope(g, l, "rope_k", k, HEAD_DIM, INFER_ROPE_GLOBAL);
-        a = infer_build_attention(g, l, q, k, v, &(infer_attention_shape){HEADS, KV_HEADS, HEAD_DIM, l % 2 ? 100 : 0, 0.125f, l % 2 ? 0 : 20});
+        a = infer_build_attention(g, l, q, k, v,
+                                  &(infer_attention_shape){HEADS, KV_HEADS, HEAD_DIM, l % 2 ? 100 : 0, 0.125f, l % 2 ? 0 : 20});
         x = infer_build_add(g, l, "attn_add", x, infer_build_matmul(g, l, "o", a, weight(n, type, DIM, HEADS * HEAD_DIM), INFER_VALUE_F32));
         h = infer_build_rmsnorm(g, l, "ffn_norm", x, weight(n, type, 1, DIM), 1e-5f, INFER_ROWS_TOKENS);
         gate = infer_build_matmul(g, l, "gate", h, weight(n, type, FFN, DIM), INFER_VALUE_F32);
@@ -132,7 +134,9 @@ static bool logits_of(const net *n, infer_cpu_level level, uint32_t threads, uin
 
 static void same_bits(infer_qtype type, infer_qtype kv, uint32_t prompt)
 {
-    static const struct { uint32_t threads, batch; } cases[] = {{1, TOKENS}, {1, 1}, {1, 4}, {2, TOKENS}, {2, 1}, {4, TOKENS}, {4, 5}, {8, 1}, {2, 8}};
+    static const struct {
+        uint32_t threads, batch;
+    } cases[] = {{1, TOKENS}, {1, 1}, {1, 4}, {2, TOKENS}, {2, 1}, {4, TOKENS}, {4, 5}, {8, 1}, {2, 8}};
     static float expected[TOKENS * VOCAB], got[TOKENS * VOCAB];
     uint32_t levels = infer_cpu_levels_here();
     const char *name = infer_qtype_find(type)->name, *kv_name = infer_qtype_find(kv)->name;
@@ -171,7 +175,8 @@ static bool reaches(const infer_plan *plan, uint32_t s, uint32_t t)
 static void plan_is_sound(void)
 {
     net n = {.random = 2};
-    infer_plan_options o = {.max_batch = 8, .max_logits = 1, .context = 32, .threads = 2, .kv_type = INFER_QTYPE_F16, .level = INFER_CPU_REF};
+    infer_plan_options o = {
+        .max_batch = 8, .max_logits = 1, .context = 32, .threads = 2, .kv_type = INFER_QTYPE_F16, .level = INFER_CPU_REF};
     infer_plan *plan = NULL;
     uint32_t conflicts = 0, ordered = 0, *step_of, fused = 0;
     build(&n, INFER_QTYPE_Q8G32);
@@ -238,8 +243,10 @@ static void attention_splits(void)
             if (plan->steps[s].rows == INFER_ROWS_CHUNKS)
                 finished &= plan->states[s].m == cases[c].split * KV_HEADS;
         }
-        tap_ok(finished && (ns[INFER_OP_ATTENTION] == 0) == (cases[c].split > 0) && (ns[INFER_OP_ATTENTION_CHUNKS] > 0) == (cases[c].split > 0) &&
-                   (ns[INFER_OP_ATTENTION_MERGE] > 0) == (cases[c].split > 0), "every step is finished once; attention in %u chunks", cases[c].split);
+        tap_ok(finished && (ns[INFER_OP_ATTENTION] == 0) == (cases[c].split > 0) &&
+                   (ns[INFER_OP_ATTENTION_CHUNKS] > 0) == (cases[c].split > 0) &&
+                   (ns[INFER_OP_ATTENTION_MERGE] > 0) == (cases[c].split > 0),
+               "every step is finished once; attention in %u chunks", cases[c].split);
         infer_pool_destroy(pool);
         infer_plan_destroy(plan);
     }
@@ -249,14 +256,16 @@ static void attention_splits(void)
 static void cancelling(void)
 {
     net n = {.random = 3};
-    infer_plan_options o = {.max_batch = 4, .max_logits = 1, .context = 32, .threads = 2, .kv_type = INFER_QTYPE_F16, .level = INFER_CPU_REF};
+    infer_plan_options o = {
+        .max_batch = 4, .max_logits = 1, .context = 32, .threads = 2, .kv_type = INFER_QTYPE_F16, .level = INFER_CPU_REF};
     infer_plan *plan = NULL;
     infer_pool *pool = NULL;
     int32_t ids[4] = {1, 2, 3, 4};
     infer_batch b = {.ids = ids, .m = 4, .logits = 1};
     infer_error err = {0};
     build(&n, INFER_QTYPE_Q4G32);
-    tap_ok(infer_plan_create(&n.graph, &o, &plan, NULL) == INFER_OK && infer_pool_create(NULL, 2, &pool, NULL) == INFER_OK, "plan and pool");
+    tap_ok(infer_plan_create(&n.graph, &o, &plan, NULL) == INFER_OK && infer_pool_create(NULL, 2, &pool, NULL) == INFER_OK,
+           "plan and pool");
     atomic_store(&plan->cancel, 1);
     tap_ok(infer_plan_run(plan, pool, &b, &err) == INFER_ERROR_CANCELLED && err.status == INFER_ERROR_CANCELLED, "a cancelled run says so");
     tap_ok(infer_plan_run(plan, pool, &b, &err) == INFER_OK, "the next one runs");
@@ -289,7 +298,8 @@ static void pools(void)
 
 int main(void)
 {
-    static const infer_qtype types[] = {INFER_QTYPE_F32, INFER_QTYPE_F16, INFER_QTYPE_Q8G32, INFER_QTYPE_Q4G32, INFER_QTYPE_N4G32, INFER_QTYPE_T2R};
+    static const infer_qtype types[] = {INFER_QTYPE_F32,   INFER_QTYPE_F16,   INFER_QTYPE_Q8G32,
+                                        INFER_QTYPE_Q4G32, INFER_QTYPE_N4G32, INFER_QTYPE_T2R};
     pools();
     plan_is_sound();
     cancelling();

@@ -2,11 +2,11 @@
  * Generation, blocking and as events: the same tokens; an event loop that never blocks; cancelling within one graph node; nothing leaks. On
  * a small random Llama. A plain TAP program, so that ThreadSanitizer can run it.
  */
+#include "check.h"
 #include "check_tap.h"
 #include "model/session.h"
 #include "shapes.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -18,50 +18,17 @@
 #define SESSIONS 3
 #define CONTEXT 4096u /* so long that no generation to it ends by itself before it is cancelled, on all but the busiest machine */
 
-/* ---- an allocator that counts ---- */
-
-static _Atomic long long live_bytes;
-
-static void *count_alloc(void *user, size_t bytes)
-{
-    size_t *p = aligned_alloc(64, infer_round_up(bytes + 64, 64));
-    (void)user;
-    if (!p)
-        return NULL;
-    *p = bytes;
-    atomic_fetch_add(&live_bytes, (long long)bytes);
-    return p + 64 / sizeof *p;
-}
-
-static void count_free(void *user, void *block)
-{
-    size_t *p = (size_t *)block - 64 / sizeof *p;
-    (void)user;
-    atomic_fetch_sub(&live_bytes, (long long)*p);
-    free(p);
-}
-
 /* ---- the process ---- */
 
-static int entries(const char *folder)
-{
-    DIR *d = opendir(folder);
-    int n = 0;
-    while (d && readdir(d))
-        n++;
-    if (d)
-        closedir(d);
-    return n;
-}
+static check_allocator memory; /* the runtimes' */
 
 typedef struct usage {
-    int threads, descriptors;
-    long long bytes;
+    size_t threads, descriptors, bytes;
 } usage;
 
 static usage used(void)
 {
-    return (usage){entries("/proc/self/task"), entries("/proc/self/fd"), atomic_load(&live_bytes)};
+    return (usage){check_entries("/proc/self/task"), check_entries("/proc/self/fd"), memory.live_bytes};
 }
 
 /* A thread that was joined may be listed for a moment yet. */
@@ -73,7 +40,7 @@ static bool same_usage(usage a)
         b = used();
     }
     if (a.threads != b.threads || a.descriptors != b.descriptors || a.bytes != b.bytes)
-        printf("# threads %d -> %d, descriptors %d -> %d, bytes %lld -> %lld\n", a.threads, b.threads, a.descriptors, b.descriptors,
+        printf("# threads %zu -> %zu, descriptors %zu -> %zu, bytes %zu -> %zu\n", a.threads, b.threads, a.descriptors, b.descriptors,
                a.bytes, b.bytes);
     return a.threads == b.threads && a.descriptors == b.descriptors && a.bytes == b.bytes;
 }
@@ -387,13 +354,15 @@ static void cycles(int count)
 int main(int argc, char **argv)
 {
     int count = argc > 1 ? atoi(argv[1]) : 1000;
-    infer_runtime_options o = {.size = sizeof o, .threads = 2, .allocator = {count_alloc, count_free, NULL}};
+    infer_runtime_options o = {.size = sizeof o, .threads = 2};
     char folder[] = "/tmp/infer-generate-XXXXXX", path[64];
     infer_error err = {INFER_OK, ""};
     usage before;
     text want = {0};
     if (!mkdtemp(folder))
         return 1;
+    check_allocator_init(&memory, 0);
+    o.allocator = memory.allocator;
     snprintf(path, sizeof path, "%s/m.infer", folder);
     for (uint32_t i = 0; i < PROMPT; i++)
         prompt[i] = (int32_t)(i * 37 % 500 + 3);

@@ -2,9 +2,11 @@
  * What models and sessions can do besides evaluating, on a small random Llama: embeddings, states, forks; models from descriptors and
  * memory; two runtimes side by side. A plain TAP program, so that ThreadSanitizer can run it.
  */
+#include "check.h"
 #include "check_tap.h"
 #include "model/session.h"
 #include "shapes.h"
+#include "state.h"
 
 #include <fcntl.h>
 #include <infer/infer_experimental.h>
@@ -14,7 +16,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #define PROMPT 40u
 #define DIM 64u /* of stories260k */
@@ -130,13 +131,6 @@ static bool same_row(const infer_model *m, const float *a, const float *b)
     return a && b && memcmp(a, b, infer_model_vocab_size(m) * sizeof *a) == 0;
 }
 
-/* So that a change is found by its own check, not by the hash. */
-static void seal(uint8_t *state, size_t bytes)
-{
-    uint64_t hash = XXH3_64bits_withSeed(state + 64, bytes - 64, XXH3_64bits(state, 56));
-    memcpy(state + 56, &hash, sizeof hash);
-}
-
 static infer_status restored(const opened *o, const uint8_t *state, size_t bytes)
 {
     infer_error err = {INFER_OK, ""};
@@ -217,7 +211,7 @@ static void hostile_states(infer_kv_type kv, const char *name)
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         memcpy(bad, good, bytes);
         bad[fields[i].at] ^= 0x40;
-        seal(bad, bytes);
+        state_seal(bad, bytes);
         right &= restored(&a, bad, bytes) == fields[i].status;
         if (restored(&a, bad, bytes) != fields[i].status)
             printf("# field at %zu: %d, expected %d\n", fields[i].at, restored(&a, bad, bytes), fields[i].status);
@@ -225,14 +219,14 @@ static void hostile_states(infer_kv_type kv, const char *name)
     tap_ok(right, "kv %s: any field changed, with a right hash: an error", name);
     memcpy(bad, good, bytes);
     bad[36] = PROMPT + 16; /* the bytes would lie beyond the end */
-    seal(bad, bytes);
+    state_seal(bad, bytes);
     tap_ok(restored(&a, bad, bytes) == INFER_ERROR_FORMAT, "kv %s: a position that the bytes do not hold: FORMAT", name);
     for (size_t i = 0; i < 3; i++) {
         static const uint8_t not_numbers[][4] = {
             {0xff, 0xff, 0xff, 0xff}, {0x00, 0x7c, 0x80, 0x7f}, {0x80, 0xfc, 0x80, 0xff}}; /* NaN; infinite as f16 or f32 */
         memcpy(bad, good, bytes);
         memcpy(bad + 64 + i * 4, not_numbers[i], 4);
-        seal(bad, bytes);
+        state_seal(bad, bytes);
         right &= restored(&a, bad, bytes) == INFER_ERROR_FORMAT;
     }
     tap_ok(right, "kv %s: numbers that are none: FORMAT", name);
@@ -385,24 +379,12 @@ static void origins(void)
 
 typedef struct world {
     infer_runtime_options options;
-    _Atomic long blocks; /* of its allocator */
+    check_allocator memory;
     uint32_t lines;      /* of its log */
     char first[160];
     const float *logits; /* of go_on */
     opened o;
 } world;
-
-static void *world_alloc(void *user, size_t bytes)
-{
-    atomic_fetch_add(&((world *)user)->blocks, 1);
-    return aligned_alloc(64, infer_round_up(bytes, 64));
-}
-
-static void world_free(void *user, void *p)
-{
-    atomic_fetch_sub(&((world *)user)->blocks, 1);
-    free(p);
-}
 
 static void world_log(void *user, const char *line)
 {
@@ -434,13 +416,15 @@ static void side_by_side(void)
     tap_ok(strcmp(infer_cpu_level_available(0), "ref") == 0 && best && !infer_cpu_level_available(64), "the CPU's levels: ref to %s", best);
     a.options.threads = 1;
     a.options.cpu_level = "ref";
-    a.options.allocator = (infer_allocator){world_alloc, world_free, &a};
+    check_allocator_init(&a.memory, 0);
+    a.options.allocator = a.memory.allocator;
     a.options.log = b.options.log = world_log;
     a.options.log_user = &a;
     b.options.log_user = &b;
     b.options.threads = 2;
     b.options.cpu_level = best;
-    b.options.allocator = (infer_allocator){world_alloc, world_free, &b};
+    check_allocator_init(&b.memory, 0);
+    b.options.allocator = b.memory.allocator;
     pthread_create(&thread, NULL, live, &a);
     live(&b);
     pthread_join(thread, NULL);
@@ -450,14 +434,15 @@ static void side_by_side(void)
            "each has its own settings");
     tap_ok(a.lines == 3 && b.lines == 3 && strstr(a.first, "level ref, 1 threads") && strstr(b.first, best), "each tells its own log: %s",
            a.first);
-    tap_ok(a.blocks > 0 && b.blocks > 0, "each has its own memory");
+    tap_ok(a.memory.live > 0 && b.memory.live > 0, "each has its own memory");
     close_all(&a.o);
-    tap_ok(a.blocks == 0 && b.blocks > 0 && go_on(b.o.session), "one ends, the other goes on");
+    tap_ok(a.memory.live == 0 && b.memory.live > 0 && go_on(b.o.session), "one ends, the other goes on");
     close_all(&b.o);
-    tap_ok(b.blocks == 0, "and gives all back");
+    tap_ok(b.memory.live == 0, "and gives all back");
     b.options.threads = 256; /* more threads than CPUs take turns, and each turn is a wake-up */
     infer_runtime_create(&b.options, &b.o.rt, NULL);
-    tap_ok(infer_runtime_threads(b.o.rt) <= infer_cpus_logical(), "256 threads wanted: %u, as many as there are CPUs", infer_runtime_threads(b.o.rt));
+    tap_ok(infer_runtime_threads(b.o.rt) <= infer_cpus_logical(), "256 threads wanted: %u, as many as there are CPUs",
+           infer_runtime_threads(b.o.rt));
     infer_runtime_destroy(b.o.rt);
 }
 
@@ -481,7 +466,9 @@ int main(void)
     snprintf(path, sizeof path, "%s/m.infer", folder);
     for (uint32_t i = 0; i < PROMPT; i++)
         prompt[i] = (int32_t)(i * 37 % 500 + 3);
-    tap_ok(infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) == INFER_OK, "a model");
+    tap_ok(infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ==
+               INFER_OK,
+           "a model");
     embeddings();
     for (int k = INFER_KV_F16; k <= INFER_KV_Q8; k++) {
         static const char *const names[] = {"auto", "f16", "f32", "q8"};

@@ -1,5 +1,6 @@
-/* One model, several threads: sessions opened and run at the same time, a tensor's hash checked by whoever is first, tokenizers used together, one session
- * cancelled from outside. The logits are those of a session that has the model for itself. TAP, made for ThreadSanitizer.
+/* One model, several threads: sessions opened and run at the same time, a tensor's hash checked by whoever is first, tokenizers used
+ * together, one session cancelled from outside. The logits are those of a session that has the model for itself. TAP, made for
+ * ThreadSanitizer.
  *
  * usage: shared FOLDER (with model.infer) */
 #include "check_tap.h"
@@ -28,7 +29,8 @@ static bool run_session(infer_model *model, float *logits)
     bool ok;
     o.context = 16;
     ok = infer_model_tokenize(model, "ab ab", 5, INFER_TOKENIZE_BOS, ids, TOKENS, &n, NULL) == INFER_OK &&
-         infer_session_create(model, &o, &session, NULL) == INFER_OK && infer_session_eval(session, ids, n, INFER_LOGITS_LAST, NULL) == INFER_OK;
+         infer_session_create(model, &o, &session, NULL) == INFER_OK &&
+         infer_session_eval(session, ids, n, INFER_LOGITS_LAST, NULL) == INFER_OK;
     if (ok)
         memcpy(logits, infer_session_logits(session, 0), infer_model_vocab_size(model) * sizeof *logits);
     infer_session_destroy(session);
@@ -66,7 +68,8 @@ static bool cancel_from_outside(infer_model *model)
     }
     pthread_join(thread, NULL);
     infer_session_eval(session, &id, 1, INFER_LOGITS_LAST, NULL); /* takes a cancellation that was left over */
-    ok = ok && infer_session_rewind(session, 0, NULL) == INFER_OK && infer_session_eval(session, &id, 1, INFER_LOGITS_LAST, NULL) == INFER_OK;
+    ok = ok && infer_session_rewind(session, 0, NULL) == INFER_OK &&
+         infer_session_eval(session, &id, 1, INFER_LOGITS_LAST, NULL) == INFER_OK;
     infer_session_destroy(session);
     return ok;
 }
@@ -88,7 +91,8 @@ int main(int argc, char **argv)
         size_t bytes, n = 0;
         bool ok = true;
         o.threads = threads;
-        if (infer_runtime_create(&o, &rt, &err) || infer_model_open(rt, path, NULL, &alone, &err) || infer_model_open(rt, path, NULL, &model, &err)) {
+        if (infer_runtime_create(&o, &rt, &err) || infer_model_open(rt, path, NULL, &alone, &err) ||
+            infer_model_open(rt, path, NULL, &model, &err)) {
             printf("Bail out! %s\n", err.message);
             return 1;
         }

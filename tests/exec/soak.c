@@ -6,11 +6,11 @@
  *
  * usage: soak SECONDS; the seed is printed, INFER_TEST_SEED gives it back.
  */
+#include "check.h"
 #include "check_tap.h"
 #include "model/session.h"
 #include "shapes.h"
 
-#include <dirent.h>
 #include <infer/infer_experimental.h>
 #include <poll.h>
 #include <pthread.h>
@@ -20,42 +20,10 @@
 
 enum { WORKERS = 3, SESSIONS = 3, STEPS = 60, CONTEXT = 160, VOCAB = 512, DIM = 64 };
 
-static _Atomic long long live_bytes;
+static check_allocator memory; /* the runtimes' */
 static _Atomic unsigned long long steps, checks, cancelled, generated;
 static infer_runtime *rt;
 static infer_model *model;
-
-/* ---- what is in use ---- */
-
-static void *count_alloc(void *user, size_t bytes)
-{
-    size_t *p = aligned_alloc(64, infer_round_up(bytes + 64, 64));
-    (void)user;
-    if (!p)
-        return NULL;
-    *p = bytes;
-    atomic_fetch_add(&live_bytes, (long long)bytes);
-    return (char *)p + 64;
-}
-
-static void count_free(void *user, void *block)
-{
-    size_t *p = (size_t *)(void *)((char *)block - 64);
-    (void)user;
-    atomic_fetch_sub(&live_bytes, (long long)*p);
-    free(p);
-}
-
-static int entries(const char *folder)
-{
-    DIR *d = opendir(folder);
-    int n = 0;
-    while (d && readdir(d))
-        n++;
-    if (d)
-        closedir(d);
-    return n;
-}
 
 /* ---- a worker ---- */
 
@@ -284,14 +252,16 @@ int main(int argc, char **argv)
     const char *given = getenv("INFER_TEST_SEED");
     uint64_t seed = given ? strtoull(given, NULL, 10) : infer_now_ns(), random = seed | 1, end = infer_now_ns() + (uint64_t)(seconds * 1e9),
              rss = 0;
-    infer_runtime_options o = {.size = sizeof o, .threads = 2, .allocator = {count_alloc, count_free, NULL}};
+    infer_runtime_options o = {.size = sizeof o, .threads = 2};
     char folder[] = "/tmp/infer-soak-XXXXXX", path[64];
     infer_error err = {INFER_OK, ""};
     const char *wrong = NULL;
-    long long bytes = 0;
-    int descriptors = 0, rounds = 0;
+    size_t bytes = 0, descriptors = 0;
+    int rounds = 0;
     if (!mkdtemp(folder))
         return 1;
+    check_allocator_init(&memory, 0);
+    o.allocator = memory.allocator;
     snprintf(path, sizeof path, "%s/m.infer", folder);
     printf("# seed %llu\n", (unsigned long long)seed);
     if (infer_shape_write(infer_shape_find("stories260k"), INFER_QTYPE_Q8G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) ||
@@ -310,13 +280,13 @@ int main(int argc, char **argv)
             wrong = wrong ? wrong : workers[i].wrong;
         }
         if (rounds == 2) { /* by now whatever is made once was made */
-            bytes = atomic_load(&live_bytes);
-            descriptors = entries("/proc/self/fd");
+            bytes = memory.live_bytes;
+            descriptors = check_entries("/proc/self/fd");
             rss = infer_anonymous_rss_bytes();
         } else if (rounds > 2 && !wrong) {
-            wrong = atomic_load(&live_bytes) != bytes         ? "bytes are left over"
-                    : entries("/proc/self/fd") != descriptors ? "descriptors are left over"
-                                                              : NULL;
+            wrong = memory.live_bytes != bytes                      ? "bytes are left over"
+                    : check_entries("/proc/self/fd") != descriptors ? "descriptors are left over"
+                                                                    : NULL;
         }
     }
     tap_ok(!wrong, "%d rounds of %d threads with %d sessions each: %s", rounds, WORKERS, SESSIONS,
@@ -333,7 +303,7 @@ int main(int argc, char **argv)
 #endif
     infer_model_close(model);
     infer_runtime_destroy(rt);
-    tap_ok(atomic_load(&live_bytes) == 0, "everything is given back");
+    tap_ok(memory.live_bytes == 0, "everything is given back");
     unlink(path);
     rmdir(folder);
     return tap_done();

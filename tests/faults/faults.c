@@ -1,7 +1,9 @@
-/* What the system refuses. Each scenario is run whole once, then again with the n-th call of one kind failing, for every n: the answer is an error of
- * one line, or, where the call does not matter, the same result. Nothing leaks, no file is left half written. TAP.
+/* What the system refuses. Each scenario is run whole once, then again with the n-th call of one kind failing, for every n: the answer is
+ * an error of one line, or, where the call does not matter, the same result. Nothing leaks, no file is left half written. TAP.
  *
- * usage: faults FOLDER (with the samples that run.py writes). The calls are those of the library's own code, caught by the linker (--wrap). */
+ * usage: faults FOLDER (with the samples that run.py writes). The calls are those of the library's own code, caught by the
+ * linker (--wrap). */
+#include "check.h"
 #include "check_tap.h"
 
 #include "convert/convert.h"
@@ -10,7 +12,6 @@
 #include "text/text.h"
 
 #include <cjson/cJSON.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -24,7 +25,9 @@
 
 /* ---- faults ---- */
 
-typedef enum call { OPEN, FSTAT, MMAP, READ, PREAD, PWRITE, WRITE, FSYNC, RENAME, LINK, FOPEN, FWRITE, FFLUSH, MALLOC, JSON, THREAD, CALLS } call;
+typedef enum call {
+    OPEN, FSTAT, MMAP, READ, PREAD, PWRITE, WRITE, FSYNC, RENAME, LINK, FOPEN, FWRITE, FFLUSH, MALLOC, JSON, THREAD, CALLS
+} call;
 
 /* How it fails. SHORT is no failure: half of what was asked for is done. */
 static const struct fault {
@@ -33,13 +36,29 @@ static const struct fault {
     int error; /* 0: short */
     bool harmless;
 } faults[] = {
-    {"open fails", OPEN, EMFILE, false},     {"fstat fails", FSTAT, EIO, false},         {"mmap fails", MMAP, ENOMEM, false},
-    {"read fails", READ, EIO, false},        {"read is interrupted", READ, EINTR, false}, {"pread fails", PREAD, EIO, false},
-    {"pread is interrupted", PREAD, EINTR, true}, {"pread is short", PREAD, 0, true},     {"pwrite: the disk is full", PWRITE, ENOSPC, false},
-    {"pwrite is interrupted", PWRITE, EINTR, true}, {"pwrite is short", PWRITE, 0, true}, {"write: the disk is full", WRITE, ENOSPC, false},
-    {"fsync fails", FSYNC, EIO, false},      {"rename fails", RENAME, EACCES, false},    {"link fails", LINK, EPERM, false},
-    {"fopen fails", FOPEN, EMFILE, false},   {"fwrite: the disk is full", FWRITE, ENOSPC, false}, {"fflush: the disk is full", FFLUSH, ENOSPC, false},
-    {"memory is short", MALLOC, ENOMEM, false}, {"memory for JSON is short", JSON, ENOMEM, false}, {"no thread starts", THREAD, EAGAIN, false},
+    {"open fails", OPEN, EMFILE, false},
+    {"fstat fails", FSTAT, EIO, false},
+    {"mmap fails", MMAP, ENOMEM, false},
+    {"read fails", READ, EIO, false},
+    {"read is interrupted", READ, EINTR, false},
+    {"pread fails", PREAD, EIO, false},
+    {"pread is interrupted", PREAD, EINTR, true},
+    {"pread is short", PREAD, 0, true},
+    {"pwrite: the disk is full", PWRITE, ENOSPC, false},
+    {"pwrite is interrupted", PWRITE, EINTR, true},
+    {"pwrite is short", PWRITE, 0, true},
+    {"write: the disk is full", WRITE, ENOSPC, false},
+    {"write is interrupted", WRITE, EINTR, true},
+    {"write is short", WRITE, 0, true},
+    {"fsync fails", FSYNC, EIO, false},
+    {"rename fails", RENAME, EACCES, false},
+    {"link fails", LINK, EPERM, false},
+    {"fopen fails", FOPEN, EMFILE, false},
+    {"fwrite: the disk is full", FWRITE, ENOSPC, false},
+    {"fflush: the disk is full", FFLUSH, ENOSPC, false},
+    {"memory is short", MALLOC, ENOMEM, false},
+    {"memory for JSON is short", JSON, ENOMEM, false},
+    {"no thread starts", THREAD, EAGAIN, false},
 };
 
 static const struct fault *now;         /* NULL: calls are only counted */
@@ -139,29 +158,55 @@ static const char *in_folder(const char *name)
 /* A hash of what came out. */
 static uint64_t mix(uint64_t hash, const void *data, size_t bytes) { return XXH3_64bits_withSeed(data, bytes, hash); }
 
-static infer_status decode(infer_load load, uint64_t *result, infer_error *err)
+typedef struct opened {
+    infer_runtime *rt;
+    infer_model *model;
+    infer_session *session;
+} opened;
+
+/* To be closed in any case. */
+static infer_status open_session(infer_load load, opened *o, infer_error *err)
 {
     infer_runtime_options ro = INFER_RUNTIME_DEFAULTS;
     infer_model_options mo = INFER_MODEL_DEFAULTS;
     infer_session_options so = INFER_SESSION_DEFAULTS;
-    infer_runtime *rt = NULL;
-    infer_model *model = NULL;
-    infer_session *session = NULL;
-    int32_t ids[16];
-    size_t n;
     infer_status s;
+    *o = (opened){NULL, NULL, NULL};
     ro.threads = 2;
     ro.allocator = allocator;
     mo.load = load;
     so.context = 16;
-    if ((s = infer_runtime_create(&ro, &rt, err)) == INFER_OK && (s = infer_model_open(rt, in_folder("model.infer"), &mo, &model, err)) == INFER_OK &&
-        (s = infer_session_create(model, &so, &session, err)) == INFER_OK &&
-        (s = infer_model_tokenize(model, "ab a", 4, INFER_TOKENIZE_BOS, ids, 16, &n, err)) == INFER_OK &&
-        (s = infer_session_eval(session, ids, n, INFER_LOGITS_LAST, err)) == INFER_OK)
-        *result = mix(0, infer_session_logits(session, 0), infer_model_vocab_size(model) * sizeof(float));
-    infer_session_destroy(session);
-    infer_model_close(model);
-    infer_runtime_destroy(rt);
+    if ((s = infer_runtime_create(&ro, &o->rt, err)) == INFER_OK &&
+        (s = infer_model_open(o->rt, in_folder("model.infer"), &mo, &o->model, err)) == INFER_OK)
+        s = infer_session_create(o->model, &so, &o->session, err);
+    return s;
+}
+
+static void close_session(opened *o)
+{
+    infer_session_destroy(o->session);
+    infer_model_close(o->model);
+    infer_runtime_destroy(o->rt);
+}
+
+/* *result: the logits behind what the session has read, and a short text. */
+static infer_status read_text(opened *o, uint64_t *result, infer_error *err)
+{
+    int32_t ids[16];
+    size_t n;
+    infer_status s = infer_model_tokenize(o->model, "ab a", 4, INFER_TOKENIZE_BOS, ids, 16, &n, err);
+    if (s == INFER_OK && (s = infer_session_eval(o->session, ids, n, INFER_LOGITS_LAST, err)) == INFER_OK)
+        *result = mix(0, infer_session_logits(o->session, 0), infer_model_vocab_size(o->model) * sizeof(float));
+    return s;
+}
+
+static infer_status decode(infer_load load, uint64_t *result, infer_error *err)
+{
+    opened o;
+    infer_status s = open_session(load, &o, err);
+    if (s == INFER_OK)
+        s = read_text(&o, result, err);
+    close_session(&o);
     return s;
 }
 
@@ -175,6 +220,26 @@ static infer_status decode_copied(const char *unused, uint64_t *result, infer_er
 {
     (void)unused;
     return decode(INFER_LOAD_COPY, result, err);
+}
+
+static infer_status save_session(const char *name, uint64_t *result, infer_error *err)
+{
+    opened o;
+    infer_status s = open_session(INFER_LOAD_MAP, &o, err);
+    if (s == INFER_OK && (s = read_text(&o, result, err)) == INFER_OK)
+        s = infer_session_save_file(o.session, in_folder(name), err);
+    close_session(&o);
+    return s;
+}
+
+static infer_status restore_session(const char *name, uint64_t *result, infer_error *err)
+{
+    opened o;
+    infer_status s = open_session(INFER_LOAD_MAP, &o, err);
+    if (s == INFER_OK && (s = infer_session_restore_file(o.session, in_folder(name), err)) == INFER_OK)
+        s = read_text(&o, result, err);
+    close_session(&o);
+    return s;
 }
 
 static infer_status convert_with(const char *name, bool overwrite, infer_error *err)
@@ -265,6 +330,9 @@ static const struct scenario {
 } scenarios[] = {
     {"open, plan, decode", decode_mapped, NULL, false},
     {"copy, plan, decode", decode_copied, NULL, false},
+    {"save a session", save_session, "out", false},
+    {"save a session over a file", save_session, "out", true},
+    {"restore a session", restore_session, "session", false},
     {"convert .infer", convert, "model.infer", false},
     {"convert GGUF", convert, "model.gguf", false},
     {"convert a split GGUF", convert, "split-00001-of-00002.gguf", false},
@@ -282,16 +350,6 @@ static const struct scenario {
 };
 
 /* ---- running them ---- */
-
-static size_t entries(const char *path)
-{
-    DIR *d = opendir(path);
-    size_t n = 0;
-    while (d && readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
 
 /* Of the file "out"; 0: there is none. */
 static uint64_t output(void)
@@ -324,8 +382,8 @@ static outcome attempt(const struct scenario *s, const struct fault *f, size_t n
             exit(1);
     }
     before = output();
-    files = entries(folder);
-    descriptors = entries("/proc/self/fd");
+    files = check_entries(folder);
+    descriptors = check_entries("/proc/self/fd");
     for (size_t c = 0; c < CALLS; c++)
         counts[c] = 0;
     fail_at = n;
@@ -337,9 +395,9 @@ static outcome attempt(const struct scenario *s, const struct fault *f, size_t n
     o.output = output();
     if (live != 0)
         o.wrong = "memory leaked";
-    else if (entries("/proc/self/fd") != descriptors)
+    else if (check_entries("/proc/self/fd") != descriptors)
         o.wrong = "a file stayed open";
-    else if (entries(folder) != files + (o.status == INFER_OK && o.output && !before))
+    else if (check_entries(folder) != files + (o.status == INFER_OK && o.output && !before))
         o.wrong = "a file was left behind";
     else if (o.status != INFER_OK && o.output != before)
         o.wrong = "the output was touched";
@@ -352,17 +410,21 @@ int main(int argc, char **argv)
 {
     cJSON_Hooks hooks = {take_json, give};
     bool met[CALLS] = {false};
+    uint64_t ignored;
+    infer_error err = {INFER_OK, ""};
     if (argc != 2)
         return 2;
     folder = argv[1];
     cJSON_InitHooks(&hooks);
+    tap_ok(save_session("session", &ignored, &err) == INFER_OK, "a session's state %s", err.message);
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         const struct scenario *s = &scenarios[i];
         outcome whole = attempt(s, NULL, 0);
         size_t all[CALLS];
         for (size_t c = 0; c < CALLS; c++)
             all[c] = counts[c];
-        tap_ok(whole.status == INFER_OK && !whole.wrong, "%s%s%s", s->name, whole.wrong ? ": " : "", whole.wrong ? whole.wrong : whole.err.message);
+        tap_ok(whole.status == INFER_OK && !whole.wrong, "%s%s%s", s->name, whole.wrong ? ": " : "",
+               whole.wrong ? whole.wrong : whole.err.message);
         for (size_t k = 0; k < sizeof faults / sizeof *faults; k++) {
             const struct fault *f = &faults[k];
             size_t errors = 0, bad = 0;

@@ -1,5 +1,5 @@
-/* What the fuzz targets share: the limit of time, and their input as files, because everything that reads a format maps one. Each source defines
- * fuzz_one; one that serves several targets knows by FUZZ_NAME, from meson.build, which it is. */
+/* What the fuzz targets share: the limit of time, and their input as files, because everything that reads a format maps one. Each source
+ * defines fuzz_one; one that serves several targets knows by FUZZ_NAME, from meson.build, which it is. */
 #ifndef INFER_TESTS_FUZZ_H
 #define INFER_TESTS_FUZZ_H
 
@@ -24,8 +24,8 @@
 static void fuzz_one(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A second of processor time, sanitizers and all, then SIGABRT, which libFuzzer takes for a find: unlike its own limit, this one does not depend on what
- * else the machine does, nor on the process being stopped for a while. */
+/* A second of processor time, sanitizers and all, then SIGABRT, which libFuzzer takes for a find: unlike its own limit, this one does not
+ * depend on what else the machine does, nor on the process being stopped for a while. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct itimerspec second = {.it_value = {.tv_sec = 1}}, never;

@@ -1,5 +1,5 @@
-/* Conversations: the first byte picks the template, then follow messages, each a byte for its role, two for its size, and its text. Whatever they say,
- * control tokens come from the template alone. The same bytes are also read as a template in Jinja. */
+/* Conversations: the first byte picks the template, then follow messages, each a byte for its role, two for its size, and its text.
+ * Whatever they say, control tokens come from the template alone. The same bytes are also read as a template in Jinja. */
 #include "fuzz.h"
 
 #include "text/chat.h"
@@ -9,16 +9,17 @@ enum { MESSAGES = 16, NAMED = 20 };
 /* The tokens that the templates name, a few characters, all bytes. */
 static infer_tokenizer *tokenizer(void)
 {
-    static const char *const named[NAMED] = {"<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-                                             "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<start_of_turn>", "<end_of_turn>",
-                                             "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", " ", "us"};
+    static const char *const named[NAMED] = {
+        "<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
+        "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<start_of_turn>", "<end_of_turn>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
+        " ", "us"};
     static infer_tokenizer *made;
     static char texts[256][8];
     const char *text[NAMED + 256];
     uint32_t bytes[NAMED + 256];
     uint8_t types[NAMED + 256];
-    infer_vocab_parts parts = {.kind = INFER_VOCAB_SPM, .flags = INFER_VOCAB_BYTE_FALLBACK, .unk = 0, .bos = 1, .eos = 2, .tokens = NAMED + 256, .text = text,
-                               .text_bytes = bytes, .types = types};
+    infer_vocab_parts parts = {.kind = INFER_VOCAB_SPM, .flags = INFER_VOCAB_BYTE_FALLBACK, .unk = 0, .bos = 1, .eos = 2,
+                               .tokens = NAMED + 256, .text = text, .text_bytes = bytes, .types = types};
     void *section;
     size_t section_bytes;
 

@@ -80,8 +80,8 @@ static void fuzz_one(const uint8_t *data, size_t size)
     static const struct {
         const char *name;
         void (*import)(const uint8_t *data, size_t size);
-    } targets[] = {{"gguf", import_gguf},       {"gguf_split", import_gguf_split}, {"llama2c", import_checkpoint}, {"bitllama", import_checkpoint},
-                   {"infer", import_infer},     {"hf", import_hf}};
+    } targets[] = {{"gguf", import_gguf},           {"gguf_split", import_gguf_split}, {"llama2c", import_checkpoint},
+                   {"bitllama", import_checkpoint}, {"infer", import_infer},           {"hf", import_hf}};
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++)
         if (strcmp(targets[i].name, FUZZ_NAME) == 0)
             targets[i].import(data, size);

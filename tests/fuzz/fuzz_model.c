@@ -1,5 +1,5 @@
-/* A whole model from hostile bytes, through the public interface: opened, planned, run for a few tokens, its tokenizer and chat template used. Weights
- * are what the input says, NaN and infinities among them. */
+/* A whole model from hostile bytes, through the public interface: opened, planned, run for a few tokens, its tokenizer and chat template
+ * used. Weights are what the input says, NaN and infinities among them. */
 #include "seal.h"
 
 #include <infer/infer.h>

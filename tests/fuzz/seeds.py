@@ -204,6 +204,15 @@ def chats():
     yield b"{{ '<start_of_turn>' + role }} <end_of_turn>"
 
 
+def states():
+    """Of the model that fuzz_state makes, which fills in sizes and hashes: f16, f32 and q8g32, of several positions."""
+    for kv, (number, panel) in enumerate(((1, 512), (0, 1024), (3, 544))):
+        for position in 0, 3, 16, 17, 40:
+            head = b"\x89INFKV\r\n" + struct.pack("<2I2Q6IQ", 1, 64, 0, 0, number, position, 1, 2, 16, 0, 0)
+            body = bytes([0, 60, 0, 188] * (panel // 4)) * (2 * 2 * -(-position // 16))
+            yield bytes([kv + (66, 192)[position % 2]]) + head + body
+
+
 def infers(tools):
     """A model in every number type, and one with a chat template."""
     values, tensors = llama_gguf(32, 16, 2, 6, fill=lambda n: bytes([0, 0, 0, 61, 0, 0, 0, 189] * (n // 8 + 1))[:n])
@@ -250,7 +259,7 @@ def main():
     seeds += [("tokenizer_json", (json.dumps(j).encode() for j in tokenizer_jsons())), ("sentencepiece", sentencepieces()), ("vocab_json", vocab_jsons()),
               ("tokenizer_bin", [tokenizer_bin(5), tokenizer_bin(40)]), ("gguf", [*ggufs(), *gguf_models()]), ("gguf_split", gguf_splits()),
               ("llama2c", llama2cs()), ("bitllama", bitllamas()), ("hf", hf_folders()), ("safetensors", safetensors()),
-              ("hf_config", (json.dumps(j).encode() for j in hf_configs())), ("chat", chats()), ("metadata", metadata(files)), ("file", files),
+              ("hf_config", (json.dumps(j).encode() for j in hf_configs())), ("chat", chats()), ("state", states()), ("metadata", metadata(files)), ("file", files),
               ("model", files), ("infer", files), ("eval", evals(tools, files[0])), ("vocab", (raw[4:4 + struct.unpack_from("<I", raw)[0]] for raw in tokenizers()))]
     count = 0
     for name, inputs in seeds:

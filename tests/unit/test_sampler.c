@@ -342,19 +342,24 @@ Test(sampler, options_out_of_range)
     infer_sampler_destroy(NULL);
 }
 
+/* The sampler, its candidates and the recent tokens; with a penalty, the logits that have it as well. */
 Test(sampler, every_allocation_may_fail)
 {
-    infer_status status;
-    size_t fail_at = 0;
-    do {
-        check_allocator a;
-        infer_sampler *s = NULL;
-        infer_error err = {0};
-        check_allocator_init(&a, ++fail_at);
-        status = infer_sampler_open(&a.allocator, 100, NULL, &s, &err);
-        cr_assert(status == INFER_OK || (status == INFER_ERROR_MEMORY && err.status == status && !s));
-        infer_sampler_destroy(s);
-        cr_assert_eq(a.live, 0);
-    } while (status);
-    cr_assert_eq(fail_at, 5);
+    for (size_t penalty = 0; penalty < 2; penalty++) {
+        infer_sampler_options o = INFER_SAMPLER_DEFAULTS;
+        infer_status status;
+        size_t fail_at = 0;
+        o.repeat_penalty = penalty ? 1.1f : 1;
+        do {
+            check_allocator a;
+            infer_sampler *s = NULL;
+            infer_error err = {0};
+            check_allocator_init(&a, ++fail_at);
+            status = infer_sampler_open(&a.allocator, 100, &o, &s, &err);
+            cr_assert(status == INFER_OK || (status == INFER_ERROR_MEMORY && err.status == status && !s));
+            infer_sampler_destroy(s);
+            cr_assert_eq(a.live, 0);
+        } while (status);
+        cr_assert_eq(fail_at, 4 + penalty);
+    }
 }

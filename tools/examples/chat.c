@@ -25,8 +25,8 @@ static int add(void *user, int32_t id)
 }
 
 /* The message's answer, into memory that the caller frees. */
-static infer_status reply(infer_session *session, infer_model *model, const char *name, infer_chat_message *messages, size_t *count, int32_t *held,
-                          infer_error *err)
+static infer_status reply(infer_session *session, infer_model *model, const char *name, infer_chat_message *messages, size_t *count,
+                          int32_t *held, infer_error *err)
 {
     infer_generate_options options = {.size = sizeof options, .max_tokens = ANSWER, .end = infer_model_chat_end(model, name)};
     static int32_t ids[TOKENS];
@@ -72,7 +72,8 @@ int main(int argc, char **argv)
         fputs("usage: chat MODEL [TEMPLATE]\n", stderr);
         return 2;
     }
-    if (infer_runtime_create(NULL, &rt, &err) || infer_model_open(rt, argv[1], NULL, &model, &err) || infer_session_create(model, NULL, &session, &err))
+    if (infer_runtime_create(NULL, &rt, &err) || infer_model_open(rt, argv[1], NULL, &model, &err) ||
+        infer_session_create(model, NULL, &session, &err))
         fprintf(stderr, "%s\n", err.message);
     while (err.status == INFER_OK && count + 1 < MESSAGES && fgets(line, sizeof line, stdin)) {
         size_t bytes = strcspn(line, "\n");

@@ -34,7 +34,8 @@ std::vector<float> embedding(const infer_model *m, infer_session *s, const std::
     infer_error err;
     size_t n = 0;
     if (infer_model_tokenize(m, text.data(), text.size(), INFER_TOKENIZE_BOS, ids.data(), ids.size(), &n, &err) != INFER_OK ||
-        infer_session_rewind(s, 0, &err) != INFER_OK || infer_session_embed(s, ids.data(), n, INFER_POOLING_MEAN, out.data(), &err) != INFER_OK)
+        infer_session_rewind(s, 0, &err) != INFER_OK ||
+        infer_session_embed(s, ids.data(), n, INFER_POOLING_MEAN, out.data(), &err) != INFER_OK)
         throw std::runtime_error(err.message);
     return out;
 }

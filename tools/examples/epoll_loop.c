@@ -1,6 +1,6 @@
 /*
- * epoll_loop MODEL PROMPT...: every prompt is continued at the same time by one thread, which sleeps in epoll_wait and never blocks for a token: a clock goes
- * on beside. The generations run on libinfer's threads.
+ * epoll_loop MODEL PROMPT...: every prompt is continued at the same time by one thread, which sleeps in epoll_wait and never blocks for a
+ * token: a clock goes on beside. The generations run on libinfer's threads.
  */
 #define _GNU_SOURCE
 #include <infer/infer.h>

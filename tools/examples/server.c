@@ -1,7 +1,7 @@
 /*
- * server MODEL PREFIX [REQUESTS]: a sketch of a server on the loopback interface. All requests share a prefix, which is read once: each connection gets a
- * fork of the session that has read it, sends one line, and gets its continuation. One thread, one event loop. The port is printed; after REQUESTS
- * connections it ends.
+ * server MODEL PREFIX [REQUESTS]: a sketch of a server on the loopback interface. All requests share a prefix, which is read once: each
+ * connection gets a fork of the session that has read it, sends one line, and gets its continuation. One thread, one event loop. The port
+ * is printed; after REQUESTS connections it ends.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -52,7 +52,8 @@ static int start(const server *s, client *c)
     infer_error err;
     size_t n;
     if (infer_session_fork(s->prefix, &c->session, &err) || infer_decoder_create(s->model, &c->decoder, &err) ||
-        infer_model_tokenize(s->model, c->line, c->bytes, 0, ids, LINE, &n, &err) || infer_session_start(c->session, ids, n, &options, &err)) {
+        infer_model_tokenize(s->model, c->line, c->bytes, 0, ids, LINE, &n, &err) ||
+        infer_session_start(c->session, ids, n, &options, &err)) {
         fprintf(stderr, "%s\n", err.message);
         return -1;
     }
@@ -93,8 +94,8 @@ static int run(server *s, long requests)
     long open = 0;
     s->loop = epoll_create1(EPOLL_CLOEXEC);
     s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (bind(s->listener, (struct sockaddr *)&address, size) || listen(s->listener, 16) || getsockname(s->listener, (struct sockaddr *)&address, &size) ||
-        watch(s, s->listener, NULL)) {
+    if (bind(s->listener, (struct sockaddr *)&address, size) || listen(s->listener, 16) ||
+        getsockname(s->listener, (struct sockaddr *)&address, &size) || watch(s, s->listener, NULL)) {
         perror("server");
         return 1;
     }
@@ -144,7 +145,8 @@ int main(int argc, char **argv)
         fputs("usage: server MODEL PREFIX [REQUESTS]\n", stderr);
         return 2;
     }
-    if (infer_runtime_create(NULL, &rt, &err) || infer_model_open(rt, argv[1], NULL, &s.model, &err) || infer_session_create(s.model, NULL, &s.prefix, &err) ||
+    if (infer_runtime_create(NULL, &rt, &err) || infer_model_open(rt, argv[1], NULL, &s.model, &err) ||
+        infer_session_create(s.model, NULL, &s.prefix, &err) ||
         infer_model_tokenize(s.model, argv[2], strlen(argv[2]), INFER_TOKENIZE_BOS, ids, LINE, &n, &err) ||
         infer_session_eval(s.prefix, ids, n, INFER_LOGITS_NONE, &err))
         fprintf(stderr, "%s\n", err.message);

@@ -38,7 +38,8 @@
  *
  * Conventions
  *   Every fallible function returns an infer_status and leaves its out-parameters untouched on failure. `err` may be NULL;
- *   else it receives the status and one line that names what, where, found and expected.
+ *   else it receives the status and one line that names what, where, found and expected. Its comment names every status but INFER_OK;
+ *   ARGUMENT stands for a NULL where nothing allows it and for options of another size, too.
  *   Options structs may be NULL (all defaults). Else start from INFER_..._DEFAULTS, which sets `size`: it lets the library tell
  *   an old caller from a new one.
  *   Destroy and close functions accept NULL. Close in the reverse order of opening.
@@ -115,7 +116,7 @@ typedef struct infer_runtime_options {
 
 typedef struct infer_runtime infer_runtime;
 
-/* Starts the pool; its threads sleep until a session evaluates. INFER_ERROR_UNSUPPORTED names a level this CPU lacks. */
+/* Starts the pool; its threads sleep until a session evaluates. UNSUPPORTED: a level that this CPU lacks; ARGUMENT, MEMORY (or no thread). */
 INFER_API infer_status infer_runtime_create(const infer_runtime_options *options, infer_runtime **out, infer_error *err);
 INFER_API void infer_runtime_destroy(infer_runtime *rt);
 /* The level in use ("avx2"), static storage, and the number of threads that work, the caller's among them. */
@@ -148,12 +149,13 @@ typedef struct infer_model_options {
 typedef struct infer_model infer_model;
 
 /* Maps the .infer file at `path` (UTF-8) read-only and checks header and directory; no weight is read or copied but with INFER_LOAD_COPY. The
- * runtime must outlive the model. IO, FORMAT, CORRUPT, UNSUPPORTED (architecture, tensor type), MEMORY. */
+ * runtime must outlive the model. ARGUMENT, IO, FORMAT, CORRUPT, UNSUPPORTED (architecture, tensor type), MEMORY. */
 INFER_API infer_status infer_model_open(infer_runtime *rt, const char *path, const infer_model_options *options, infer_model **out,
                                         infer_error *err);
-/* The same from a descriptor, which may be closed afterwards, and from `bytes` of memory, which stay as they are until the model is closed, at an address
- * that is a multiple of 64 (ARGUMENT), or, with INFER_LOAD_COPY, are copied from any address. */
+/* The same from a descriptor, which may be closed afterwards. Statuses of infer_model_open. */
 INFER_API infer_status infer_model_open_fd(infer_runtime *rt, int fd, const infer_model_options *options, infer_model **out, infer_error *err);
+/* The same from `bytes` of memory, which stay as they are until the model is closed, at an address that is a multiple of 64 (else ARGUMENT), or, with
+ * INFER_LOAD_COPY, are copied from any address. FORMAT, CORRUPT, UNSUPPORTED, MEMORY. */
 INFER_API infer_status infer_model_open_memory(infer_runtime *rt, const void *data, size_t bytes, const infer_model_options *options,
                                                infer_model **out, infer_error *err);
 INFER_API void infer_model_close(infer_model *model);
@@ -170,10 +172,12 @@ INFER_API const char *infer_model_metadata(const infer_model *model);
 
 /* Text (`bytes` long, any bytes; what the vocabulary lacks becomes bytes or the unknown token, or is left out) to at most `cap` token ids. *count gets the
  * number the text needs; when that exceeds `cap` the status is INFER_ERROR_ARGUMENT, *count is set all the same, and ids[0..cap)
- * are undefined. `ids` may be NULL when cap is 0. */
+ * are undefined. `ids` may be NULL when cap is 0. UNSUPPORTED: the model has no tokenizer, or a pattern of its takes too long on this text; FORMAT: its map
+ * of characters is broken; MEMORY. */
 INFER_API infer_status infer_model_tokenize(const infer_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids,
                                             size_t cap, size_t *count, infer_error *err);
-/* Token ids as text, not NUL-terminated, as a decoder has it; cap and *bytes as cap and *count above. ARGUMENT: ids outside the vocabulary, too. */
+/* Token ids as text, not NUL-terminated, as a decoder has it; cap and *bytes as cap and *count above. ARGUMENT: ids outside the vocabulary, too;
+ * UNSUPPORTED (no tokenizer), MEMORY. */
 INFER_API infer_status infer_model_detokenize(const infer_model *model, const int32_t *ids, size_t n, char *text, size_t cap, size_t *bytes,
                                               infer_error *err);
 /* The bytes of one token, not NUL-terminated, owned by the model; *bytes is their number. NULL for ids out of range. Control tokens
@@ -185,12 +189,13 @@ INFER_API int32_t infer_model_token_bos(const infer_model *model);
 INFER_API int infer_model_token_is_end(const infer_model *model, int32_t id);
 
 /* Holds back bytes until whole UTF-8 characters can be written. Where the model's tokenizer puts a space before a text, the one after the
- * begin token is left out: push the begin token and the prompt too, and what comes out is the text as it was written. */
+ * begin token is left out: push the begin token and the prompt too, and what comes out is the text as it was written. ARGUMENT, UNSUPPORTED (the model
+ * has no tokenizer), MEMORY. */
 typedef struct infer_decoder infer_decoder;
 INFER_API infer_status infer_decoder_create(const infer_model *model, infer_decoder **out, infer_error *err);
 INFER_API void infer_decoder_destroy(infer_decoder *decoder);
 /* Adds a token; *text points at the characters that became whole (*bytes of them, perhaps 0; NUL follows), valid until the next
- * call. A malformed sequence comes out as U+FFFD. `id` < 0 flushes. ARGUMENT for ids beyond the vocabulary. */
+ * call. A malformed sequence comes out as U+FFFD. `id` < 0 flushes. ARGUMENT: ids beyond the vocabulary, too. */
 INFER_API infer_status infer_decoder_push(infer_decoder *decoder, int32_t id, const char **text, size_t *bytes);
 
 /* ---- chat ---- */
@@ -209,7 +214,7 @@ INFER_API const char *infer_chat_template_name(size_t index);
 INFER_API const char *infer_model_chat_template(const infer_model *model);
 /* A conversation of `n` >= 1 messages as tokens, begin token included, ready for the assistant's answer; where the last message is the
  * assistant's, its turn is left open, to be continued. `name`: one of infer_chat_template_name; NULL: the model's own. ids, cap and
- * count as in infer_model_tokenize. ARGUMENT also for unknown names and roles; UNSUPPORTED: the model has no template or no tokenizer. */
+ * count as in infer_model_tokenize. Statuses of infer_model_tokenize; ARGUMENT: unknown names and roles, too; UNSUPPORTED: no template, too. */
 INFER_API infer_status infer_model_tokenize_chat(const infer_model *model, const char *name, const infer_chat_message *messages, size_t n,
                                                  int32_t *ids, size_t cap, size_t *count, infer_error *err);
 /* The token that ends the assistant's turn in this template, beside those of infer_model_token_is_end; -1: none. */
@@ -234,8 +239,8 @@ typedef struct infer_session_options {
 
 typedef struct infer_session infer_session;
 
-/* Plans the graph and allocates everything a session will ever need. The model must outlive the session. MEMORY, ARGUMENT,
- * UNSUPPORTED, CORRUPT (a tensor's hash). */
+/* Plans the graph and allocates everything a session will ever need. The model must outlive the session. ARGUMENT, MEMORY, UNSUPPORTED (no kernel for a
+ * tensor), CORRUPT (a tensor's hash; the file changed), IO (the file can no longer be looked at). */
 INFER_API infer_status infer_session_create(infer_model *model, const infer_session_options *options, infer_session **out,
                                             infer_error *err);
 INFER_API void infer_session_destroy(infer_session *session);
@@ -244,7 +249,7 @@ typedef enum infer_logits { INFER_LOGITS_NONE = 0, INFER_LOGITS_LAST = 1, INFER_
 
 /* Appends `n` >= 1 tokens at the session's position, in batches; blocks until done. Logits are the same bits for every thread count,
  * CPU level and split into batches. ARGUMENT (id outside the vocabulary, n = 0, ALL with n > logit_rows), CONTEXT (nothing was
- * evaluated), CANCELLED, CORRUPT (the file changed; the position is where it was before). */
+ * evaluated), CANCELLED, CORRUPT (the file changed), IO (it can no longer be looked at): the position is where it was before. */
 INFER_API infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits,
                                           infer_error *err);
 /* Row `row` of the last evaluation's logits: vocab_size floats, owned by the session, valid until its next evaluation. With
@@ -262,14 +267,16 @@ INFER_API void infer_session_cancel(infer_session *session);
 
 /* Bytes that infer_session_save writes at this position. */
 INFER_API size_t infer_session_state_bytes(const infer_session *session);
-/* Writes exactly that many bytes, or a file that is replaced whole or left as it was, readable by its owner only. ARGUMENT: other sizes; IO, MEMORY. */
+/* Writes exactly that many bytes. ARGUMENT: other sizes, too. */
 INFER_API infer_status infer_session_save(const infer_session *session, void *state, size_t bytes, infer_error *err);
+/* The same to a file that is replaced whole or left as it was, readable by its owner only. ARGUMENT, IO, MEMORY. */
 INFER_API infer_status infer_session_save_file(const infer_session *session, const char *path, infer_error *err);
 /* The session's tokens become those of the state; there are no logits until the next evaluation. Any bytes are safe to try; the session is untouched on
- * failure. ARGUMENT: another model's, or another KV type; CONTEXT: too long for the session; FORMAT, UNSUPPORTED (version), CORRUPT (hash), IO, MEMORY. */
+ * failure. ARGUMENT: another model's, or another KV type; CONTEXT: too long for the session; FORMAT, UNSUPPORTED (version), CORRUPT (hash). */
 INFER_API infer_status infer_session_restore(infer_session *session, const void *state, size_t bytes, infer_error *err);
+/* The same from a file. Statuses of infer_session_restore, IO, MEMORY. */
 INFER_API infer_status infer_session_restore_file(infer_session *session, const char *path, infer_error *err);
-/* Another session of the same model and options that has read the same tokens, and has the same logits. Statuses of infer_session_create. */
+/* Another session of the same model and options that has read the same tokens, and has the same logits. ARGUMENT, MEMORY, CORRUPT, IO. */
 INFER_API infer_status infer_session_fork(const infer_session *session, infer_session **out, infer_error *err);
 
 /* ---- generation ---- */
@@ -286,20 +293,20 @@ typedef struct infer_generate_options {
 
 /* Appends a prompt of n >= 1 tokens and generates, calling `token` for each new one, that which ends it included, until there are max_tokens; a nonzero
  * return ends it, too. The last token is not evaluated: begin the next prompt with it. Blocks. ARGUMENT, CONTEXT (the prompt does not fit: nothing was
- * evaluated; or max_tokens do not: after the last that do), CANCELLED, CORRUPT as infer_session_eval; a prompt that fails is not appended. */
+ * evaluated; or max_tokens do not: after the last that do), CANCELLED, CORRUPT, IO as infer_session_eval; a prompt that fails is not appended. */
 typedef int infer_token_fn(void *user, int32_t id);
 INFER_API infer_status infer_session_generate(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options,
                                               infer_token_fn *token, void *user, infer_error *err);
 
 /* The same without blocking: the generation runs on the runtime's own threads, those of several sessions in turns, and an event loop waits for
- * infer_session_fd. The prompt is copied. Until poll has told the end, only poll, fd, cancel and destroy may be called. ARGUMENT, CONTEXT, MEMORY (no
- * thread), IO (no descriptor). A cancellation from before the start does not count. */
+ * infer_session_fd. The prompt is copied. Until poll has told the end, only poll, fd, cancel and destroy may be called. ARGUMENT, CONTEXT, CORRUPT, MEMORY
+ * (or no thread), IO (the file, or no descriptor). A cancellation from before the start does not count. */
 INFER_API infer_status infer_session_start(infer_session *session, const int32_t *prompt, size_t n, const infer_generate_options *options,
                                            infer_error *err);
 /* Readable while poll has something to tell; -1 before the first start. It stays the same, and the session's: do not read or close it. */
 INFER_API int infer_session_fd(const infer_session *session);
-/* At once: up to `cap` new tokens, *count of them. When all were taken and the generation is over, *done is 1, not 0, and the status tells how it ended, as
- * that of infer_session_generate does; *count and *done are set then, too. ARGUMENT: NULL, or there is no generation. */
+/* At once: up to `cap` new tokens, *count of them. When all were taken and the generation is over, *done is 1, not 0, and the status tells how it ended;
+ * *count and *done are set then, too. Statuses of infer_session_generate; ARGUMENT: there is no generation, too. */
 INFER_API infer_status infer_session_poll(infer_session *session, int32_t *ids, size_t cap, size_t *count, int *done, infer_error *err);
 
 /* The plan ("explain"), the times of the last evaluations ("profile", needs options.profile), or a drawing for Graphviz ("dot"), as
@@ -326,6 +333,7 @@ typedef struct infer_sampler_options {
 } infer_sampler_options;
 #define INFER_SAMPLER_DEFAULTS {sizeof(infer_sampler_options), 0.8f, 40, 0.95f, 0.05f, 1.0f, 64, 0}
 
+/* For this model's vocabulary. Its runtime must outlive the sampler. ARGUMENT: an option out of its range, too; MEMORY. */
 INFER_API infer_status infer_sampler_create(const infer_model *model, const infer_sampler_options *options, infer_sampler **out,
                                             infer_error *err);
 INFER_API void infer_sampler_destroy(infer_sampler *sampler);
@@ -373,11 +381,13 @@ INFER_API infer_energy_kind infer_meter_kind(const infer_meter *meter);
 /* "perf (energy-pkg/cpu0+energy-ram/cpu0)", "estimate", "off"; and why "auto" passed over better sources, or "". Owned by the meter. */
 INFER_API const char *infer_meter_source(const infer_meter *meter);
 INFER_API const char *infer_meter_note(const infer_meter *meter);
-/* Sleeps for `seconds` (up to 3600) and takes the power of that time as baseline; *watts (may be NULL) gets it. An estimate keeps its own, at once. */
+/* Sleeps for `seconds` (up to 3600) and takes the power of that time as baseline; *watts (may be NULL) gets it. An estimate keeps its own, at once.
+ * ARGUMENT, IO, FORMAT, MEMORY as infer_meter_start. */
 INFER_API infer_status infer_meter_idle(infer_meter *meter, double seconds, double *watts, infer_error *err);
 /* A window. In between a thread reads counters that would wrap or powers that must be integrated; there is none for other sources, nor outside of windows.
- * IO, FORMAT: a source failed during the window, which is over all the same. ARGUMENT: start twice, or stop without start. */
+ * ARGUMENT: started twice; IO, FORMAT: the source failed; MEMORY: no thread. */
 INFER_API infer_status infer_meter_start(infer_meter *meter, infer_error *err);
+/* ARGUMENT: not started; IO, FORMAT: the source failed during the window, which is over all the same. */
 INFER_API infer_status infer_meter_stop(infer_meter *meter, infer_energy *out, infer_error *err);
 
 #ifdef __cplusplus
