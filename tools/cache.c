@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
@@ -48,17 +49,39 @@ static uint64_t add_file(uint64_t key, const char *path)
     return XXH3_64bits_withSeed((const int64_t[]){st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec}, 3 * sizeof(int64_t), key);
 }
 
+/* NAME-00001-of-00003.gguf: the model's parts have the same name but for the first number. */
+static bool is_part(const char *name, const char *model)
+{
+    static const char pattern[] = "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].gguf";
+    const size_t n = strlen(model), behind = sizeof "-of-00003.gguf" - 1;
+    return fnmatch(pattern, model, 0) == 0 && fnmatch(pattern, name, 0) == 0 && strlen(name) == n && strncmp(name, model, n - behind - 5) == 0 &&
+           strcmp(name + n - behind, model + n - behind) == 0;
+}
+
+/* Whether the importers read the file `name` when they are given the file `model` of the same folder. */
+static bool belongs(const char *name, const char *model)
+{
+    static const char *const vocabularies[] = {"config.json", "tokenizer*", "tok*.bin", "vocab*", "encoder.json", "merges.txt"};
+    if (strcmp(name, model) == 0 || fnmatch("*.safetensors", model, FNM_CASEFOLD) == 0 || is_part(name, model))
+        return true;
+    for (size_t i = 0; i < sizeof vocabularies / sizeof vocabularies[0]; i++)
+        if (fnmatch(vocabularies[i], name, 0) == 0)
+            return true;
+    return false;
+}
+
 static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
 
-static uint64_t add_folder(uint64_t key, const char *folder)
+/* All files of a folder that is a model; with `model`, those that belong to that file in it. */
+static uint64_t add_folder(uint64_t key, const char *folder, const char *model)
 {
     struct dirent **entries;
     int n = scandir(folder, &entries, NULL, by_name);
     if (n < 0)
-        cli_die("%s: %s", folder, strerror(errno));
+        cli_die("%s: %s; convert the model with infer-convert", folder, strerror(errno));
     for (int i = 0; i < n; i++) {
         char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name) < (int)sizeof path)
+        if ((!model || belongs(entries[i]->d_name, model)) && snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name) < (int)sizeof path)
             key = add_file(key, path);
         free(entries[i]);
     }
@@ -66,23 +89,19 @@ static uint64_t add_folder(uint64_t key, const char *folder)
     return key;
 }
 
-/* A number that changes when the model, a vocabulary beside it or the options do. */
+/* A number that changes when the model, one of its parts, a vocabulary beside it or the options do. `model` begins with a slash. */
 static uint64_t key_of(const char *model, const cache_options *o)
 {
-    static const char *const beside[] = {"config.json", "tokenizer.json", "tokenizer.model", "tokenizer.bin", "vocab.json"};
     const char *slash = strrchr(model, '/');
+    char folder[PATH_MAX];
     uint64_t key = CACHE_VERSION;
     struct stat st;
 
+    snprintf(folder, sizeof folder, "%.*s", (int)(slash - model), model);
     if (stat(model, &st) == 0 && S_ISDIR(st.st_mode))
-        key = add_folder(key, model);
+        key = add_folder(key, model, NULL);
     else
-        key = add_file(key, model);
-    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
-        char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash + 1 - model) : 0, model, beside[i]) < (int)sizeof path)
-            key = add_file(key, path);
-    }
+        key = add_folder(key, *folder ? folder : "/", slash + 1);
     if (o->tokenizer)
         key = add_file(key, o->tokenizer);
     return o->type ? XXH3_64bits_withSeed(o->type, strlen(o->type), key) : key;

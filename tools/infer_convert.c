@@ -3,6 +3,7 @@
 
 #include "calibrate/calibrate.h"
 #include "calibrate/events.h"
+#include "eval/writing.h"
 #include "qtypes.h"
 
 #include <cjson/cJSON.h>
@@ -20,6 +21,8 @@
 #define EXIT_INTERRUPTED 130
 #define CALIBRATE_WINDOW 512u /* tokens at once, or the model's context where that is less */
 #define CALIBRATE_TOKENS_DEFAULT 65536u
+#define CALIBRATE_GENERATE "generate" /* in place of a file: the model writes the text */
+#define CALIBRATE_SEED 1u
 #define DAMPING_DEFAULT 0.03
 #define EVENTS_TRIAL_TOKENS 512u
 
@@ -60,6 +63,7 @@ static void help(void)
            "      --type TYPE       number type of all matrices; default: as stored in IN. Types:%s\n"
            "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
            "      --calibrate FILE  round q4g32, n4g32, q8g32 matrices so that what they make of this text changes least\n"
+           "      --calibrate generate  the same with a text that the model writes itself\n"
            "      --bpw X           q4g32, n4g32 or q8g32 for each matrix, as its rounding is felt on the text of --calibrate: X bits a weight in all\n"
            "      --events TARGET   find thresholds with which this share of the layers' inputs, 0.05 to 0.9, is silent and skipped on the text of\n"
            "                        --calibrate; for matrices in q4g64 and q8g64\n"
@@ -233,6 +237,8 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("--bpw chooses the types: --type goes with it only as GLOB=TYPE, for matrices that have no choice");
     if (!a->calibrate && (a->calibrate_tokens || a->separator || a->damping != 0))
         cli_usage("--calibrate-tokens, --separator and --damping go with --calibrate");
+    if (a->separator && strcmp(a->calibrate, CALIBRATE_GENERATE) == 0)
+        cli_usage("--separator divides a file: --calibrate generate writes its texts apart");
     if (a->separator && (!*a->separator || strpbrk(a->separator, "\r\n")))
         cli_usage("--separator: expected one line that is not empty");
     check_prune(a);
@@ -304,6 +310,8 @@ static int on_tokens(watcher *w, const char *label, uint64_t done, uint64_t tota
 
 static int on_measure(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "measuring", done, total); }
 
+static int on_write(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "writing", done, total); }
+
 static int on_calibrate(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "calibrating", done, total); }
 
 /* The bar of the next part of the work is a new one. */
@@ -336,15 +344,15 @@ static infer_status open_floats(const arguments *a, const infer_source *source, 
     return s;
 }
 
-static infer_status calibrate_text(const arguments *a, const infer_model *model, eval_text *out, uint32_t *window, infer_error *err)
+/* The first tokens of the file. */
+static infer_status read_text(const arguments *a, const infer_model *model, uint32_t window, eval_text *out, infer_error *err)
 {
     cli_buffer input = {0};
     uint64_t tokens = 0;
     infer_status s;
 
-    *window = infer_model_context_length(model) < CALIBRATE_WINDOW ? infer_model_context_length(model) : CALIBRATE_WINDOW;
     cli_read_file(a->calibrate, &input);
-    s = eval_text_cut(model, input.data, input.size, a->separator, *window, *window, out, err);
+    s = eval_text_cut(model, input.data, input.size, a->separator, window, window, out, err);
     cli_buffer_free(&input);
     if (s != INFER_OK)
         return s;
@@ -354,6 +362,20 @@ static infer_status calibrate_text(const arguments *a, const infer_model *model,
             eval_text_limit(out, i + 1);
     }
     return out->tokens ? INFER_OK : infer_fail(err, INFER_ERROR_ARGUMENT, "%s: no text to calibrate with", a->calibrate);
+}
+
+static infer_status write_text(const arguments *a, infer_model *model, uint32_t window, watcher *bar, eval_text *out, infer_error *err)
+{
+    const eval_writing writing = {.tokens = a->calibrate_tokens, .window = window, .seed = CALIBRATE_SEED, .progress = on_write, .user = bar};
+    infer_status s = eval_text_write(model, &writing, out, err);
+    end_progress(bar);
+    return s;
+}
+
+static infer_status calibrate_text(const arguments *a, infer_model *model, watcher *bar, eval_text *out, uint32_t *window, infer_error *err)
+{
+    *window = infer_model_context_length(model) < CALIBRATE_WINDOW ? infer_model_context_length(model) : CALIBRATE_WINDOW;
+    return strcmp(a->calibrate, CALIBRATE_GENERATE) == 0 ? write_text(a, model, *window, bar, out, err) : read_text(a, model, *window, out, err);
 }
 
 /* What is done to the matrices, [tensors of the source] each. */
@@ -459,7 +481,7 @@ static infer_status calibrate(const arguments *a, const infer_source *source, wa
     infer_status s = infer_runtime_create(NULL, &rt, err);
 
     if (s == INFER_OK && (s = open_floats(a, source, rt, bar, &model, err)) == INFER_OK &&
-        (s = calibrate_text(a, model, &text, &o.window, err)) == INFER_OK) {
+        (s = calibrate_text(a, model, bar, &text, &o.window, err)) == INFER_OK) {
         o.text = &text;
         if (a->bits > 0)
             s = mix(a, source, model, &o, bar, w, err);
@@ -552,7 +574,7 @@ static infer_status add_events(const arguments *a, const char *path, watcher *ba
     if (s != INFER_OK)
         return s;
     if ((s = infer_runtime_create(NULL, &rt, err)) == INFER_OK && (s = infer_model_open(rt, path, &model_options, &model, err)) == INFER_OK &&
-        (s = calibrate_text(a, model, &text, &o.window, err)) == INFER_OK) {
+        (s = calibrate_text(a, model, bar, &text, &o.window, err)) == INFER_OK) {
         o.text = &text;
         s = events_calibrate(model, &o, &events, err);
         end_progress(bar);

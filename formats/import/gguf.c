@@ -15,6 +15,7 @@
 typedef struct part {
     const infer_gguf_tensor *tensor;
     uint64_t first; /* row of a matrix, number of a vector: ours is a part of a fused tensor */
+    float scale;    /* of all its numbers */
 } part;
 
 typedef struct gguf_state {
@@ -279,6 +280,54 @@ static bool is_surplus(const infer_arch *m, const char *name)
            (m->tied_head && strcmp(name, "output.weight") == 0);
 }
 
+/* The scale of all numbers of a layer's matrix `name`, NAME.weight, in NAME.scale: BitNet files keep -1, 0 and 1 apart from it. 1 where there is none. */
+static infer_status find_scale(const infer_gguf *g, const char *name, bool *used, float *out, infer_error *err)
+{
+    char scale_name[sizeof(infer_place)];
+    const infer_gguf_tensor *t;
+    size_t n = strlen(name) - strlen("weight");
+
+    snprintf(scale_name, sizeof scale_name, "%.*sscale", (int)n, name);
+    *out = 1;
+    if (!(t = infer_gguf_find_tensor(g, scale_name)))
+        return INFER_OK;
+    if (t->numbers->id != INFER_GGUF_F32 || t->rows != 1 || t->cols != 1)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: expected one number of type F32", g->path, scale_name);
+    *out = get_f32(infer_gguf_data(g, t));
+    if (!(fabsf(*out) >= 1e-30f && fabsf(*out) <= 1e30f))
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tensor %s: scale %g of a matrix, expected 1e-30 to 1e30", g->path, scale_name, (double)*out);
+    used[t - g->tensors] = true;
+    return INFER_OK;
+}
+
+/* Whether each row holds only -s, 0 and s. */
+static bool is_ternary(const infer_gguf *g, const infer_gguf_tensor *t)
+{
+    const uint8_t *p = infer_gguf_data(g, t);
+    float x[INFER_GGUF_MOST_NUMBERS];
+
+    for (uint64_t r = 0; r < t->rows; r++) {
+        float scale = 0;
+        for (uint64_t c = 0; c < t->cols; c += t->numbers->numbers, p += t->numbers->bytes) {
+            t->numbers->read(p, x);
+            for (uint32_t i = 0; i < t->numbers->numbers; i++) {
+                scale = scale == 0 ? fabsf(x[i]) : scale;
+                if (x[i] != 0 && fabsf(x[i]) != scale)
+                    return false;
+            }
+        }
+    }
+    return true;
+}
+
+static infer_qtype stored_type(const infer_gguf *g, const infer_source_tensor *ours, infer_slot slot, const part *p)
+{
+    const infer_qtype type = ours->matrix ? p->tensor->numbers->stored : INFER_QTYPE_F32;
+    if (type == INFER_QTYPE_T2R)
+        return infer_role_in_layer(slot.role) && is_ternary(g, p->tensor) ? INFER_QTYPE_T2R : INFER_QTYPE_F32;
+    return p->scale == 1 ? type : INFER_QTYPE_F32;
+}
+
 /* Every tensor of ours is there in the right shape, and nothing else is: a bias or an expert left out would give wrong text. */
 static infer_status match_tensors(infer_source *s, infer_source_tensor *tensors, const family *f, const infer_arch *m, gguf_state *state, infer_error *err)
 {
@@ -306,10 +355,13 @@ static infer_status match_tensors(infer_source *s, infer_source_tensor *tensors,
         else if (!ours->matrix && (place.first_row % t->numbers->numbers != 0 || ours->cols % t->numbers->numbers != 0))
             status = infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tensor %s: parts of %" PRIu64 " numbers, expected whole blocks of %s", g->path,
                                 place.name, ours->cols, t->numbers->name);
+        state->parts[i] = (part){t, place.first_row, 1};
+        if (status == INFER_OK && ours->matrix && infer_role_in_layer(state->slots[i].role))
+            status = find_scale(g, place.name, used, &state->parts[i].scale, err);
+        if (status == INFER_OK && (status = infer_gguf_check(g, t, err)) == INFER_OK)
+            ours->stored = stored_type(g, ours, state->slots[i], &state->parts[i]);
         if (status != INFER_OK)
             break;
-        ours->stored = ours->matrix ? t->numbers->stored : INFER_QTYPE_F32;
-        state->parts[i] = (part){t, place.first_row};
         used[t - g->tensors] = true;
     }
     for (uint32_t j = 0; j < g->tensor_count && status == INFER_OK; j++)
@@ -415,11 +467,16 @@ static infer_status read_f32(const infer_source *s, size_t index, uint64_t row, 
     const infer_gguf_tensor *t;
     const uint8_t *p;
     infer_status status = find_rows(s, index, row, n, &t, &p, err);
+    float scale;
 
     if (status != INFER_OK)
         return status;
+    scale = ((const gguf_state *)s->state)->parts[index].scale;
     for (uint64_t i = 0, end = n * s->tensors[index].cols; i < end; i += t->numbers->numbers, p += t->numbers->bytes)
         t->numbers->read(p, out + i);
+    if (scale != 1)
+        for (uint64_t i = 0; i < n * s->tensors[index].cols; i++)
+            out[i] *= scale;
     return INFER_OK;
 }
 
@@ -432,7 +489,7 @@ static infer_status read_codes(const infer_source *s, size_t index, uint64_t row
 
     if (status != INFER_OK)
         return status;
-    if (!t->numbers->read_codes)
+    if (!t->numbers->read_codes || s->tensors[index].stored == INFER_QTYPE_F32)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "tensor %s is not stored as codes", t->name);
     for (uint64_t i = 0; i < n * t->cols; i += t->numbers->numbers, p += t->numbers->bytes)
         *scales++ = t->numbers->read_codes(p, codes + i);

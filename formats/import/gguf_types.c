@@ -231,8 +231,8 @@ static const infer_gguf_number_type types[] = {
     {26, "I32", 1, 4, INFER_QTYPE_F32, read_i32, NULL},
     {28, "F64", 1, 8, INFER_QTYPE_F32, read_f64, NULL},
     {30, "BF16", 1, 2, INFER_QTYPE_BF16, read_bf16, NULL},
-    {34, "TQ1_0", 256, 54, INFER_QTYPE_F32, read_tq1_0, NULL},
-    {35, "TQ2_0", 256, 66, INFER_QTYPE_F32, read_tq2_0, NULL},
+    {34, "TQ1_0", 256, 54, INFER_QTYPE_T2R, read_tq1_0, NULL},
+    {35, "TQ2_0", 256, 66, INFER_QTYPE_T2R, read_tq2_0, NULL},
     /* known by name only */
     {16, "IQ2_XXS", 0, 0, INFER_QTYPE_NONE, NULL, NULL},
     {17, "IQ2_XS", 0, 0, INFER_QTYPE_NONE, NULL, NULL},
@@ -242,6 +242,7 @@ static const infer_gguf_number_type types[] = {
     {22, "IQ2_S", 0, 0, INFER_QTYPE_NONE, NULL, NULL},
     {27, "I64", 0, 0, INFER_QTYPE_NONE, NULL, NULL},
     {29, "IQ1_M", 0, 0, INFER_QTYPE_NONE, NULL, NULL},
+    {36, "I2_S", 0, 0, INFER_QTYPE_NONE, NULL, NULL}, /* bitnet.cpp; the order of its numbers is that of the machine which wrote it */
     {39, "MXFP4", 0, 0, INFER_QTYPE_NONE, NULL, NULL},
     {40, "NVFP4", 0, 0, INFER_QTYPE_NONE, NULL, NULL},
     {41, "Q1_0", 0, 0, INFER_QTYPE_NONE, NULL, NULL},

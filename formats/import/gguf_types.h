@@ -7,12 +7,13 @@
 #include <stdint.h>
 
 #define INFER_GGUF_F32 0u /* id of plain floats */
+#define INFER_GGUF_MOST_NUMBERS 256 /* of a block */
 
 typedef struct infer_gguf_number_type {
     uint32_t id; /* in the file */
     const char *name;
     uint32_t numbers, bytes; /* of a block */
-    infer_qtype stored;      /* `stored` of infer_source_tensor */
+    infer_qtype stored;      /* `stored` of infer_source_tensor; T2R: where all blocks of each row have one scale */
     /* One block, [bytes] -> [numbers]. NULL: known by name only, cannot be read. */
     void (*read)(const uint8_t *block, float *x);
     /* The same as codes; gives the scale, an fp16. NULL unless `stored` is Q8G32 or Q4G32. */

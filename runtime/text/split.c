@@ -111,9 +111,12 @@ static infer_status cut(const split *w, uint32_t stage, const char *text, size_t
         if (found < 0)
             return infer_fail(w->err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern %u takes too long on this text (PCRE2 error %d)",
                               w->s->name, stage, found);
-        if (at[0] == at[1]) { /* nothing: look on behind the next character */
+        if (at[0] == at[1]) { /* nothing, as a look-ahead matches: a cut at that place; look on behind the next character */
             infer_utf8 what;
-            from = at[0] < n ? at[0] + infer_utf8_next((const uint8_t *)text + at[0], n - at[0], &what) : n;
+            const size_t here = at[0];
+            from = here < n ? here + infer_utf8_next((const uint8_t *)text + here, n - here, &what) : n;
+            status = cut(w, stage + 1, text + done, here - done);
+            done = here;
             continue;
         }
         const size_t start = at[0], end = at[1]; /* a copy: the next stage uses the same match data */

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """GGUF models in several files: opened by any part they are the model in one file, and what does not belong together is one clear error."""
 import argparse
+import os
 import pathlib
 import random
 import struct
+import subprocess
 import sys
 import tempfile
 
@@ -115,6 +117,35 @@ def bad_cases(run):
     check("a part under another name", renamed)
 
 
+def cache_cases(run):
+    """infer-run converts a split model once, and again when any of its parts is another one."""
+    cache = run.folder / "cache"
+
+    def converted(opened):
+        p = subprocess.run([run.convert.with_name("infer-run"), run.folder / part_name(opened), "--tokenizer", run.tokenizer, "é", "-n", "1"],
+                           capture_output=True, timeout=60, env={**os.environ, "XDG_CACHE_HOME": str(cache)})
+        assert p.returncode == 0, p.stderr.decode()
+        return b"was converted" in p.stderr
+
+    def once():
+        write(run, parts())
+        (run.folder / "model-00001-of-00009.gguf").write_bytes(b"of another model")
+        assert converted(0) and not converted(0)
+        (run.folder / "model-00001-of-00009.gguf").write_bytes(b"of another model, and longer")
+        assert not converted(0)
+
+    def touched(number, opened):
+        part = run.folder / part_name(number)
+        converted(opened)
+        os.utime(part, ns=(part.stat().st_atime_ns, part.stat().st_mtime_ns + 1))
+        assert converted(opened) and not converted(opened)
+
+    check("cache: once, whatever becomes of another model's parts", once)
+    for i in range(COUNT):
+        check(f"cache: again after part {i + 1} was written", touched, i, 0)
+    check("cache: opened by part 2, again after part 3 was written", touched, 2, 1)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tools", required=True)
@@ -123,6 +154,7 @@ def main():
         run = Run(args.tools, pathlib.Path(folder), 7)
         good_cases(run)
         bad_cases(run)
+        cache_cases(run)
     return finish()
 
 

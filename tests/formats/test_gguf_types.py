@@ -148,7 +148,7 @@ TYPES = {  # name: number, numbers and bytes of a block, decoder, where its floa
     "Q8_K": (15, 256, 292, q8_k, "f0"), "IQ4_NL": (20, 32, 18, iq4_nl, "e0"), "IQ4_XS": (23, 256, 136, iq4_xs, "e0"),
     "TQ1_0": (34, 256, 54, tq1_0, "e52"), "TQ2_0": (35, 256, 66, tq2_0, "e64"),
 }
-REFUSED = {"IQ2_XXS": 16, "IQ2_XS": 17, "IQ3_XXS": 18, "IQ1_S": 19, "IQ3_S": 21, "IQ2_S": 22, "I64": 27, "IQ1_M": 29, "MXFP4": 39, "NVFP4": 40,
+REFUSED = {"IQ2_XXS": 16, "IQ2_XS": 17, "IQ3_XXS": 18, "IQ1_S": 19, "IQ3_S": 21, "IQ2_S": 22, "I64": 27, "IQ1_M": 29, "I2_S": 36, "MXFP4": 39, "NVFP4": 40,
            "unknown": 99}
 
 # ---- files ----
@@ -217,13 +217,80 @@ def bad_cases(run):
         refuse(f"{name}: {value}", "bad.gguf", whole[:place] + struct.pack("<Q", value) + whole[place + 8:])
 
 
+def bitnet(kind, blocks, scales, rng):
+    """A BitNet model whose layer matrices are blocks of `kind`; {name: rows of blocks}. `scales`: {name: tensor} beside them."""
+    dim, ffn, heads, number = 512, 512, 8, TYPES[kind][0]
+    values, tensors = llama_gguf(dim, ffn, heads, VOCAB)
+    values = {k.replace("llama.", "bitnet."): v for k, v in values.items()} | {"general.architecture": "bitnet"}
+    raw = {}
+    for name, (shape, _, _) in tensors.items():
+        if name.startswith("blk.") and "norm" not in name:
+            raw[name] = [[blocks(rng) for _ in range(shape[0] // TYPES[kind][1])] for _ in range(shape[1])]
+            tensors[name] = (shape, number, b"".join(b for row in raw[name] for b in row))
+    tensors |= {"blk.0.attn_sub_norm.weight": ([dim], 0, bytes(4 * dim)), "blk.0.ffn_sub_norm.weight": ([ffn], 0, bytes(4 * ffn))}
+    return gguf(values, {**tensors, **scales}), raw
+
+
+def ternary_cases(run, seed):
+    """Scales of whole matrices in tensors of their own, as in BitNet's files, and ternary blocks carried over as t2r."""
+    path = run.folder / "bitnet.gguf"
+    names = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
+
+    def scale(x, kind=0):
+        return ([1], kind, struct.pack("<f", x) if kind == 0 else struct.pack("<e", x))
+
+    def ternary_block(kind, d):
+        def make(rng):
+            if kind == "TQ2_0":
+                return bytes(sum(rng.randrange(3) << s for s in (0, 2, 4, 6)) for _ in range(64)) + struct.pack("<e", d(rng))
+            return rng.randbytes(52) + struct.pack("<e", d(rng))
+        return make
+
+    def good(kind, expected, blocks, scaled_names):
+        rng = random.Random(f"{kind} {seed}")
+        factors = {n: f32(rng.uniform(0.01, 3)) for n in scaled_names}
+        data, raw = bitnet(kind, blocks, {f"blk.0.{names[n]}.scale": scale(x) for n, x in factors.items()}, rng)
+        path.write_bytes(data)
+        file = run.good(path)
+        for ours, theirs in names.items():
+            t, rows = file.tensors[f"layers.0.{ours}"], raw[f"blk.0.{theirs}.weight"]
+            assert t.type == (expected if not callable(expected) else expected(ours)), f"{ours}: {t.type}"
+            for r in (0, 17, t.rows - 1):
+                want = [x for b in rows[r] for x in TYPES[kind][3](b)]
+                for c in range(t.cols):
+                    x = f32(want[c] * factors.get(ours, 1))
+                    assert t.at(r, c)[0] == x, f"seed {seed}, {ours}[{r}][{c}]: {t.at(r, c)[0]!r}, expected {x!r}"
+
+    def bad(expected, scales):
+        path.write_bytes(bitnet("F16", lambda rng: b"\0\0", scales, random.Random(1))[0])
+        run.bad(path, expected)
+
+    for kind in "TQ1_0", "TQ2_0":
+        check(f"{kind}: one scale in a row is t2r", good, kind, "t2r", ternary_block(kind, lambda rng: 0.75), ())
+        check(f"{kind}: scales of the matrices in tensors beside them", good, kind, "t2r", ternary_block(kind, lambda rng: 1), names)
+        check(f"{kind}: several scales in a row are floats", good, kind, "f32", ternary_block(kind, lambda rng: rng.choice((0.5, 0.25, 3))), ("q", "down"))
+    check("TQ2_0: a code that is no trit is a float", good, "TQ2_0", "f32", lambda rng: bytes([0b11000110]) * 64 + struct.pack("<e", 0.5), ())
+    check("F16: the scale of a matrix, some have none", good, "F16", lambda ours: "f32" if ours in "qk" else "f16",
+          lambda rng: struct.pack("<e", rng.choice((-1, 0, 1))), ("q", "k"))
+    check("Q8_0: codes are not carried over beside a scale", good, "Q8_0", lambda ours: "f32" if ours == "o" else "q8g32",
+          lambda rng: struct.pack("<e", 0.5) + rng.randbytes(32).replace(b"\x80", b"\0"), ("o",))
+    check("a scale of two numbers", bad, "attn_q.scale: expected one number of type F32", {"blk.0.attn_q.scale": ([2], 0, bytes(8))})
+    check("a scale in F16", bad, "ffn_up.scale: expected one number of type F32", {"blk.0.ffn_up.scale": scale(1, 1)})
+    for x in 0, float("nan"), float("inf"):
+        check(f"a scale of {x}", bad, "ffn_down.scale: scale", {"blk.0.ffn_down.scale": scale(x)})
+    check("a scale of no matrix", bad, "blk.0.attn_norm.scale has no place", {"blk.0.attn_norm.scale": scale(1)})
+    check("a scale of the embeddings", bad, "token_embd.scale has no place", {"token_embd.scale": scale(1)})
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tools", required=True)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Run(args.tools, pathlib.Path(folder), VOCAB)
-        good_cases(run, os.environ.get("INFER_TEST_SEED") or random.randrange(1 << 32))
+        seed = os.environ.get("INFER_TEST_SEED") or random.randrange(1 << 32)
+        good_cases(run, seed)
+        ternary_cases(run, seed)
         bad_cases(run)
     return finish()
 

@@ -37,7 +37,7 @@ static const char *text_of(const infer_vocab_view *v, uint32_t id)
 static const char whole[] =
     "{\"added_tokens\":[{\"id\":4,\"content\":\"<s>\",\"special\":true,\"lstrip\":true},{\"id\":6,\"content\":\"!!\",\"rstrip\":true}],"
     "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Lowercase\"}]},"
-    "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\" ?[^(\\\\s|[.,])]+\"},"
+    "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\" ?[^(\\\\s|[.,\\\\p{Han}])]+\"},"
     "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"Digits\",\"individual_digits\":true},"
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
     "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
@@ -55,7 +55,7 @@ Test(tokenizer_json, reads_all_parts)
     cr_assert_eq(v.flags,
                  INFER_VOCAB_NFC | INFER_VOCAB_LOWERCASE | INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_ADD_BOS | INFER_VOCAB_WHOLE_PIECES);
     cr_assert(v.pattern_count == 2);
-    cr_assert_str_eq(v.patterns, " ?[^(\\s|.,)]+");
+    cr_assert_str_eq(v.patterns, " ?[^(\\s|.,\\p{sc:Han})]+"); /* the script alone, as Oniguruma has it */
     cr_assert_str_eq(v.patterns + strlen(v.patterns) + 1, "\\p{N}");
     cr_assert_str_eq(text_of(&v, 6), "!!");
     cr_assert(v.types[1] == INFER_TOKEN_UNKNOWN && v.types[4] == (INFER_TOKEN_CONTROL | INFER_TOKEN_LSTRIP) &&
@@ -120,6 +120,7 @@ Test(tokenizer_json, refuses_by_name)
          INFER_ERROR_UNSUPPORTED, "Replace"},
         {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"?\"}," SMALL_MODEL "}", INFER_ERROR_FORMAT, "base64"},
         {"{\"pre_tokenizer\":{\"type\":\"CharDelimiterSplit\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "CharDelimiterSplit"},
+        {"{\"pre_tokenizer\":{\"type\":\"WhitespaceSplit\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "WhitespaceSplit"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"MergedWithNext\"}," SMALL_MODEL "}",
          INFER_ERROR_UNSUPPORTED, "MergedWithNext"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?<=x)y\"},\"behavior\":\"Isolated\"}," SMALL_MODEL "}",

@@ -195,7 +195,9 @@ Test(patterns, one_after_the_other)
     vocab_words w = cut_by("1\0a{2}", 2);
     EXPECT(&w, "aaa11a", 0, P_AA, P_A, P_1, P_1, P_A);
     w = cut_by("x*", 1); /* matches nothing, everywhere */
-    EXPECT(&w, "aaa", 0, P_AAA);
+    EXPECT(&w, "aaa", 0, P_A, P_A, P_A);
+    w = cut_by("(?=1)", 1); /* a place */
+    EXPECT(&w, "aa1aa1", 0, P_AA, P_1, P_AA, P_1);
     w = cut_by("\\s+$", 1); /* the end of a piece is the end of the text for the next pattern */
     EXPECT(&w, "a ", 0, P_A, P_SPACE);
     w = cut_by("1\0\\s+$", 2);

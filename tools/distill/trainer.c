@@ -1,5 +1,6 @@
 #include "trainer_inside.h"
 
+#include "eval/writing.h"
 #include "random.h"
 
 #include <math.h>
@@ -196,24 +197,18 @@ static infer_status ask_teacher(distill_worker *w, const int32_t *ids, uint32_t 
 /* A window that the teacher writes: stories one behind the other, each from the begin token on. */
 static void write_window(const distill_trainer *t, distill_worker *w, uint64_t index)
 {
-    infer_sampler_options options = INFER_SAMPLER_DEFAULTS;
     int32_t *ids = t->written + index % distill_ring(&t->set) * (t->set.window + 1), bos = infer_model_token_bos(w->teacher);
     infer_sampler *sampler = NULL;
 
-    options.temperature = t->set.sampling;
-    options.top_k = 0;
-    options.top_p = 1;
-    options.min_p = 0;
-    options.seed = distill_mix(t->set.seed ^ 0x77726974u, index);
-    if (infer_session_rewind(w->session, 0, &w->err) != INFER_OK || infer_sampler_create(w->teacher, &options, &sampler, &w->err) != INFER_OK)
+    if (infer_session_rewind(w->session, 0, &w->err) != INFER_OK ||
+        eval_writer(w->teacher, t->set.sampling, distill_mix(t->set.seed ^ 0x77726974u, index), &sampler, &w->err) != INFER_OK)
         return;
     ids[0] = bos;
-    for (uint32_t i = 0; i < t->set.window; i++) {
-        if (infer_session_eval(w->session, ids + i, 1, INFER_LOGITS_LAST, &w->err) != INFER_OK)
+    for (uint32_t at = 0, n; at < t->set.window; at += n) {
+        if (eval_write(w->session, w->teacher, sampler, ids + at, t->set.window - at, &n, &w->err) != INFER_OK)
             break;
-        ids[i + 1] = infer_sampler_sample(sampler, infer_session_logits(w->session, 0));
-        if (infer_model_token_is_end(w->teacher, ids[i + 1]))
-            ids[i + 1] = bos;
+        if (infer_model_token_is_end(w->teacher, ids[at + n]))
+            ids[at + n] = bos;
     }
     infer_sampler_destroy(sampler);
 }

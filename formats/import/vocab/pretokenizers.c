@@ -28,6 +28,11 @@
     "\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}"
 #define UNCASED "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
 
+/* Kimi K2: the same words, of letters that are no Chinese characters. */
+#define NO_HAN(class) "(?:(?!\\p{sc:Han})" class ")"
+#define CASED_WORDS_NO_HAN(ending) \
+    "[^\\r\\n\\p{L}\\p{N}]?" NO_HAN(UPPER) "*" NO_HAN(LOWER) "+" ending "|[^\\r\\n\\p{L}\\p{N}]?" NO_HAN(UPPER) "+" NO_HAN(LOWER) "*" ending "|"
+
 /* BLOOM: what is between these marks. */
 #define BETWEEN_MARKS " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 
@@ -39,11 +44,18 @@ static const struct family {
     uint32_t pretokenizer, count, flags;
 } families[] = {
     {"gpt-2 phi-2 mpt olmo jais gigachat roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de jina-v2-code trillion a.x-4.0 mellum "
-     "granite-docling ",
+     "granite-docling exaone4 modern-bert ",
      NULL, INFER_PRETOKENIZER_GPT2, 0, 0},
-    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 ", NULL, INFER_PRETOKENIZER_LLAMA3, 0, STARTS_WITH_BOS},
+    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano ", NULL, INFER_PRETOKENIZER_LLAMA3, 0, STARTS_WITH_BOS},
     {"dbrx smaug-bpe chatglm-bpe glm4 ", NULL, INFER_PRETOKENIZER_LLAMA3, 0, 0},
-    {"qwen2 stablelm2 deepseek-r1-qwen megrez ", NULL, INFER_PRETOKENIZER_QWEN2, 0, 0},
+    {"qwen2 stablelm2 deepseek-r1-qwen megrez kormo f2llmv2 hunyuan grok-2 solar-open ", NULL, INFER_PRETOKENIZER_QWEN2, 0, 0},
+    {"qwen35 ",
+     CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES, INFER_PRETOKENIZER_PATTERNS, 1, 0},
+    {"seed-coder ", CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+|" SPACES, INFER_PRETOKENIZER_PATTERNS, 1, 0},
+    {"bailingmoe bailingmoe2 llada-moe ",
+     "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+     INFER_PRETOKENIZER_PATTERNS, 1, 0},
+    {"superbpe ", "\\p{N}+\0(?=(\\d{3})+(?!\\d))", INFER_PRETOKENIZER_PATTERNS, 2, 0},
     {"starcoder refact command-r smollm codeshell exaone minerva-7b ", "\\p{N}\0" INFER_PATTERN_WORDS, INFER_PRETOKENIZER_PATTERNS, 2, 0},
     {"falcon ", "[\\p{P}\\$\\+<=>\\^~\\|`]+\0" INFER_PATTERN_WORDS "\0[0-9][0-9][0-9]", INFER_PRETOKENIZER_PATTERNS, 3, 0},
     {"default ", "[\\p{P}\\$\\+<=>\\^~\\|]+\0" INFER_PATTERN_WORDS "\0\\p{N}+\0[0-9][0-9][0-9]", INFER_PRETOKENIZER_PATTERNS, 4, 0},
@@ -52,15 +64,17 @@ static const struct family {
      "\\s+$\0" UNCASED "\0\\p{N}+",
      INFER_PRETOKENIZER_PATTERNS, 6, 0},
     {"deepseek-coder ", "[\\r\\n]\0\\s?\\p{L}+\0\\s?\\p{P}+\0" UNCASED "\0\\p{N}", INFER_PRETOKENIZER_PATTERNS, 5, 0},
-    {"deepseek-v3 ",
+    {"deepseek-v3 hunyuan-dense joyai-llm ",
      "\\p{N}{1,3}\0[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+\0"
      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES,
      INFER_PRETOKENIZER_PATTERNS, 3, 0},
     {"poro-chat bloom gpt3-finnish ", BETWEEN_MARKS, INFER_PRETOKENIZER_PATTERNS, 1, 0},
     {"viking ", BETWEEN_MARKS "\0\\p{N}", INFER_PRETOKENIZER_PATTERNS, 2, 0},
     {"tekken ", CASED_WORDS("") "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES, INFER_PRETOKENIZER_PATTERNS, 1, STARTS_WITH_BOS},
-    {"gpt-4o llama4 ", CASED_WORDS(CONTRACTIONS "?") "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES, INFER_PRETOKENIZER_PATTERNS, 1,
+    {"gpt-4o llama4 minimax-m2 kanana2 talkie ", CASED_WORDS(CONTRACTIONS "?") "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES, INFER_PRETOKENIZER_PATTERNS, 1,
      0},
+    {"kimi-k2 ", "\\p{sc:Han}+|" CASED_WORDS_NO_HAN(CONTRACTIONS "?") "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES,
+     INFER_PRETOKENIZER_PATTERNS, 1, 0},
     {"chameleon ", "<sentinel:[0-9]+>\0IMGIMG[A-I]{1,4}Z\0[\\t\\n]|    |  \0\\p{N}\0[\\p{P}!-/:-@\\[-`{-~]\0" INFER_PATTERN_WORDS,
      INFER_PRETOKENIZER_PATTERNS, 6, INFER_VOCAB_ADD_BOS},
 };

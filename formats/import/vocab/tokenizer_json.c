@@ -69,7 +69,11 @@ static infer_status add_regex(reader *r, const char *regex)
     for (const char *p = regex; *p; p++) {
         if (n + 2 > sizeof out)
             return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: pre-tokenizer: a pattern of more than %zu bytes", r->path, sizeof out);
-        if (*p == '\\' && p[1]) {
+        if (strncmp(p, "\\p{Han}", 7) == 0 && n + 11 <= sizeof out) { /* the script; in PCRE2 what stands in its texts, too */
+            memcpy(out + n, "\\p{sc:Han", 9);
+            n += 9;
+            p += 6;
+        } else if (*p == '\\' && p[1]) {
             out[n++] = *p++;
         } else if (depth > 0 && *p == '[' && p[1] != ':') {
             if (p[1] == '^')
@@ -559,6 +563,8 @@ static infer_status read_all(reader *r, const infer_allocator *a, const cJSON *r
         return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: model.vocab is not of the kind that a %s model has", r->path, type_of(r->model));
     if ((s = read_normalizer(r, get(root, "normalizer"))) != INFER_OK || (s = read_pretokenizer(r, get(root, "pre_tokenizer"))) != INFER_OK)
         return s;
+    if (r->white_space_split && !(r->d.out.flags & INFER_VOCAB_SINGLE_SPACES)) /* without Metaspace behind it the spaces would be lost */
+        return unknown(r, "pre-tokenizer", get(root, "pre_tokenizer"), INFER_ERROR_UNSUPPORTED);
     flags |= cJSON_IsTrue(get(r->model, "byte_fallback")) ? INFER_VOCAB_BYTE_FALLBACK : 0;
     flags |= cJSON_IsTrue(get(r->model, "ignore_merges")) ? INFER_VOCAB_WHOLE_PIECES : 0;
     flags |= r->d.out.kind == INFER_VOCAB_WORDPIECE ? INFER_VOCAB_META_SPACE | INFER_VOCAB_SPACE_PREFIX : 0;
