@@ -34,7 +34,7 @@ typedef struct arguments {
     size_t prune_rule_count;
     double prune_rate; /* of the layers' matrices */
     int method, block; /* of infer_prune_method and infer_prune_block; -1: not given */
-    bool prune, spread, force, quiet, json;
+    bool prune, spread, sparse, force, quiet, json;
 } arguments;
 
 /* " f32 f16 ..." */
@@ -71,6 +71,7 @@ static void help(void)
            "      --prune-spread    more of the matrices that the predictions miss least, for the same bytes; with --calibrate\n"
            "      --method NAME     magnitude; with --calibrate also wanda, sparsegpt and obs, the default there\n"
            "      --block SHAPE     weights that go together: 16x1 (default), 16x4, 1x1 or 2:4\n"
+           "      --sparse          what is zero in q4g64 and q8g64 matrices is not stored, where that saves bytes\n"
            "      --tokenizer FILE  take the vocabulary from this file (tokenizer.json, .model, .bin, .gguf, .infer)\n"
            "  -f, --force           replace the output file if it exists\n"
            "  -q, --quiet           no progress, no summary\n"
@@ -171,6 +172,7 @@ static void parse(int argc, char **argv, arguments *a)
         PRUNE_SPREAD,
         METHOD,
         BLOCK,
+        SPARSE,
         JSON,
         VERSION
     };
@@ -188,6 +190,7 @@ static void parse(int argc, char **argv, arguments *a)
         {"prune-spread", no_argument, NULL, PRUNE_SPREAD},
         {"method", required_argument, NULL, METHOD},
         {"block", required_argument, NULL, BLOCK},
+        {"sparse", no_argument, NULL, SPARSE},
         {"json", no_argument, NULL, JSON},
         {"force", no_argument, NULL, 'f'},
         {"quiet", no_argument, NULL, 'q'},
@@ -214,6 +217,7 @@ static void parse(int argc, char **argv, arguments *a)
         case PRUNE_SPREAD: a->spread = true; break;
         case METHOD: a->method = find_name("--method", infer_prune_method_names, optarg); break;
         case BLOCK: a->block = find_name("--block", infer_prune_block_names, optarg); break;
+        case SPARSE: a->sparse = true; break;
         case JSON: a->json = true; break;
         case 'h': help(); exit(0);
         case VERSION: printf("infer-convert %s\n", infer_version()); exit(0);
@@ -227,6 +231,8 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("no output given: -o OUT.infer");
     if (a->events > 0 && !a->calibrate)
         cli_usage("--events needs --calibrate FILE, a text");
+    if (a->events > 0 && a->sparse)
+        cli_usage("--events skips inputs of matrices in the layout cols: it goes without --sparse");
     if (a->bits > 0 && !a->calibrate)
         cli_usage("--bpw looks at the model's predictions: --calibrate FILE gives a text");
     if (a->bits > 0 && a->type != INFER_QTYPE_NONE)
@@ -274,6 +280,8 @@ typedef struct watcher {
 static int on_progress(void *user, const infer_convert_progress *p)
 {
     watcher *w = user;
+    if (!p->total_bytes)
+        return interrupted;
     if (!w->started && !w->quiet)
         cli_progress_start(&w->bar, "converting", p->total_bytes, NULL);
     w->started = true;
@@ -452,7 +460,8 @@ static infer_status mix(const arguments *a, const infer_source *source, infer_mo
 static infer_status calibrate(const arguments *a, const infer_source *source, watcher *bar, work *w, infer_error *err)
 {
     calibrate_options o = {.damping = a->damping, .method = (infer_prune_method)a->method, .block = (infer_prune_block)a->block,
-                           .rates = a->prune ? w->rates : NULL, .pruned = w->pruned, .progress = on_calibrate, .user = bar};
+                           .rates = a->prune ? w->rates : NULL, .pruned = w->pruned, .sparse = a->sparse,
+                           .progress = on_calibrate, .user = bar};
     infer_runtime *rt = NULL;
     infer_model *model = NULL;
     eval_text text = {0};
@@ -601,7 +610,7 @@ static int convert(const arguments *a)
     infer_convert_result result;
     watcher bar = {.quiet = a->quiet};
     infer_convert_options options = {.type = a->type, .rules = a->rules, .rule_count = a->rule_count, .overwrite = a->force,
-                                     .progress = on_progress, .user = &bar, .block = (infer_prune_block)a->block};
+                                     .progress = on_progress, .user = &bar, .block = (infer_prune_block)a->block, .sparse = a->sparse};
     work w = {0};
     infer_status status;
 
