@@ -178,7 +178,7 @@ static infer_status choose(converter *c, size_t index, infer_matrix_choice *out)
     else if (carried(c, index))
         *out = (infer_matrix_choice){.layout = t->stored_layout, .bytes = t->stored_bytes};
     else
-        *out = infer_matrix_choose(type, NULL, t->rows, t->cols, false);
+        *out = infer_matrix_choose(type, NULL, t->rows, t->cols, NULL);
     if (!c->options->sparse || out->layout != INFER_LAYOUT_COLS || packed(c, index) || !out->bytes)
         return INFER_OK;
     rows = infer_alloc_array(c->a, t->rows * t->cols, sizeof *rows); /* no overflow: it has a size */
@@ -186,7 +186,7 @@ static infer_status choose(converter *c, size_t index, infer_matrix_choice *out)
         return infer_fail_memory(c->err, t->rows * t->cols * sizeof *rows, t->name);
     status = read_matrix(c, index, rows);
     if (status == INFER_OK)
-        *out = infer_matrix_choose(type, rows, t->rows, t->cols, true);
+        *out = infer_matrix_choose(type, rows, t->rows, t->cols, c->options->sparse);
     infer_free(c->a, rows);
     if (status == INFER_OK && c->options->progress && c->options->progress(c->options->user, &c->progress))
         status = infer_fail(c->err, INFER_ERROR_CANCELLED, "interrupted");
@@ -210,6 +210,8 @@ static infer_status declare(converter *c)
         status = infer_layout_sparse(choice->layout)
                      ? infer_writer_declare_sparse(c->writer, t->name, c->types[i], choice->layout, t->rows, t->cols, choice->bytes, c->err)
                      : infer_writer_declare(c->writer, t->name, c->types[i], choice->layout, t->rows, t->cols, c->err);
+        if (status == INFER_OK && c->options->explain)
+            c->options->explain(c->options->user, t, c->types[i], choice);
         total += choice->bytes;
     }
     c->progress.total_bytes = total;

@@ -34,10 +34,13 @@ typedef struct infer_convert_options {
     infer_qtype type;                /* of every matrix that no rule names; NONE: as the source stores it */
     const infer_convert_rule *rules; /* the last one that matches wins; one that matches no matrix is an error */
     size_t rule_count;
-    bool sparse; /* matrices in q4g64 and q8g64 get the layout that infer_matrix_choose finds; without any, ARGUMENT */
+    const infer_costs *sparse; /* matrices in q4g64 and q8g64 get the layout that infer_matrix_choose finds with these costs; none is of these types:
+                                * ARGUMENT. NULL: cols, or that of the source where it is stored so */
     bool overwrite;
     /* Called after each panel of 16 rows. Nonzero ends the conversion with CANCELLED. May be NULL. */
     int (*progress)(void *user, const infer_convert_progress *p);
+    /* Called for each tensor before anything is written: what it becomes, and why. May be NULL. */
+    void (*explain)(void *user, const infer_source_tensor *tensor, infer_qtype type, const infer_matrix_choice *choice);
     void *user;
     const infer_convert_packed *packed; /* [tensors of the source], instead of type and rules where it has data; NULL: none */
     const char *metadata;               /* instead of the source's; NULL: the source's */

@@ -6,24 +6,45 @@
 
 #include <inttypes.h>
 
-/* Best first, where they are equal. */
-static const infer_layout sparse_layouts[] = {INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_BCSR16X1};
-
 static uint32_t panel_rows(uint64_t n, uint64_t row) { return n - row < INFER_TILE_ROWS ? (uint32_t)(n - row) : INFER_TILE_ROWS; }
 
-infer_matrix_choice infer_matrix_choose(infer_qtype type, const float *rows, uint64_t n, uint64_t k, bool sparse)
+/* False: the layout cannot hold the matrix. */
+static bool measure(infer_qtype type, infer_layout layout, const float *rows, uint64_t n, uint64_t k, const infer_costs *costs, infer_matrix_option *out)
 {
-    infer_matrix_choice best = {.layout = infer_matrix_layout(type)};
+    infer_matrix_option o = {.layout = layout};
+    infer_work work;
 
-    infer_tensor_bytes(type, best.layout, n, k, &best.bytes);
-    for (size_t i = 0; sparse && best.layout != INFER_LAYOUT_TILE16X4 && i < sizeof sparse_layouts / sizeof *sparse_layouts; i++) {
-        infer_matrix_choice c = {.layout = sparse_layouts[i]};
-        for (uint64_t row = 0; row < n; row += INFER_TILE_ROWS)
-            c.units += infer_sparse_count(c.layout, rows + row * k, panel_rows(n, row), k);
-        if (infer_sparse_bytes(type, c.layout, n, k, c.units, &c.bytes) && c.bytes < best.bytes)
-            best = c;
+    for (uint64_t row = 0; infer_layout_sparse(layout) && row < n; row += INFER_TILE_ROWS)
+        o.units += infer_sparse_count(layout, rows + row * k, panel_rows(n, row), k);
+    if (!(infer_layout_sparse(layout) ? infer_sparse_bytes(type, layout, n, k, o.units, &o.bytes) : infer_tensor_bytes(type, layout, n, k, &o.bytes)))
+        return false;
+    work = infer_cost_work(layout, n, k, o.bytes, o.units);
+    o.memory_ns = infer_cost_memory_ns(costs, &work);
+    o.kernel_ns = infer_cost_kernel_ns(infer_cost_find(costs, type, layout), &work);
+    *out = o;
+    return true;
+}
+
+infer_matrix_choice infer_matrix_choose(infer_qtype type, const float *rows, uint64_t n, uint64_t k, const infer_costs *costs)
+{
+    infer_matrix_choice c = {.layout = infer_matrix_layout(type)};
+    const infer_matrix_option *best = NULL;
+
+    infer_tensor_bytes(type, c.layout, n, k, &c.bytes);
+    for (size_t l = 0; costs && c.bytes && c.layout == INFER_LAYOUT_COLS && l < INFER_COST_LAYOUTS; l++)
+        c.option_count += measure(type, infer_cost_layouts[l], rows, n, k, costs, &c.options[c.option_count]);
+    for (uint32_t i = 0; i < c.option_count; i++) {
+        const infer_matrix_option *o = &c.options[i];
+        double ns = infer_matrix_ns(o);
+        if (!best || ns < infer_matrix_ns(best) || (ns <= infer_matrix_ns(best) && o->bytes < best->bytes))
+            best = o;
     }
-    return best;
+    if (best) {
+        c.layout = best->layout;
+        c.bytes = best->bytes;
+        c.units = best->units;
+    }
+    return c;
 }
 
 static infer_status pack_cols(const infer_allocator *a, const char *name, infer_qtype type, const float *rows, uint64_t n, uint64_t k, void *out,

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+static const infer_costs by_bytes = {.byte_ns = 1}; /* memory is all that counts */
+
 static infer_source open_source(const char *path, const char *tokenizer)
 {
     infer_error err = {0};
@@ -330,7 +332,7 @@ Test(convert, prunes_into_sparse_layouts)
         cr_assert_eq(infer_convert_rates(&s, cases[k].rate, NULL, 0, options.block, rates, &err), INFER_OK, "%s", err.message);
         cr_assert_eq(infer_convert(NULL, &s, sample_path("floats.infer"), &options, NULL, &err), INFER_OK, "%s", err.message);
         options.type = cases[k].type;
-        options.sparse = true;
+        options.sparse = &by_bytes;
         cr_assert_eq(infer_convert(NULL, &s, sample_path("sparse.infer"), &options, &result, &err), INFER_OK, "%s", err.message);
         infer_source floats = open_source(sample_path("floats.infer"), NULL), again = open_source(sample_path("sparse.infer"), NULL);
         f = convert(&again, "again.infer", INFER_QTYPE_NONE);
@@ -373,29 +375,29 @@ Test(convert, layouts_follow_what_is_kept)
     for (size_t i = 0; i < N * K; i++)
         rows[i] = 1;
     for (size_t t = 0; t < 2; t++) {
-        infer_matrix_choice dense = infer_matrix_choose(types[t], rows, N, K, true), sparse;
+        infer_matrix_choice dense = infer_matrix_choose(types[t], rows, N, K, &by_bytes), sparse;
         uint64_t bytes = 0;
         cr_assert(infer_tensor_bytes(types[t], INFER_LAYOUT_COLS, N, K, &bytes));
         cr_expect(dense.layout == INFER_LAYOUT_COLS && dense.bytes == bytes && dense.units == 0);
         for (size_t i = 0; i < N * K; i++)
             rows[i] = i % K / 4 % 2 ? 1 : 0;
-        sparse = infer_matrix_choose(types[t], rows, N, K, true);
+        sparse = infer_matrix_choose(types[t], rows, N, K, &by_bytes);
         cr_expect(sparse.layout == INFER_LAYOUT_BCSR16X4 && sparse.units == N / 16 * K / 8 && sparse.bytes < dense.bytes * 0.6);
         for (size_t i = 0; i < N * K; i++)
             rows[i] = i % 2 ? 1 : 0;
-        sparse = infer_matrix_choose(types[t], rows, N, K, true);
+        sparse = infer_matrix_choose(types[t], rows, N, K, &by_bytes);
         cr_expect(sparse.layout == INFER_LAYOUT_BCSR16X1 && sparse.units == N / 16 * K / 8 && sparse.bytes < dense.bytes * 0.6);
-        cr_expect_eq(infer_matrix_choose(types[t], rows, N, K, false).layout, INFER_LAYOUT_COLS);
+        cr_expect_eq(infer_matrix_choose(types[t], rows, N, K, NULL).layout, INFER_LAYOUT_COLS);
         for (size_t i = 0; i < N * K; i++)
             rows[i] = 1;
     }
-    cr_expect_eq(infer_matrix_choose(INFER_QTYPE_Q4G32, NULL, N, K, true).layout, INFER_LAYOUT_TILE16X4);
+    cr_expect_eq(infer_matrix_choose(INFER_QTYPE_Q4G32, NULL, N, K, &by_bytes).layout, INFER_LAYOUT_TILE16X4);
 }
 
 Test(convert, nothing_can_be_sparse)
 {
     infer_source s = sample_source(0);
-    infer_convert_options options = {.type = INFER_QTYPE_Q4G32, .sparse = true};
+    infer_convert_options options = {.type = INFER_QTYPE_Q4G32, .sparse = &by_bytes};
     infer_error err = {0};
     cr_expect_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, NULL, &err), INFER_ERROR_ARGUMENT);
     cr_expect(strstr(err.message, "q4g64 and q8g64"), "%s", err.message);
@@ -414,7 +416,7 @@ Test(convert, choosing_can_be_interrupted)
 {
     infer_source s = sample_source(0);
     int calls = 0;
-    infer_convert_options options = {.type = INFER_QTYPE_Q4G64, .sparse = true, .progress = stop_before_writing, .user = &calls};
+    infer_convert_options options = {.type = INFER_QTYPE_Q4G64, .sparse = &by_bytes, .progress = stop_before_writing, .user = &calls};
     infer_error err = {0};
     cr_assert_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, NULL, &err), INFER_ERROR_CANCELLED);
     cr_assert_eq(calls, 2);
@@ -481,7 +483,7 @@ static void fail_allocations(const infer_convert_options *options, uint32_t gguf
 Test(convert, failing_allocations)
 {
     fail_allocations(&(infer_convert_options){.type = INFER_QTYPE_NONE}, 8);
-    fail_allocations(&(infer_convert_options){.type = INFER_QTYPE_Q8G64, .sparse = true}, 0);
+    fail_allocations(&(infer_convert_options){.type = INFER_QTYPE_Q8G64, .sparse = &by_bytes}, 0);
 }
 
 /* The two files of stories260K hold the same weights: the same tensors come out, bit for bit, in every type. */

@@ -129,7 +129,7 @@ infer_status calibrate_fit_matrix(calibrator *c, uint32_t node, const calibrate_
     const infer_weight *w = &calibrate_node(c, node)->weight;
     round_job j = {.fit = fit, .w = w->data, .rows = (uint32_t)w->info->rows, .k = (uint32_t)w->info->cols};
     size_t panels = infer_ceil_div(j.rows, INFER_TILE_ROWS);
-    calibrate_fitted fitted = {.choice = infer_matrix_choose(fit->type, NULL, j.rows, j.k, false)};
+    calibrate_fitted fitted = {.choice = infer_matrix_choose(fit->type, NULL, j.rows, j.k, NULL)};
     bool whole = fitted.choice.layout != INFER_LAYOUT_TILE16X4; /* packed when all rows are there */
     infer_status s = INFER_OK;
 
