@@ -2,6 +2,7 @@
 
 #include "attention.h"
 #include "graph/plan.h"
+#include "sparse.h"
 #include "stats.h"
 
 #include <string.h>
@@ -23,6 +24,7 @@ struct infer_case {
     uint8_t *output;
     size_t output_bytes;
     double bytes, ops;
+    uint64_t units;
     void *memory[8];     /* everything else */
     uint32_t memory_count;
     size_t short_of_bytes; /* an allocation of so many failed */
@@ -143,6 +145,7 @@ static infer_status make_sparse(infer_case *c, infer_qtype type, infer_layout la
     if ((s = make_copies(c, (size_t)bytes, cold_bytes, err)) == INFER_OK) {
         memcpy(c->cold, w, (size_t)bytes);
         fill_copies(c);
+        c->units = infer_sparse_at(layout, w, c->layer.n, c->layer.k).units;
     }
     infer_free(NULL, w);
     return s;
@@ -370,6 +373,7 @@ void infer_case_run(infer_case *c, infer_kernel_fn *kernel)
 }
 
 double infer_case_bytes(const infer_case *c) { return c->bytes; }
+uint64_t infer_case_units(const infer_case *c) { return c->units; }
 double infer_case_ops(const infer_case *c) { return c->ops; }
 
 double infer_case_reference_ns(infer_case *c)

@@ -29,6 +29,7 @@ void infer_case_destroy(infer_case *c);
 /* Calls the kernel on the whole output, then moves on to the next copy. */
 void infer_case_run(infer_case *c, infer_kernel_fn *kernel);
 double infer_case_bytes(const infer_case *c); /* read and written by a call */
+uint64_t infer_case_units(const infer_case *c); /* of weights in a sparse layout; 0 for others */
 double infer_case_ops(const infer_case *c);   /* 2 a multiply-add, of matmul and attention; 0 for the others */
 /* Nanoseconds of the reference kernel for the whole output, from a part of it where that is large. */
 double infer_case_reference_ns(infer_case *c);

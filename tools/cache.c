@@ -1,5 +1,7 @@
 #include "cache.h"
 
+#include "kept.h"
+
 #include "convert/convert.h"
 #include "file.h"
 #include "model/default_model.h"
@@ -105,35 +107,6 @@ static uint64_t key_of(const char *model, const cache_options *o)
     if (o->tokenizer)
         key = add_file(key, o->tokenizer);
     return o->type ? XXH3_64bits_withSeed(o->type, strlen(o->type), key) : key;
-}
-
-bool cache_folder(char out[PATH_MAX])
-{
-    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int n;
-
-    errno = ENOENT;
-    if (xdg && *xdg == '/') /* others are to be ignored: XDG Base Directory Specification 0.8 */
-        n = snprintf(out, PATH_MAX, "%s/libinfer", xdg);
-    else if (home && *home == '/')
-        n = snprintf(out, PATH_MAX, "%s/.cache/libinfer", home);
-    else
-        return *out = '\0', false;
-    errno = ENAMETOOLONG;
-    if (n >= PATH_MAX - 300)
-        return false;
-    for (char *p = out + 1;; p++)
-        if (*p == '/' || *p == '\0') {
-            char end = *p;
-            bool made;
-            *p = '\0';
-            made = mkdir(out, 0700) == 0 || errno == EEXIST;
-            *p = end;
-            if (!made)
-                return false;
-            if (end == '\0')
-                return true;
-        }
 }
 
 static void find_folder(char out[PATH_MAX])

@@ -4,11 +4,6 @@
 
 #include "cli.h"
 
-#include <limits.h>
-
-/* $XDG_CACHE_HOME/libinfer or ~/.cache/libinfer, made if need be. False: neither is set, or it cannot be made (errno). */
-bool cache_folder(char out[PATH_MAX]);
-
 typedef struct cache_options {
     const char *tokenizer; /* NULL: the model's own, or the one beside it */
     const char *type;      /* of all matrices; NULL: as stored where that is an integer type, else q8g32 */

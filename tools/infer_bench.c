@@ -4,6 +4,8 @@
 #include "bench/bench_energy.h"
 #include "bench/bench_model.h"
 #include "cli.h"
+#include "cost.h"
+#include "costs.h"
 #include "joules.h"
 #include "bench/records.h"
 
@@ -26,7 +28,7 @@ typedef struct arguments {
     infer_speed_options speed;
     infer_kv_type kv_type;
     bench_energy energy;
-    bool measures_energy;
+    bool measures_energy, calibrates_cost;
     record_format format;
 } arguments;
 
@@ -75,6 +77,9 @@ static const char usage[] =
     "      --tune               find the threads with the least energy per generated token, for infer-run\n"
     "      --min-tps X          among those that reach X tokens/s\n"
     "\n"
+    "      --calibrate-cost     measure the costs by which infer-convert --sparse chooses layouts, with the kernels of this CPU, and keep them; goes with\n"
+    "                           -t and --cpu\n"
+    "\n"
     "      --json               print a list of records\n"
     "      --csv                print the records as a head line and lines\n"
     "      --md                 print a table for Markdown\n"
@@ -86,10 +91,10 @@ static const char usage[] =
 
 enum { OPT_SHAPE = 256, OPT_TYPE, OPT_DIR, OPT_KEEP, OPT_PROMPT, OPT_TOKENS, OPT_CTX_AT, OPT_REPEAT, OPT_CPU, OPT_KV, OPT_JSON, OPT_CSV, OPT_MD,
        OPT_ENERGY, OPT_VS, OPT_WINDOW, OPT_IDLE, OPT_SEED, OPT_SVG, OPT_TUNE, OPT_MIN_TPS, OPT_EVENTS,
-       OPT_REFERENCE, OPT_TEXT, OPT_SEPARATOR, OPT_PRUNE, OPT_BLOCK };
+       OPT_REFERENCE, OPT_TEXT, OPT_SEPARATOR, OPT_PRUNE, OPT_BLOCK, OPT_CALIBRATE_COST };
 
 static const struct option long_options[] = {
-    {"prune", required_argument, NULL, OPT_PRUNE}, {"block", required_argument, NULL, OPT_BLOCK},
+    {"calibrate-cost", no_argument, NULL, OPT_CALIBRATE_COST}, {"prune", required_argument, NULL, OPT_PRUNE}, {"block", required_argument, NULL, OPT_BLOCK},
     {"shape", required_argument, NULL, OPT_SHAPE}, {"type", required_argument, NULL, OPT_TYPE}, {"dir", required_argument, NULL, OPT_DIR},
     {"keep", required_argument, NULL, OPT_KEEP}, {"threads", required_argument, NULL, 't'}, {"prompt", required_argument, NULL, OPT_PROMPT},
     {"tokens", required_argument, NULL, OPT_TOKENS}, {"ctx-at", required_argument, NULL, OPT_CTX_AT}, {"repeat", required_argument, NULL, OPT_REPEAT},
@@ -221,6 +226,7 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_TEXT: a->energy.kl.text = optarg; break;
         case OPT_SEPARATOR: a->energy.kl.separator = optarg; break;
         case OPT_TUNE: a->energy.tune = true; break;
+        case OPT_CALIBRATE_COST: a->calibrates_cost = true; break;
         case OPT_MIN_TPS: a->energy.min_tps = cli_real("--min-tps", optarg, 1e-3, 1e6); break;
         case OPT_JSON: a->format = one_format(a->format, RECORD_JSON); break;
         case OPT_CSV: a->format = one_format(a->format, RECORD_CSV); break;
@@ -233,6 +239,8 @@ static void parse(int argc, char **argv, arguments *a)
         a->model.path = argv[optind++];
     if (optind < argc)
         cli_usage("unexpected argument \"%s\"", argv[optind]);
+    if (a->calibrates_cost && (a->model.path || a->model.shape || a->measures_energy || a->energy.tune || a->format != RECORD_TEXT))
+        cli_usage("--calibrate-cost measures kernels, not a model: it goes with -t and --cpu only");
     if (!a->model.path && !a->model.shape)
         a->model.path = DEFAULT_MODEL_NAME;
     check_model(&a->model);
@@ -291,6 +299,31 @@ static void measure(const arguments *a, record *r)
     infer_model_close(model);
     infer_runtime_destroy(rt);
     bench_check(s, &err);
+}
+
+/* ---- costs ---- */
+
+static void calibrate_cost(const arguments *a)
+{
+    infer_runtime *rt = NULL;
+    infer_costs costs;
+    infer_error err;
+    char *path;
+
+    bench_check(infer_runtime_create(&a->runtime, &rt, &err), &err);
+    bench_check(infer_costs_measure(rt->pool, rt->level, &costs, &err), &err);
+    path = costs_store(&costs, infer_runtime_cpu_level(rt), infer_runtime_threads(rt));
+    printf("%s, %u threads; memory %.4f ns a byte\n%-6s %-9s %16s %16s %16s\n", infer_runtime_cpu_level(rt), infer_runtime_threads(rt), costs.byte_ns, "type",
+           "layout", "ns a unit", "ns a block", "ns a panel");
+    for (size_t t = 0; t < INFER_COST_TYPES; t++)
+        for (size_t l = 0; l < INFER_COST_LAYOUTS; l++) {
+            const infer_cost *c = &costs.kernels[t][l];
+            printf("%-6s %-9s %16.4f %16.4f %16.4f\n", infer_qtype_find(infer_cost_types[t])->name, infer_layout_name(infer_cost_layouts[l]), c->unit_ns, c->block_ns,
+                   c->panel_ns);
+        }
+    printf("kept in %s\n", path);
+    free(path);
+    infer_runtime_destroy(rt);
 }
 
 /* ---- records ---- */
@@ -423,7 +456,9 @@ int main(int argc, char **argv)
     cli_start("infer-bench");
     parse(argc, argv, &a);
     bench_start();
-    if (a.measures_energy || a.energy.tune) {
+    if (a.calibrates_cost) {
+        calibrate_cost(&a);
+    } else if (a.measures_energy || a.energy.tune) {
         a.energy.model = &a.model;
         a.energy.runtime = &a.runtime;
         a.energy.speed = &a.speed;

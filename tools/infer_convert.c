@@ -3,6 +3,7 @@
 
 #include "calibrate/calibrate.h"
 #include "calibrate/events.h"
+#include "costs.h"
 #include "eval/writing.h"
 #include "qtypes.h"
 
@@ -10,6 +11,7 @@
 #include <errno.h>
 #include <fnmatch.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -37,7 +39,7 @@ typedef struct arguments {
     size_t prune_rule_count;
     double prune_rate; /* of the layers' matrices */
     int method, block; /* of infer_prune_method and infer_prune_block; -1: not given */
-    bool prune, spread, force, quiet, json;
+    bool prune, spread, sparse, explain, force, quiet, json;
 } arguments;
 
 /* " f32 f16 ..." */
@@ -75,6 +77,8 @@ static void help(void)
            "      --prune-spread    more of the matrices that the predictions miss least, for the same bytes; with --calibrate\n"
            "      --method NAME     magnitude; with --calibrate also wanda, sparsegpt and obs, the default there\n"
            "      --block SHAPE     weights that go together: 16x1 (default), 16x4, 1x1 or 2:4\n"
+           "      --sparse          what is zero in q4g64 and q8g64 matrices is not stored, where that is predicted to save time\n"
+           "      --explain         why each tensor gets its layout, with the predicted times of the alternatives\n"
            "      --tokenizer FILE  take the vocabulary from this file (tokenizer.json, .model, .bin, .gguf, .infer)\n"
            "  -f, --force           replace the output file if it exists\n"
            "  -q, --quiet           no progress, no summary\n"
@@ -175,6 +179,8 @@ static void parse(int argc, char **argv, arguments *a)
         PRUNE_SPREAD,
         METHOD,
         BLOCK,
+        SPARSE,
+        EXPLAIN,
         JSON,
         VERSION
     };
@@ -192,6 +198,8 @@ static void parse(int argc, char **argv, arguments *a)
         {"prune-spread", no_argument, NULL, PRUNE_SPREAD},
         {"method", required_argument, NULL, METHOD},
         {"block", required_argument, NULL, BLOCK},
+        {"sparse", no_argument, NULL, SPARSE},
+        {"explain", no_argument, NULL, EXPLAIN},
         {"json", no_argument, NULL, JSON},
         {"force", no_argument, NULL, 'f'},
         {"quiet", no_argument, NULL, 'q'},
@@ -218,6 +226,8 @@ static void parse(int argc, char **argv, arguments *a)
         case PRUNE_SPREAD: a->spread = true; break;
         case METHOD: a->method = find_name("--method", infer_prune_method_names, optarg); break;
         case BLOCK: a->block = find_name("--block", infer_prune_block_names, optarg); break;
+        case SPARSE: a->sparse = true; break;
+        case EXPLAIN: a->explain = true; break;
         case JSON: a->json = true; break;
         case 'h': help(); exit(0);
         case VERSION: printf("infer-convert %s\n", infer_version()); exit(0);
@@ -231,6 +241,8 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("no output given: -o OUT.infer");
     if (a->events > 0 && !a->calibrate)
         cli_usage("--events needs --calibrate FILE, a text");
+    if (a->events > 0 && a->sparse)
+        cli_usage("--events skips inputs of matrices in the layout cols: it goes without --sparse");
     if (a->bits > 0 && !a->calibrate)
         cli_usage("--bpw looks at the model's predictions: --calibrate FILE gives a text");
     if (a->bits > 0 && a->type != INFER_QTYPE_NONE)
@@ -275,17 +287,56 @@ static void catch_interrupts(void)
 typedef struct watcher {
     cli_progress bar;
     bool started, quiet;
+    const char *from; /* --explain: of the costs; NULL once they were named */
 } watcher;
 
 static int on_progress(void *user, const infer_convert_progress *p)
 {
     watcher *w = user;
+    if (!p->total_bytes)
+        return interrupted;
     if (!w->started && !w->quiet)
         cli_progress_start(&w->bar, "converting", p->total_bytes, NULL);
     w->started = true;
     if (!w->quiet)
         cli_progress_update(&w->bar, p->bytes);
     return interrupted;
+}
+
+/* Why a tensor has its layout. */
+static void put_reason(const infer_source_tensor *t, infer_qtype type, const infer_matrix_choice *c)
+{
+    const infer_matrix_option *o = c->options;
+
+    while (c->option_count && o->layout != c->layout)
+        o++;
+    if (c->option_count)
+        fprintf(stderr, "least time, bound by %s", o->memory_ns > o->kernel_ns ? "memory" : "its kernel");
+    else if (!t->matrix)
+        fputs("a vector", stderr);
+    else if (infer_layout_sparse(c->layout))
+        fputs("as it was stored", stderr);
+    else if (c->layout == INFER_LAYOUT_COLS)
+        fputs("dense, without --sparse", stderr);
+    else
+        fprintf(stderr, "the only one of %s", infer_qtype_find(type)->name);
+}
+
+/* "name type layout bytes why; alternatives", a line for each tensor. */
+static void explain(void *user, const infer_source_tensor *t, infer_qtype type, const infer_matrix_choice *c)
+{
+    watcher *w = user;
+
+    if (w->from) {
+        fprintf(stderr, "times of a product with one token, in us, by %s\n%-22s %-6s %-9s %10s  why\n", w->from, "tensor", "type", "layout", "bytes");
+        w->from = NULL;
+    }
+    fprintf(stderr, "%-22s %-6s %-9s %10" PRIu64 "  ", t->name, infer_qtype_find(type)->name, infer_layout_name(c->layout), c->bytes);
+    put_reason(t, type, c);
+    for (uint32_t i = 0; i < c->option_count; i++)
+        fprintf(stderr, "%s %s %.3f (%" PRIu64 " bytes)", i ? "," : ":", infer_layout_name(c->options[i].layout), infer_matrix_ns(&c->options[i]) / 1e3,
+                c->options[i].bytes);
+    fputc('\n', stderr);
 }
 
 static void summarize(const arguments *a, const infer_convert_result *r)
@@ -385,6 +436,7 @@ typedef struct work {
     infer_convert_packed *packed; /* results of calibration */
     calibrate_pruned *pruned;     /* the same */
     char *metadata;               /* of the new file, where it differs; of cJSON_malloc */
+    infer_costs costs;            /* with --sparse or --explain */
 } work;
 
 static bool add_quantization(cJSON *root, const arguments *a, const eval_text *text)
@@ -474,7 +526,8 @@ static infer_status mix(const arguments *a, const infer_source *source, infer_mo
 static infer_status calibrate(const arguments *a, const infer_source *source, watcher *bar, work *w, infer_error *err)
 {
     calibrate_options o = {.damping = a->damping, .method = (infer_prune_method)a->method, .block = (infer_prune_block)a->block,
-                           .rates = a->prune ? w->rates : NULL, .pruned = w->pruned, .progress = on_calibrate, .user = bar};
+                           .rates = a->prune ? w->rates : NULL, .pruned = w->pruned, .sparse = a->sparse ? &w->costs : NULL,
+                           .progress = on_calibrate, .user = bar};
     infer_runtime *rt = NULL;
     infer_model *model = NULL;
     eval_text text = {0};
@@ -625,6 +678,7 @@ static int convert(const arguments *a)
     infer_convert_options options = {.type = a->type, .rules = a->rules, .rule_count = a->rule_count, .overwrite = a->force,
                                      .progress = on_progress, .user = &bar, .block = (infer_prune_block)a->block};
     work w = {0};
+    char *from = NULL;
     infer_status status;
 
     if (same_file(a->in, a->out) || (a->tokenizer && same_file(a->tokenizer, a->out)))
@@ -638,10 +692,17 @@ static int convert(const arguments *a)
     w.pruned = calloc(source.tensor_count + 1, sizeof *w.pruned);
     if (!w.types || !w.rates || !w.packed || !w.pruned)
         cli_die("out of memory");
+    if (a->sparse || a->explain)
+        from = costs_load(&w.costs);
+    options.sparse = a->sparse ? &w.costs : NULL;
     status = prepare(a, &source, &options, &bar, &w, &err);
     options.packed = w.packed;
     options.metadata = w.metadata;
     options.rates = w.rates;
+    if (a->explain) {
+        options.explain = explain;
+        bar.from = from;
+    }
     if (status == INFER_OK)
         status = write_output(a, &source, &options, &bar, &result, &err);
     cli_progress_end(&bar.bar);
@@ -650,6 +711,7 @@ static int convert(const arguments *a)
     if (status == INFER_OK && a->json)
         print_json(a, &source, &result, &w);
     free_work(&source, &w);
+    free(from);
     infer_source_close(&source);
     if (status == INFER_ERROR_CANCELLED) {
         cli_note("interrupted, nothing was written");

@@ -13,7 +13,8 @@ typedef struct converter {
     const infer_source *source;
     const infer_convert_options *options;
     infer_writer *writer;
-    infer_qtype *types; /* of each tensor in the new file */
+    infer_qtype *types;           /* of each tensor in the new file */
+    infer_matrix_choice *choices; /* the same: layouts and sizes */
     float *rows;        /* up to 16 rows of any tensor */
     int8_t *codes;      /* the same */
     uint16_t *scales;   /* a group of 32 each */
@@ -46,10 +47,13 @@ infer_status infer_convert_types(const infer_source *s, const infer_convert_opti
         if (!used)
             return infer_fail(err, INFER_ERROR_ARGUMENT, "type rule \"%s\" matches no matrix of the model", rule->glob);
     }
-    for (size_t i = 0; i < s->tensor_count; i++)
+    used = !options->sparse;
+    for (size_t i = 0; i < s->tensor_count; i++) {
         if (infer_matrix_layout(types[i]) == INFER_LAYOUT_COLS && strncmp(s->tensors[i].name, "layers.", 7) != 0)
             types[i] = infer_qtype_find(types[i])->cols_bits == 8 ? INFER_QTYPE_Q8G32 : INFER_QTYPE_Q4G32;
-    return INFER_OK;
+        used = used || infer_matrix_layout(types[i]) == INFER_LAYOUT_COLS;
+    }
+    return used ? INFER_OK : infer_fail(err, INFER_ERROR_ARGUMENT, "only matrices in q4g64 and q8g64 can be sparse, and none is");
 }
 
 infer_status infer_convert_rates(const infer_source *s, double rate, const infer_convert_prune_rule *rules, size_t rule_count,
@@ -82,27 +86,12 @@ static const void *packed(const converter *c, size_t index) { return c->options-
 
 static double rate_of(const converter *c, size_t index) { return c->options->rates && !packed(c, index) ? c->options->rates[index] : 0; }
 
-static infer_layout layout_of(const converter *c, size_t index)
+/* The tensor's bytes are those of the source. */
+static bool carried(const converter *c, size_t index)
 {
-    return c->source->tensors[index].matrix ? infer_matrix_layout(c->types[index]) : INFER_LAYOUT_ROWS;
-}
-
-static infer_status declare(converter *c)
-{
-    const infer_source *s = c->source;
-    uint64_t bytes;
-    infer_status status = infer_convert_types(s, c->options, c->types, c->err);
-
-    for (size_t i = 0; i < s->tensor_count; i++)
-        if (packed(c, i))
-            c->types[i] = c->options->packed[i].type;
-    for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
-        const infer_source_tensor *t = &s->tensors[i];
-        status = infer_writer_declare(c->writer, t->name, c->types[i], layout_of(c, i), t->rows, t->cols, c->err);
-        if (status == INFER_OK && infer_tensor_bytes(c->types[i], layout_of(c, i), t->rows, t->cols, &bytes))
-            c->progress.total_bytes += bytes;
-    }
-    return status;
+    const infer_source_tensor *t = &c->source->tensors[index];
+    return c->source->importer->read_stored && t->stored_bytes && t->stored == c->types[index] && !packed(c, index) && rate_of(c, index) <= 0 &&
+           (!c->options->sparse || infer_layout_sparse(t->stored_layout));
 }
 
 /* Buffers for the largest panel of all tensors. */
@@ -125,15 +114,6 @@ static infer_status allocate(converter *c)
     if (c->rows && c->codes && c->scales && c->panel)
         return INFER_OK;
     return infer_fail_memory(c->err, numbers * 5 + groups * 2 + panel_bytes, "16 rows of a tensor");
-}
-
-static infer_status advance(converter *c, const void *data, uint64_t bytes)
-{
-    infer_status s = infer_writer_write(c->writer, data, bytes, c->err);
-    c->progress.bytes += bytes;
-    if (s == INFER_OK && c->options->progress && c->options->progress(c->options->user, &c->progress))
-        s = infer_fail(c->err, INFER_ERROR_CANCELLED, "interrupted");
-    return s;
 }
 
 static infer_status fail_value(converter *c, const infer_source_tensor *t, uint64_t row, uint64_t n, infer_qtype type)
@@ -162,6 +142,89 @@ static infer_status open_pruner(converter *c, const infer_source_tensor *t)
     c->kept = infer_alloc(c->a, INFER_TILE_ROWS * t->cols);
     c->scratch = infer_alloc(c->a, scratch_bytes);
     return c->kept && c->scratch ? INFER_OK : infer_fail_memory(c->err, INFER_TILE_ROWS * t->cols + scratch_bytes, "pruning");
+}
+
+/* All of a matrix that was not carried over, pruned: rows [rows][cols]. */
+static infer_status read_matrix(converter *c, size_t index, float *rows)
+{
+    const infer_source *s = c->source;
+    const infer_source_tensor *t = &s->tensors[index];
+    infer_status status = rate_of(c, index) > 0 ? open_pruner(c, t) : INFER_OK;
+
+    for (uint64_t row = 0; row < t->rows && status == INFER_OK; row += INFER_TILE_ROWS) {
+        uint32_t n = t->rows - row < INFER_TILE_ROWS ? (uint32_t)(t->rows - row) : INFER_TILE_ROWS;
+        float *at = rows + row * t->cols;
+        status = s->importer->read_f32(s, index, row, n, at, c->err);
+        if (status == INFER_OK && c->pruner && !infer_pruner_panel(c->pruner, c->options->rates[index], false, at, n, c->kept, c->scratch, NULL))
+            status = fail_value(c, t, row, n, c->types[index]);
+    }
+    close_pruner(c);
+    return status;
+}
+
+/* Layout and size of a tensor. Those of a matrix that may be sparse depend on its weights. */
+static infer_status choose(converter *c, size_t index, infer_matrix_choice *out)
+{
+    const infer_source_tensor *t = &c->source->tensors[index];
+    infer_qtype type = c->types[index];
+    float *rows;
+    infer_status status;
+
+    *out = (infer_matrix_choice){.layout = INFER_LAYOUT_ROWS};
+    if (!t->matrix)
+        infer_tensor_bytes(type, INFER_LAYOUT_ROWS, t->rows, t->cols, &out->bytes);
+    else if (packed(c, index))
+        *out = c->options->packed[index].choice;
+    else if (carried(c, index))
+        *out = (infer_matrix_choice){.layout = t->stored_layout, .bytes = t->stored_bytes};
+    else
+        *out = infer_matrix_choose(type, NULL, t->rows, t->cols, NULL);
+    if (!c->options->sparse || out->layout != INFER_LAYOUT_COLS || packed(c, index) || !out->bytes)
+        return INFER_OK;
+    rows = infer_alloc_array(c->a, t->rows * t->cols, sizeof *rows); /* no overflow: it has a size */
+    if (!rows)
+        return infer_fail_memory(c->err, t->rows * t->cols * sizeof *rows, t->name);
+    status = read_matrix(c, index, rows);
+    if (status == INFER_OK)
+        *out = infer_matrix_choose(type, rows, t->rows, t->cols, c->options->sparse);
+    infer_free(c->a, rows);
+    if (status == INFER_OK && c->options->progress && c->options->progress(c->options->user, &c->progress))
+        status = infer_fail(c->err, INFER_ERROR_CANCELLED, "interrupted");
+    return status;
+}
+
+static infer_status declare(converter *c)
+{
+    const infer_source *s = c->source;
+    uint64_t total = 0;
+    infer_status status = infer_convert_types(s, c->options, c->types, c->err);
+
+    for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
+        const infer_source_tensor *t = &s->tensors[i];
+        infer_matrix_choice *choice = &c->choices[i];
+        if (packed(c, i))
+            c->types[i] = c->options->packed[i].type;
+        c->progress.tensor = t->name;
+        if ((status = choose(c, i, choice)) != INFER_OK)
+            break;
+        status = infer_layout_sparse(choice->layout)
+                     ? infer_writer_declare_sparse(c->writer, t->name, c->types[i], choice->layout, t->rows, t->cols, choice->bytes, c->err)
+                     : infer_writer_declare(c->writer, t->name, c->types[i], choice->layout, t->rows, t->cols, c->err);
+        if (status == INFER_OK && c->options->explain)
+            c->options->explain(c->options->user, t, c->types[i], choice);
+        total += choice->bytes;
+    }
+    c->progress.total_bytes = total;
+    return status;
+}
+
+static infer_status advance(converter *c, const void *data, uint64_t bytes)
+{
+    infer_status s = infer_writer_write(c->writer, data, bytes, c->err);
+    c->progress.bytes += bytes;
+    if (s == INFER_OK && c->options->progress && c->options->progress(c->options->user, &c->progress))
+        s = infer_fail(c->err, INFER_ERROR_CANCELLED, "interrupted");
+    return s;
 }
 
 static infer_status write_panels(converter *c, size_t index)
@@ -197,50 +260,46 @@ static infer_status write_panels(converter *c, size_t index)
     return INFER_OK;
 }
 
-/* In the layout cols, all at once. */
-static infer_status write_cols(converter *c, size_t index)
+/* In the layout cols or a sparse one, all at once. */
+static infer_status write_whole(converter *c, size_t index)
 {
     const infer_source *s = c->source;
     const infer_source_tensor *t = &s->tensors[index];
-    infer_qtype type = c->types[index];
+    const infer_matrix_choice *choice = &c->choices[index];
     const void *stored = packed(c, index);
-    uint64_t bytes = 0, numbers = t->rows * t->cols; /* bounded: the tensor was declared */
+    uint64_t numbers = t->rows * t->cols; /* bounded: the tensor was declared */
     float *rows = NULL;
-    void *scratch = NULL, *out = NULL;
-    infer_status status = INFER_OK;
+    void *out = NULL;
+    infer_status status = carried(c, index) ? s->importer->read_stored(s, index, &stored, c->err) : INFER_OK;
 
-    infer_tensor_bytes(type, INFER_LAYOUT_COLS, t->rows, t->cols, &bytes);
-    if (!stored && s->importer->read_stored && t->stored == type && !c->pruner)
-        status = s->importer->read_stored(s, index, &stored, c->err);
     if (status != INFER_OK || stored)
-        return status != INFER_OK ? status : advance(c, stored, bytes);
+        return status != INFER_OK ? status : advance(c, stored, choice->bytes);
     rows = infer_alloc_array(c->a, numbers, sizeof *rows);
-    scratch = infer_alloc(c->a, infer_pack_cols_scratch(t->rows, t->cols));
-    out = infer_alloc(c->a, (size_t)bytes);
-    if (!rows || !scratch || !out)
-        status = infer_fail_memory(c->err, numbers * sizeof *rows + bytes, t->name);
-    for (uint64_t row = 0; row < t->rows && status == INFER_OK; row += INFER_TILE_ROWS) {
-        uint32_t n = t->rows - row < INFER_TILE_ROWS ? (uint32_t)(t->rows - row) : INFER_TILE_ROWS;
-        float *at = rows + row * t->cols;
-        status = s->importer->read_f32(s, index, row, n, at, c->err);
-        if (status == INFER_OK && c->pruner && !infer_pruner_panel(c->pruner, c->options->rates[index], false, at, n, c->kept, c->scratch, NULL))
-            status = fail_value(c, t, row, n, type);
-    }
-    if (status == INFER_OK && !infer_pack_cols(type, rows, t->rows, t->cols, scratch, out))
-        status = fail_value(c, t, 0, t->rows, type);
+    out = infer_alloc(c->a, (size_t)choice->bytes);
+    if (!rows || !out)
+        status = infer_fail_memory(c->err, numbers * sizeof *rows + choice->bytes, t->name);
+    else
+        status = read_matrix(c, index, rows);
+    if (status == INFER_OK && infer_matrix_choose(c->types[index], rows, t->rows, t->cols, c->options->sparse).units != choice->units)
+        status = infer_fail(c->err, INFER_ERROR_CORRUPT, "tensor %s: it was changed while it was read", t->name);
     if (status == INFER_OK)
-        status = advance(c, out, bytes);
+        status = infer_matrix_pack(c->a, t->name, c->types[index], choice, rows, t->rows, t->cols, out, c->err);
+    if (status == INFER_OK)
+        status = advance(c, out, choice->bytes);
     infer_free(c->a, rows);
-    infer_free(c->a, scratch);
     infer_free(c->a, out);
     return status;
 }
 
 static infer_status write_matrix(converter *c, size_t index)
 {
-    infer_status status = rate_of(c, index) > 0 ? open_pruner(c, &c->source->tensors[index]) : INFER_OK;
+    infer_status status;
+
+    if (c->choices[index].layout != INFER_LAYOUT_TILE16X4)
+        return write_whole(c, index);
+    status = rate_of(c, index) > 0 ? open_pruner(c, &c->source->tensors[index]) : INFER_OK;
     if (status == INFER_OK)
-        status = layout_of(c, index) == INFER_LAYOUT_COLS ? write_cols(c, index) : write_panels(c, index);
+        status = write_panels(c, index);
     close_pruner(c);
     return status;
 }
@@ -273,9 +332,10 @@ infer_status infer_convert(const infer_allocator *a, const infer_source *s, cons
     if (s->tensor_count == 0)
         return infer_fail(err, INFER_ERROR_FORMAT, "the source has no tensors");
     c.types = infer_alloc_array(a, s->tensor_count, sizeof *c.types);
-    if (!c.types)
-        return infer_fail_memory(err, s->tensor_count * sizeof *c.types, "tensor types");
-    if ((status = infer_writer_create(a, path, &writer_options, &c.writer, err)) == INFER_OK && (status = declare(&c)) == INFER_OK)
+    c.choices = infer_alloc_array(a, s->tensor_count, sizeof *c.choices);
+    if (!c.types || !c.choices)
+        status = infer_fail_memory(err, s->tensor_count * (sizeof *c.types + sizeof *c.choices), "tensor types");
+    else if ((status = infer_writer_create(a, path, &writer_options, &c.writer, err)) == INFER_OK && (status = declare(&c)) == INFER_OK)
         status = allocate(&c);
     for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
         c.progress.tensor = s->tensors[i].name;
@@ -291,6 +351,7 @@ infer_status infer_convert(const infer_allocator *a, const infer_source *s, cons
     }
     infer_writer_abort(c.writer);
     infer_free(a, c.types);
+    infer_free(a, c.choices);
     infer_free(a, c.rows);
     infer_free(a, c.codes);
     infer_free(a, c.scales);

@@ -8,9 +8,11 @@
 typedef struct infer_source_tensor {
     char name[INFER_FILE_MAX_NAME + 1];
     uint64_t rows, cols;
-    bool matrix;        /* a matmul weight or embedding: goes to tile16x4 or cols. Else rows/f32 */
+    bool matrix;        /* a matmul weight or embedding: goes to tile16x4, cols or a sparse layout. Else rows/f32 */
     infer_qtype stored; /* what the source holds: F32, F16, BF16, Q8G32, Q4G32 or N4G32 when its codes can be carried over bit for bit, or T2R:
                          * rows of -s, 0 and s */
+    infer_layout stored_layout; /* of what read_stored gives, and how much that is; 0: nothing */
+    uint64_t stored_bytes;
 } infer_source_tensor;
 
 typedef struct infer_source {
@@ -37,7 +39,7 @@ typedef struct infer_importer {
      * [n][cols / 32]. NULL: never. */
     infer_status (*read_codes)(const infer_source *s, size_t index, uint64_t row, uint64_t n, int8_t *codes, uint16_t *scales,
                                infer_error *err);
-    /* The tensor's bytes as a .infer file has them, its hash checked. NULL: never. */
+    /* The tensor's stored_bytes bytes as a .infer file has them, its hash checked. NULL: never. */
     infer_status (*read_stored)(const infer_source *s, size_t index, const void **out, infer_error *err);
     void (*close)(infer_source *s);
 } infer_importer;

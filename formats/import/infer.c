@@ -2,9 +2,9 @@
 #include "import/arch.h"
 
 #include "bytes.h"
+#include "convert/matrix.h"
 #include "layout.h"
 #include "pack/pack.h"
-#include "sparse.h"
 #include "tile16x4.h"
 
 #include <string.h>
@@ -60,6 +60,8 @@ static infer_status copy_parts(infer_source *s, const infer_file *f, const char 
         tensors[i].cols = t->cols;
         tensors[i].matrix = t->layout != INFER_LAYOUT_ROWS;
         tensors[i].stored = t->type;
+        tensors[i].stored_layout = t->layout;
+        tensors[i].stored_bytes = t->layout == INFER_LAYOUT_COLS || infer_layout_sparse(t->layout) ? t->bytes : 0;
     }
     return INFER_OK;
 }
@@ -107,20 +109,9 @@ static infer_status read_f32(const infer_source *s, size_t index, uint64_t row, 
         memcpy(out, (const float *)infer_file_data(s->state, t) + row * t->cols, (size_t)(n * t->cols * sizeof(float)));
         return INFER_OK;
     }
-    if (t->layout == INFER_LAYOUT_COLS) {
-        infer_unpack_cols(t->type, infer_file_data(s->state, t), t->rows, t->cols, row, n, out);
-        return INFER_OK;
-    }
-    if (infer_layout_sparse(t->layout)) {
-        infer_sparse_unpack(t->type, t->layout, infer_file_data(s->state, t), t->rows, t->cols, row, n, out);
-        return INFER_OK;
-    }
-    if (row % INFER_TILE_ROWS != 0)
+    if (t->layout == INFER_LAYOUT_TILE16X4 && row % INFER_TILE_ROWS != 0)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "rows of tensor %s are read in panels of %d", t->name, INFER_TILE_ROWS);
-    for (uint64_t done = 0; done < n; done += INFER_TILE_ROWS) {
-        uint32_t rows = n - done < INFER_TILE_ROWS ? (uint32_t)(n - done) : INFER_TILE_ROWS;
-        infer_unpack_panel(t->type, panel_of(s, t, row + done), rows, t->cols, out + done * t->cols);
-    }
+    infer_matrix_unpack(t->type, t->layout, infer_file_data(s->state, t), t->rows, t->cols, row, n, out);
     return INFER_OK;
 }
 
@@ -159,7 +150,7 @@ static infer_status read_stored(const infer_source *s, size_t index, const void 
     infer_status status = find_rows(s, index, 0, 1, &t, err);
 
     if (status == INFER_OK)
-        *out = t->layout == INFER_LAYOUT_COLS ? infer_file_data(s->state, t) : NULL;
+        *out = infer_file_data(s->state, t);
     return status;
 }
 

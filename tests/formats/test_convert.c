@@ -4,11 +4,14 @@
 
 #include "convert/convert.h"
 #include "pack/pack.h"
+#include "ref/mathf.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+static const infer_costs by_bytes = {.byte_ns = 1}; /* memory is all that counts */
 
 static infer_source open_source(const char *path, const char *tokenizer)
 {
@@ -306,6 +309,121 @@ Test(convert, prunes)
     infer_source_close(&s);
 }
 
+/* What is left of pruned weights, in either layout, is the rounding of the pruned rows; the same file again is the same bytes. */
+Test(convert, prunes_into_sparse_layouts)
+{
+    static const struct {
+        infer_qtype type;
+        infer_prune_block block;
+        double rate;
+    } cases[] = {
+        {INFER_QTYPE_Q4G64, INFER_PRUNE_16X1, 0.5},  {INFER_QTYPE_Q8G64, INFER_PRUNE_16X1, 0.5}, {INFER_QTYPE_Q4G64, INFER_PRUNE_16X4, 0.75},
+        {INFER_QTYPE_Q8G64, INFER_PRUNE_16X4, 0.75}, {INFER_QTYPE_Q4G64, INFER_PRUNE_16X1, 1},
+    };
+    infer_source s = sample_source(0);
+    double rates[64] = {0};
+    cr_assert_leq(s.tensor_count, 64);
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        infer_convert_options options = {.type = INFER_QTYPE_F32, .overwrite = true, .rates = rates, .block = cases[k].block};
+        infer_convert_result result;
+        uint64_t bytes = 0;
+        infer_error err = {0};
+        infer_file *f, *g;
+        cr_assert_eq(infer_convert_rates(&s, cases[k].rate, NULL, 0, options.block, rates, &err), INFER_OK, "%s", err.message);
+        cr_assert_eq(infer_convert(NULL, &s, sample_path("floats.infer"), &options, NULL, &err), INFER_OK, "%s", err.message);
+        options.type = cases[k].type;
+        options.sparse = &by_bytes;
+        cr_assert_eq(infer_convert(NULL, &s, sample_path("sparse.infer"), &options, &result, &err), INFER_OK, "%s", err.message);
+        infer_source floats = open_source(sample_path("floats.infer"), NULL), again = open_source(sample_path("sparse.infer"), NULL);
+        f = convert(&again, "again.infer", INFER_QTYPE_NONE);
+        for (size_t i = 0; i < s.tensor_count; i++) {
+            const infer_tensor_info *info = infer_file_find(f, s.tensors[i].name);
+            float pruned[16 * 16], found[16 * 16], expected[16];
+            uint64_t n = info->rows, width = info->cols;
+            bytes += info->bytes;
+            if (!s.tensors[i].matrix || strncmp(info->name, "layers.", 7) != 0)
+                continue;
+            cr_expect(infer_layout_sparse(info->layout) && info->type == cases[k].type, "%s: %s", info->name, infer_layout_name(info->layout));
+            cr_assert_eq(floats.importer->read_f32(&floats, i, 0, n, pruned, &err), INFER_OK);
+            cr_assert_eq(again.importer->read_f32(&again, i, 0, n, found, &err), INFER_OK);
+            for (uint64_t r = 0; r < n; r++) {
+                uint16_t scale;
+                int8_t codes[64];
+                cr_assert(infer_pack_group(info->type, pruned + r * width, (uint32_t)width, &scale, codes));
+                for (uint64_t j = 0; j < width; j++)
+                    expected[j] = pruned[r * width + j] == 0 ? 0 : (float)codes[j] * infer_ref_f16_to_f32(scale);
+                cr_expect_eq(memcmp(expected, found + r * width, width * sizeof(float)), 0, "%s, row %u", info->name, (unsigned)r);
+            }
+        }
+        cr_expect_eq(bytes, result.tensor_bytes);
+        infer_source_close(&again);
+        cr_assert_eq(infer_file_open(NULL, sample_path("sparse.infer"), &g, &err), INFER_OK, "%s", err.message);
+        expect_same_tensors(f, g);
+        infer_file_close(f);
+        infer_file_close(g);
+        infer_source_close(&floats);
+    }
+    infer_source_close(&s);
+}
+
+/* Of the layouts of a type the smallest; what is dense stays in cols, and other types are left alone. */
+Test(convert, layouts_follow_what_is_kept)
+{
+    enum { N = 512, K = 1024 };
+    static float rows[N * K];
+    const infer_qtype types[] = {INFER_QTYPE_Q4G64, INFER_QTYPE_Q8G64};
+    for (size_t i = 0; i < N * K; i++)
+        rows[i] = 1;
+    for (size_t t = 0; t < 2; t++) {
+        infer_matrix_choice dense = infer_matrix_choose(types[t], rows, N, K, &by_bytes), sparse;
+        uint64_t bytes = 0;
+        cr_assert(infer_tensor_bytes(types[t], INFER_LAYOUT_COLS, N, K, &bytes));
+        cr_expect(dense.layout == INFER_LAYOUT_COLS && dense.bytes == bytes && dense.units == 0);
+        for (size_t i = 0; i < N * K; i++)
+            rows[i] = i % K / 4 % 2 ? 1 : 0;
+        sparse = infer_matrix_choose(types[t], rows, N, K, &by_bytes);
+        cr_expect(sparse.layout == INFER_LAYOUT_BCSR16X4 && sparse.units == N / 16 * K / 8 && sparse.bytes < dense.bytes * 0.6);
+        for (size_t i = 0; i < N * K; i++)
+            rows[i] = i % 2 ? 1 : 0;
+        sparse = infer_matrix_choose(types[t], rows, N, K, &by_bytes);
+        cr_expect(sparse.layout == INFER_LAYOUT_BCSR16X1 && sparse.units == N / 16 * K / 8 && sparse.bytes < dense.bytes * 0.6);
+        cr_expect_eq(infer_matrix_choose(types[t], rows, N, K, NULL).layout, INFER_LAYOUT_COLS);
+        for (size_t i = 0; i < N * K; i++)
+            rows[i] = 1;
+    }
+    cr_expect_eq(infer_matrix_choose(INFER_QTYPE_Q4G32, NULL, N, K, &by_bytes).layout, INFER_LAYOUT_TILE16X4);
+}
+
+Test(convert, nothing_can_be_sparse)
+{
+    infer_source s = sample_source(0);
+    infer_convert_options options = {.type = INFER_QTYPE_Q4G32, .sparse = &by_bytes};
+    infer_error err = {0};
+    cr_expect_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, NULL, &err), INFER_ERROR_ARGUMENT);
+    cr_expect(strstr(err.message, "q4g64 and q8g64"), "%s", err.message);
+    cr_assert_eq(sample_file_count(), 1, "only the source is left");
+    infer_source_close(&s);
+}
+
+/* While layouts are chosen there is nothing to show, but it can be interrupted. */
+static int stop_before_writing(void *user, const infer_convert_progress *p)
+{
+    cr_expect(p->total_bytes == 0 && p->bytes == 0);
+    return ++*(int *)user == 2;
+}
+
+Test(convert, choosing_can_be_interrupted)
+{
+    infer_source s = sample_source(0);
+    int calls = 0;
+    infer_convert_options options = {.type = INFER_QTYPE_Q4G64, .sparse = &by_bytes, .progress = stop_before_writing, .user = &calls};
+    infer_error err = {0};
+    cr_assert_eq(infer_convert(NULL, &s, sample_path("out.infer"), &options, NULL, &err), INFER_ERROR_CANCELLED);
+    cr_assert_eq(calls, 2);
+    cr_assert_eq(sample_file_count(), 1, "only the source is left");
+    infer_source_close(&s);
+}
+
 Test(convert, pruning_rules)
 {
     infer_source s = sample_source(0);
@@ -336,26 +454,36 @@ Test(convert, a_source_that_changes)
     infer_source_close(&s);
 }
 
-Test(convert, failing_allocations)
+static void fail_allocations(const infer_convert_options *options, uint32_t gguf)
 {
-    infer_source s = sample_source(8);
+    infer_source s = sample_source(gguf);
     double rates[64] = {0};
-    infer_convert_options options = {.type = INFER_QTYPE_NONE, .overwrite = true, .rates = rates, .block = INFER_PRUNE_16X1};
+    infer_convert_options o = *options;
     bool done = false;
     cr_assert_leq(s.tensor_count, 64);
-    cr_assert_eq(infer_convert_rates(&s, 0.5, NULL, 0, options.block, rates, NULL), INFER_OK);
+    o.overwrite = true;
+    o.rates = rates;
+    o.block = INFER_PRUNE_16X1;
+    cr_assert_eq(infer_convert_rates(&s, 0.5, NULL, 0, o.block, rates, NULL), INFER_OK);
     for (size_t n = 1; !done; n++) {
         check_allocator c;
         infer_error err = {0};
         check_allocator_init(&c, n);
-        infer_status status = infer_convert(&c.allocator, &s, sample_path("out.infer"), &options, NULL, &err);
+        infer_status status = infer_convert(&c.allocator, &s, sample_path("out.infer"), &o, NULL, &err);
         done = status == INFER_OK;
         cr_assert(done || status == INFER_ERROR_MEMORY, "%s", err.message);
         cr_assert_eq(c.live, 0, "allocation %zu", n);
         cr_assert_eq(sample_file_count(), done ? 2 : 1);
-        cr_assert_lt(n, 100);
+        cr_assert_lt(n, 300);
     }
+    unlink(sample_path("out.infer"));
     infer_source_close(&s);
+}
+
+Test(convert, failing_allocations)
+{
+    fail_allocations(&(infer_convert_options){.type = INFER_QTYPE_NONE}, 8);
+    fail_allocations(&(infer_convert_options){.type = INFER_QTYPE_Q8G64, .sparse = &by_bytes}, 0);
 }
 
 /* The two files of stories260K hold the same weights: the same tensors come out, bit for bit, in every type. */

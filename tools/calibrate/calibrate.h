@@ -20,6 +20,7 @@ typedef struct calibrate_options {
     const double *rates; /* [tensors of the source] share of weights to prune, 0: none; NULL: none at all */
     infer_prune_method method;
     infer_prune_block block;
+    const infer_costs *sparse; /* see convert.h */
     calibrate_pruned *pruned; /* [tensors of the source], written where the rate is not 0; NULL with `rates` */
     /* Work done of all work, in tokens through parts of the model. Nonzero ends the calibration with CANCELLED. May be NULL. */
     int (*progress)(void *user, uint64_t done, uint64_t total);

@@ -76,7 +76,8 @@ typedef struct calibrate_fit {
 } calibrate_fit;
 
 typedef struct calibrate_fitted {
-    uint8_t *packed; /* in the layout of the type */
+    infer_matrix_choice choice;
+    uint8_t *packed; /* choice.bytes */
     float *floats;   /* its values, tile16x4 in f32 */
     calibrate_pruned pruned;
 } calibrate_fitted;

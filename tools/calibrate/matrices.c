@@ -100,25 +100,27 @@ static infer_status run_panels(calibrator *c, const infer_tensor_info *info, rou
     return atomic_load(&j->failed) ? fail_value(c, info, j->fit->type) : INFER_OK;
 }
 
-/* From j->floats to the layout cols in *packed, and back. */
-static infer_status pack_cols(calibrator *c, const infer_tensor_info *info, infer_qtype type, const round_job *j, uint8_t *packed)
+/* From j->floats to cols or a sparse layout in out->packed, and back. */
+static infer_status pack_whole(calibrator *c, const infer_tensor_info *info, infer_qtype type, const round_job *j, calibrate_fitted *out)
 {
     size_t panel_floats = (size_t)infer_panel_bytes(INFER_QTYPE_F32, j->k) / sizeof(float), panel = INFER_TILE_ROWS * (size_t)j->k;
     float *rows = infer_alloc_array(NULL, (size_t)j->rows * j->k, sizeof *rows);
-    void *scratch = infer_alloc(NULL, infer_pack_cols_scratch(j->rows, j->k));
     uint32_t panels = (uint32_t)infer_ceil_div(j->rows, INFER_TILE_ROWS);
-    infer_status s = rows && scratch ? INFER_OK : infer_fail_memory(c->err, (size_t)j->rows * j->k * sizeof *rows, info->name);
+    infer_status s;
 
-    for (uint32_t p = 0; p < panels && s == INFER_OK; p++)
+    if (!rows)
+        return infer_fail_memory(c->err, (size_t)j->rows * j->k * sizeof *rows, info->name);
+    for (uint32_t p = 0; p < panels; p++)
         infer_unpack_panel(INFER_QTYPE_F32, j->floats + p * panel_floats, panel_rows(j, p), j->k, rows + p * panel);
-    if (s == INFER_OK && !infer_pack_cols(type, rows, j->rows, j->k, scratch, packed))
-        s = fail_value(c, info, type);
+    out->choice = infer_matrix_choose(type, rows, j->rows, j->k, c->o->sparse);
+    out->packed = infer_alloc(NULL, out->choice.bytes);
+    s = out->packed ? infer_matrix_pack(NULL, info->name, type, &out->choice, rows, j->rows, j->k, out->packed, c->err)
+                    : infer_fail_memory(c->err, out->choice.bytes, info->name);
     if (s == INFER_OK)
-        infer_unpack_cols(type, packed, j->rows, j->k, 0, j->rows, rows);
+        infer_matrix_unpack(type, out->choice.layout, out->packed, j->rows, j->k, 0, j->rows, rows);
     for (uint32_t p = 0; p < panels && s == INFER_OK; p++)
         infer_pack_panel(INFER_QTYPE_F32, rows + p * panel, panel_rows(j, p), j->k, j->floats + p * panel_floats);
     infer_free(NULL, rows);
-    infer_free(NULL, scratch);
     return s;
 }
 
@@ -126,30 +128,29 @@ infer_status calibrate_fit_matrix(calibrator *c, uint32_t node, const calibrate_
 {
     const infer_weight *w = &calibrate_node(c, node)->weight;
     round_job j = {.fit = fit, .w = w->data, .rows = (uint32_t)w->info->rows, .k = (uint32_t)w->info->cols};
-    infer_layout layout = infer_matrix_layout(fit->type);
     size_t panels = infer_ceil_div(j.rows, INFER_TILE_ROWS);
-    uint64_t packed_bytes = 0;
-    uint8_t *packed;
+    calibrate_fitted fitted = {.choice = infer_matrix_choose(fit->type, NULL, j.rows, j.k, NULL)};
+    bool whole = fitted.choice.layout != INFER_LAYOUT_TILE16X4; /* packed when all rows are there */
     infer_status s = INFER_OK;
 
-    infer_tensor_bytes(fit->type, layout, j.rows, j.k, &packed_bytes); /* it fits: the source has the tensor */
-    packed = infer_alloc(NULL, packed_bytes);
     j.quantizer = fit->gptq ? infer_quantizer_find(fit->type) : NULL;
-    j.packed = layout == INFER_LAYOUT_TILE16X4 ? packed : NULL; /* cols is packed whole */
-    j.floats = infer_alloc_zero(NULL, w->info->bytes);
+    j.packed = fitted.packed = whole ? NULL : infer_alloc(NULL, fitted.choice.bytes);
+    j.floats = fitted.floats = infer_alloc_zero(NULL, w->info->bytes);
     j.losses = infer_alloc_array(NULL, panels, sizeof *j.losses);
     j.zeros = infer_alloc_array(NULL, panels, sizeof *j.zeros);
-    if (!packed || !j.floats || !j.losses || !j.zeros)
-        s = infer_fail_memory(c->err, packed_bytes + w->info->bytes, w->info->name);
-    if (s == INFER_OK && (s = run_panels(c, w->info, &j)) == INFER_OK && layout == INFER_LAYOUT_COLS)
-        s = pack_cols(c, w->info, fit->type, &j, packed);
+    if ((!whole && !j.packed) || !j.floats || !j.losses || !j.zeros)
+        s = infer_fail_memory(c->err, fitted.choice.bytes + w->info->bytes, w->info->name);
+    if (s == INFER_OK && (s = run_panels(c, w->info, &j)) == INFER_OK && whole)
+        s = pack_whole(c, w->info, fit->type, &j, &fitted);
     if (s == INFER_OK)
-        *out = (calibrate_fitted){packed, j.floats, sum_up(&j)};
+        fitted.pruned = sum_up(&j);
     infer_free(NULL, j.losses);
     infer_free(NULL, j.zeros);
-    if (s == INFER_OK)
+    if (s == INFER_OK) {
+        *out = fitted;
         return INFER_OK;
-    infer_free(NULL, packed);
-    infer_free(NULL, j.floats);
+    }
+    infer_free(NULL, fitted.packed);
+    infer_free(NULL, fitted.floats);
     return s;
 }
