@@ -2,7 +2,7 @@
  * y = x w^T in layout `cols`. Columns of inputs that are not 0 are taken in pairs (q4g64) or fours (q8g64): interleaving their bytes gives what
  * vpmaddubsw multiplies. Sums: q4g64 of 32 inputs in 16 bits, starting from -8 x the activations (32 x 127 x 8 fits), so that a group of which more
  * are not 0 has two; q8g64 in 32 bits.
- * One token: eight columns at a time go over the outputs of a stripe, while those two blocks ahead are prefetched: the hardware cannot know which ones
+ * One token: eight columns at a time go over the outputs of a stripe, while those AHEAD of them are prefetched: the hardware cannot know which ones
  * they are. More tokens: the columns that any of them needs are interleaved into L1 and meet every token.
  */
 #include "cols.h"
