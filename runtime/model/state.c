@@ -164,7 +164,7 @@ infer_status infer_session_save_file(const infer_session *session, const char *p
 static infer_status restore(infer_session *session, const uint8_t *in, size_t bytes, const char *name, infer_error *err)
 {
     const infer_plan *p = session->plan;
-    const uint8_t *at = in + STATE_HEADER;
+    const uint8_t *at;
     const struct { size_t at; uint32_t expected; const char *what; } numbers[] = {
         {AT_VERSION, STATE_VERSION, "version"}, {AT_HEADER, STATE_HEADER, "header bytes"}, {AT_LAYERS, p->graph.layers, "layers"},
         {AT_KV_HEADS, p->graph.kv_heads, "KV heads"}, {AT_HEAD_DIM, p->graph.head_dim, "head_dim"}, {AT_ZERO, 0, "reserved bytes"}};
@@ -173,6 +173,7 @@ static infer_status restore(infer_session *session, const uint8_t *in, size_t by
     size_t each;
     if (bytes < STATE_HEADER || memcmp(in, STATE_MAGIC, 8) != 0)
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: not a session's state (%zu bytes, or the first ones differ)", name, bytes);
+    at = in + STATE_HEADER;
     if (get_u32(in + AT_VERSION) != STATE_VERSION)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: state version %u, this library reads version %u", name,
                           get_u32(in + AT_VERSION), STATE_VERSION);

@@ -16,6 +16,8 @@ shift || true
 folder=build-fuzz
 # The quarantine of freed memory would count as the program's.
 export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:quarantine_size_mb=16:${ASAN_OPTIONS:-}
+# Else undefined behaviour would be a line in a log that nobody reads.
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}
 
 step 'packages'
 install "${build_packages[@]}" clang libclang-rt-14-dev python3
