@@ -1,6 +1,7 @@
 /* The plan and its times as text: tables for people, a drawing for Graphviz. */
 #include "cpu.h"
 #include "graph/plan.h"
+#include "sparse.h"
 
 #include <stdio.h>
 
@@ -44,6 +45,20 @@ static void put_reason(sink *s, const infer_plan *plan, const infer_kernel *k)
         put(s, "%s shares it", infer_cpu_level_name(plan->level));
 }
 
+/* Of a sparse matrix, how much was kept: why it is one. Rows and inputs that only pad do not count as gone. */
+static void put_kept(sink *s, const infer_node *n)
+{
+    const infer_tensor_info *info = n->weight.info;
+    infer_sparse w;
+    double all;
+
+    if (!info || !infer_layout_sparse(info->layout))
+        return;
+    w = infer_sparse_at(info->layout, n->weight.data, (size_t)info->rows, (size_t)info->cols);
+    all = info->layout == INFER_LAYOUT_CSR ? (double)info->rows * (double)info->cols : (double)w.panels * (double)((info->cols + 3) / 4);
+    put(s, "; %.0f %% kept", 100 * w.units / all);
+}
+
 infer_status infer_plan_explain(const infer_plan *plan, infer_write_fn *write, void *user)
 {
     sink s = {write, user, false};
@@ -62,6 +77,7 @@ infer_status infer_plan_explain(const infer_plan *plan, infer_write_fn *write, v
                 plan->graph.values[n->out].cols, n->weight.info ? (unsigned long long)n->weight.info->bytes : 0ull,
                 plan->kernels[node]->name);
             put_reason(&s, plan, plan->kernels[node]);
+            put_kept(&s, n);
             put(&s, "\n");
         }
     return INFER_OK;
