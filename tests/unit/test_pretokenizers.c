@@ -7,6 +7,7 @@
 #include "vocab.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CUT "\xe2\x80\x96"
@@ -78,11 +79,42 @@ Test(pretokenizers, words_and_numbers)
     expect_family(NAMES("superbpe"), text, "I'M it's " CUT "12" CUT "345" CUT " x_y!\n\n  z");
 }
 
+static infer_status count_piece(void *user, const char *piece, size_t n)
+{
+    size_t *count = user;
+    cr_assert(n == 3 || (n == 2 && *count == 0), "piece %zu \"%.*s\"", *count, (int)n, piece);
+    ++*count;
+    return INFER_OK;
+}
+
+/* In time that grows as the number does. */
+static void expect_long_number(void)
+{
+    enum { DIGITS = 300000 * 3 + 2 };
+    infer_vocab_parts parts = {0};
+    infer_vocab_view view = {0};
+    infer_splitter *splitter;
+    infer_error err = {0};
+    char *text = malloc(DIGITS);
+    size_t count = 0;
+    cr_assert_not_null(text);
+    memset(text, '7', DIGITS);
+    cr_assert(infer_pretokenizer_by_name("superbpe", 8, &parts));
+    view.patterns = parts.patterns;
+    view.pattern_count = parts.pattern_count;
+    cr_assert_eq(infer_splitter_open(NULL, &view, "superbpe", &splitter, &err), INFER_OK, "%s", err.message);
+    cr_assert_eq(infer_split(splitter, text, DIGITS, count_piece, &count, &err), INFER_OK, "%s", err.message);
+    cr_expect_eq(count, 300001);
+    infer_splitter_close(splitter);
+    free(text);
+}
+
 Test(pretokenizers, digits_in_threes_from_the_right)
 {
     expect_pieces("superbpe", "1 12 123 1234 123456 1234567.5",
                   "1" CUT " " CUT "12" CUT " " CUT "123" CUT " " CUT "1" CUT "234" CUT " " CUT "123" CUT "456" CUT " " CUT "1" CUT "234" CUT
                   "567" CUT "." CUT "5");
+    expect_long_number();
 }
 
 /* Marks that follow letters; line feeds one by one. */

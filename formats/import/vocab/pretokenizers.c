@@ -55,7 +55,8 @@ static const struct family {
     {"bailingmoe bailingmoe2 llada-moe ",
      "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
      INFER_PRETOKENIZER_PATTERNS, 1, 0},
-    {"superbpe ", "\\p{N}+\0(?=(\\d{3})+(?!\\d))", INFER_PRETOKENIZER_PATTERNS, 2, 0},
+    /* Threes from the right: (?=(\d{3})+(?!\d)) there, which looks through the rest of the number at each digit. */
+    {"superbpe ", "\\p{N}+\0^\\d{1,2}(?=(?:\\d{3})++(?!\\d))|\\d{3}", INFER_PRETOKENIZER_PATTERNS, 2, 0},
     {"starcoder refact command-r smollm codeshell exaone minerva-7b ", "\\p{N}\0" INFER_PATTERN_WORDS, INFER_PRETOKENIZER_PATTERNS, 2, 0},
     {"falcon ", "[\\p{P}\\$\\+<=>\\^~\\|`]+\0" INFER_PATTERN_WORDS "\0[0-9][0-9][0-9]", INFER_PRETOKENIZER_PATTERNS, 3, 0},
     {"default ", "[\\p{P}\\$\\+<=>\\^~\\|]+\0" INFER_PATTERN_WORDS "\0\\p{N}+\0[0-9][0-9][0-9]", INFER_PRETOKENIZER_PATTERNS, 4, 0},
