@@ -8,8 +8,8 @@
 #include "cols.h"
 
 enum {
-    COLS_TOKENS = 32,
-    COLS_OUTPUTS = 512, /* tokens' outputs stay in memory over all inputs */
+    COLS_TOKENS = 64,
+    COLS_SUMS = 64 * 256, /* outputs x tokens, which stay in the cache over all inputs: with fewer tokens longer runs of a column (measured) */
     VECTORS = INFER_COLS_TILE / 16
 };
 
@@ -120,11 +120,10 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
 {
     size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, pitch = infer_cols_codes_bytes(s->width, bits);
     size_t o0 = s->stripe * INFER_COLS_STRIPE + s->first;
-    _Alignas(64) float y[COLS_TOKENS][COLS_OUTPUTS];
+    _Alignas(64) float y[COLS_SUMS]; /* [t][s->count] */
     joined j;
 
-    for (uint32_t t = t0; t < t1; t++)
-        memset(y[t - t0], 0, s->count * sizeof y[0][0]);
+    memset(y, 0, (t1 - t0) * s->count * sizeof *y);
     for (size_t g = 0; g < w->groups; g++) {
         const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *columns = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
         bool both = 2 * g + 1 < groups;
@@ -140,24 +139,25 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
                 size_t at = t * row_groups + 2 * g;
                 const int16_t *offset8 = a->xq.offset8 + 2 * at;
                 int32_t offset = (offset8[0] + offset8[1] + (both ? offset8[2] + offset8[3] : 0)) * (bits == 4 ? 1 : 16);
-                multiply(y[t - t0] + o, &j, a->xq.codes + 32 * at, exist, offset, scales + o, a->xq.scales[at]);
+                multiply(y + (t - t0) * s->count + o, &j, a->xq.codes + 32 * at, exist, offset, scales + o, a->xq.scales[at]);
             }
         }
     }
     for (uint32_t t = t0; t < t1; t++)
         for (size_t o = 0; o < s->count && o0 + o < a->n; o += 64)
-            finish_64(a->y + (size_t)t * a->y_stride + o0 + o, y[t - t0] + o, w->row + o0 + o, (uint32_t)(a->n - o0 - o < 64 ? a->n - o0 - o : 64));
+            finish_64(a->y + (size_t)t * a->y_stride + o0 + o, y + (t - t0) * s->count + o, w->row + o0 + o, (uint32_t)(a->n - o0 - o < 64 ? a->n - o0 - o : 64));
 }
 
 ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uint32_t bits)
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
+    size_t count = at.row1 - at.row0 < COLS_TOKENS ? at.row1 - at.row0 : COLS_TOKENS, most = COLS_SUMS / count / INFER_COLS_TILE * INFER_COLS_TILE;
 
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
         span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
         s.width = infer_cols_width(&w, s.stripe);
         s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
-        s.count = s.count < COLS_OUTPUTS ? s.count : COLS_OUTPUTS;
+        s.count = s.count < most ? s.count : most;
         for (uint32_t t = at.row0; t < at.row1; t += COLS_TOKENS)
             tokens(a, &w, t, at.row1 - t < COLS_TOKENS ? at.row1 : t + COLS_TOKENS, &s, bits);
         o += s.count;
