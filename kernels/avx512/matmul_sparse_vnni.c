@@ -276,8 +276,8 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, KIND)
             uint32_t t = t0;
             for (; t + TOKENS <= t1; t += TOKENS)
                 some_tokens(a, &s, o, at.col1, t, TOKENS, type, layout);
-            for (; t + 3 <= t1; t += 3)
-                some_tokens(a, &s, o, at.col1, t, 3, type, layout);
+            for (; t + TOKENS / 2 <= t1; t += TOKENS / 2)
+                some_tokens(a, &s, o, at.col1, t, TOKENS / 2, type, layout);
             for (; t < t1; t++)
                 one_panel(a, &s, o, at.col1, t, type, layout);
         }
