@@ -1,27 +1,24 @@
 /*
- * y = x w^T in layout `cols`. Columns of inputs that are not 0 are taken in pairs (q4g64) or fours (q8g64): interleaving their bytes gives what
- * vpmaddubsw multiplies. Sums: q4g64 of 32 inputs in 16 bits, starting from -8 x the activations (32 x 127 x 8 fits), so that a group of which more
- * are not 0 has two; q8g64 in 32 bits.
- * One token: eight columns at a time go over the outputs of a stripe, while those AHEAD of them are prefetched: the hardware cannot know which ones
- * they are. More tokens: the columns that any of them needs are interleaved into L1 and meet every token.
+ * y = x w^T in layout `cols`. Columns of inputs that are not 0 are taken in pairs (q4g64) or fours (q8g64): interleaving their bytes gives
+ * what vpmaddubsw multiplies. Sums: q4g64 of 32 inputs in 16 bits, starting from -8 x the activations (32 x 127 x 8 fits), so that a group
+ * of which more are not 0 has two; q8g64 in 32 bits. One token: eight columns at a time go over the outputs of a stripe, while those AHEAD
+ * of them are prefetched: the hardware cannot know which ones they are. More tokens: the columns that any of them needs are interleaved
+ * into L1 and meet every token.
  */
 #include "cols.h"
 #include "kernels.h"
 #include "vector.h"
 
 enum {
-    HALF = 32,          /* inputs whose sum fits */
-    BLOCK = 8,          /* columns that are added at once */
-    AHEAD = 4 * BLOCK,  /* columns from the one in use to the one that is prefetched */
-    LISTED = 256,       /* groups whose lists are kept */
+    HALF = 32,         /* inputs whose sum fits */
+    BLOCK = 8,         /* columns that are added at once */
+    AHEAD = 4 * BLOCK, /* columns from the one in use to the one that is prefetched */
+    LISTED = 256,      /* groups whose lists are kept */
     BLOCK_TOKENS = 16,
     BLOCK_OUTPUTS = 512 /* with more tokens */
 };
 
-ALWAYS_INLINE uint32_t active_mask(const int8_t *codes)
-{
-    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(load_256(codes), _mm256_setzero_si256()));
-}
+ALWAYS_INLINE uint32_t active_mask(const int8_t *codes) { return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(load_256(codes), _mm256_setzero_si256())); }
 
 /*
  * Sums of 32 inputs x 32 outputs x what a byte holds, as interleaving leaves them.
@@ -38,10 +35,7 @@ ALWAYS_INLINE void add_pair(__m256i sums[4], __m256i a, __m256i b, __m256i x)
     sums[3] = _mm256_add_epi16(sums[3], _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(second, 4), low), x));
 }
 
-ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i w, __m256i x, __m256i magnitude)
-{
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x)), _mm256_set1_epi16(1)));
-}
+ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i w, __m256i x, __m256i magnitude) { return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x)), _mm256_set1_epi16(1))); }
 
 ALWAYS_INLINE void add_four(__m256i sums[4], __m256i a, __m256i b, __m256i c, __m256i d, __m256i x, __m256i magnitude)
 {
@@ -86,7 +80,8 @@ ALWAYS_INLINE void add_group(float *y, const __m256i *first, const __m256i *seco
             __m256i sum = sums_at(first + tile * step, o, bits);
             if (second)
                 sum = _mm256_add_epi32(sum, sums_at(second + tile * step, o, bits));
-            _mm256_store_ps(y + o, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scales_at(scales + o), x), _mm256_load_ps(y + o)));
+            _mm256_store_ps(y + o,
+                            _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scales_at(scales + o), x), _mm256_load_ps(y + o)));
         }
     }
 }
@@ -106,8 +101,8 @@ typedef struct span {
 
 /* ---- one token ---- */
 
-/* A group's inputs that are not 0, and their codes, filled up to whole units with inputs times 0. `down`: lines are taken from a column's last to
- * its first, so that the hardware, which goes on where a run of rising lines ends, does not read what is skipped. */
+/* A group's inputs that are not 0, and their codes, filled up to whole units with inputs times 0. `down`: lines are taken from a column's
+ * last to its first, so that the hardware, which goes on where a run of rising lines ends, does not read what is skipped. */
 typedef struct active {
     uint8_t end;
     bool down;
@@ -141,10 +136,10 @@ ALWAYS_INLINE __m256i start_of(const active *a, uint32_t i, uint32_t end, const 
     return _mm256_set1_epi16((int16_t)(-8 * sum));
 }
 
-/* sums = start, or what they are, + the columns whose inputs are i.. of a list, while those of `next` are prefetched: not into L1, where columns a power of two
- * apart displace each other. */
-ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active *a, const uint8_t *const *column, const uint8_t *const *next,
-                               uint32_t i, const uint32_t columns, size_t bytes, const uint32_t bits)
+/* sums = start, or what they are, + the columns whose inputs are i.. of a list, while those of `next` are prefetched: not into L1, where
+ * columns a power of two apart displace each other. */
+ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active *a, const uint8_t *const *column,
+                               const uint8_t *const *next, uint32_t i, const uint32_t columns, size_t bytes, const uint32_t bits)
 {
     __m256i x[BLOCK / 2], magnitude[BLOCK / 4];
     size_t line = 0;
@@ -167,8 +162,8 @@ ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active
             if (bits == 4)
                 add_pair(s, load_256(column[c] + b), load_256(column[c + 1] + b), x[c / 2]);
             else
-                add_four(s, load_256(column[c] + b), load_256(column[c + 1] + b), load_256(column[c + 2] + b), load_256(column[c + 3] + b), x[c / 4],
-                         magnitude[c / 4]);
+                add_four(s, load_256(column[c] + b), load_256(column[c + 1] + b), load_256(column[c + 2] + b), load_256(column[c + 3] + b),
+                         x[c / 4], magnitude[c / 4]);
         }
         for (int v = 0; v < 4; v++)
             at[v] = s[v];
@@ -189,8 +184,8 @@ ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active
 }
 
 /* The same with `columns` that the compiler does not know, fewer than BLOCK. */
-ALWAYS_INLINE void add_rest(__m256i *sums, const __m256i *start, const active *a, const uint8_t *const *column, const uint8_t *const *next, uint32_t i,
-                            uint32_t columns, size_t bytes, const uint32_t bits)
+ALWAYS_INLINE void add_rest(__m256i *sums, const __m256i *start, const active *a, const uint8_t *const *column, const uint8_t *const *next,
+                            uint32_t i, uint32_t columns, size_t bytes, const uint32_t bits)
 {
     if (columns == 4)
         add_columns(sums, start, a, column, next, i, 4, bytes, bits);
@@ -201,8 +196,8 @@ ALWAYS_INLINE void add_rest(__m256i *sums, const __m256i *start, const active *a
 }
 
 /* Sums of the columns i..end - 1. */
-ALWAYS_INLINE void add_part(__m256i *sums, const active *a, const uint8_t *const *column, const uint8_t *const *ahead, uint32_t i, uint32_t end,
-                            size_t bytes, const uint32_t bits)
+ALWAYS_INLINE void add_part(__m256i *sums, const active *a, const uint8_t *const *column, const uint8_t *const *ahead, uint32_t i,
+                            uint32_t end, size_t bytes, const uint32_t bits)
 {
     __m256i start = start_of(a, i, end, bits);
     if (end - i >= BLOCK) {
@@ -228,16 +223,19 @@ ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32
 }
 
 /* *listed: the group that the lists begin with. */
-ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, active *lists, size_t *listed, const uint32_t bits)
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, active *lists, size_t *listed,
+                             const uint32_t bits)
 {
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
-    size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+    size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
+           o0 = s->stripe * INFER_COLS_STRIPE + s->first;
     _Alignas(64) float y[INFER_COLS_STRIPE];
     __m256i sums[2][INFER_COLS_STRIPE / 8];
 
     memset(y, 0, s->count * sizeof *y);
     for (size_t g = 0; g < w->groups; g++) {
-        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *codes = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
+        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first,
+                      *codes = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
         const uint8_t *column[4 * HALF], **ahead, *next_codes = codes + infer_cols_group_bytes(s->width, bits);
         const active *now = &lists[g % LISTED], *next = now + 1;
         uint32_t end, part, n = 0;
@@ -350,7 +348,8 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
     for (uint32_t t = t0; t < t1; t++)
         memset(y[t - t0], 0, s->count * sizeof y[0][0]);
     for (size_t g = 0; g < w->groups; g++) {
-        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *codes = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
+        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first,
+                      *codes = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
         size_t count = halves - 2 * g < 2 ? 1 : 2;
         uint32_t mask[2] = {0, 0};
         for (uint32_t t = t0; t < t1; t++)

@@ -91,8 +91,8 @@ ALWAYS_INLINE block_inputs load_inputs(const int8_t *x, bool both)
     return (block_inputs){{load_256(x), both ? load_256(x + 32) : _mm256_setzero_si256()}};
 }
 
-/* The activations of 16 inputs, twice. A shuffle takes the lowest 4 bits of each number, and gives 0 where bit 7 is set: + 0x70 sets it for all but the
- * 16 numbers that this quarter of the activations has. */
+/* The activations of 16 inputs, twice. A shuffle takes the lowest 4 bits of each number, and gives 0 where bit 7 is set: + 0x70 sets it for
+ * all but the 16 numbers that this quarter of the activations has. */
 ALWAYS_INLINE __m256i gather(const block_inputs *in, const uint8_t *numbers)
 {
     const __m256i quarters = _mm256_setr_epi64x(0, 0, 0x1010101010101010, 0x1010101010101010), far = _mm256_set1_epi8(0x70);
@@ -109,7 +109,8 @@ ALWAYS_INLINE __m256i bytes_between(uint32_t first, int32_t end)
 #define SET 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255
     static const uint8_t from[3 + 16] = {[3] = SET}, to[67 + 48 + 16] = {SET, SET, SET, SET, 255, 255, 255};
 #undef SET
-    __m128i behind = _mm_loadu_si128((const __m128i *)(const void *)(from + 3 - first)), before = _mm_loadu_si128((const __m128i *)(const void *)(to + 67 - end));
+    __m128i behind = _mm_loadu_si128((const __m128i *)(const void *)(from + 3 - first));
+    __m128i before = _mm_loadu_si128((const __m128i *)(const void *)(to + 67 - end));
     return _mm256_broadcastsi128_si256(_mm_and_si128(behind, before));
 }
 
@@ -135,8 +136,8 @@ ALWAYS_INLINE __m256i gather_between(const block_inputs *in, const uint8_t *numb
 }
 
 /* Its first `units` units. */
-ALWAYS_INLINE void add_window(sums *s, const block_inputs *in, const uint8_t *numbers, const uint8_t *values, uint32_t w, uint32_t first, uint32_t end,
-                              const uint32_t units, const infer_qtype type)
+ALWAYS_INLINE void add_window(sums *s, const block_inputs *in, const uint8_t *numbers, const uint8_t *values, uint32_t w, uint32_t first,
+                              uint32_t end, const uint32_t units, const infer_qtype type)
 {
     __m256i window = gather_between(in, numbers, w, first, end);
     values += 4 * w * infer_sparse_unit_bytes(type);
@@ -156,8 +157,8 @@ ALWAYS_INLINE void fold_offset(sums *s, const infer_qtype type)
 }
 
 /* A block of bcsr16x1, whose inputs are first..end - 1 of those that stand from `numbers` on; so are its units, from `values` on. */
-ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const uint8_t *numbers, const uint8_t *values, uint32_t first, uint32_t end, const uint32_t always,
-                                 const infer_qtype type)
+ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const uint8_t *numbers, const uint8_t *values, uint32_t first, uint32_t end,
+                                 const uint32_t always, const infer_qtype type)
 {
     sums s = no_sums();
 #pragma GCC unroll 4
@@ -173,14 +174,14 @@ ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const uint8_t *numbers,
                     add_unit(&s, values + (4 * w + q) * infer_sparse_unit_bytes(type), four_of(window, q), type);
         }
         for (uint32_t w = (always + 3) / 4; 16 * w < end; w++)
-            switch (end - 16 * w) {
-            case 1: case 2: case 3: case 4:
+            switch ((end - 16 * w + 3) / 4) {
+            case 1:
                 add_window(&s, in, numbers, values, w, first, end, 1, type);
                 break;
-            case 5: case 6: case 7: case 8:
+            case 2:
                 add_window(&s, in, numbers, values, w, first, end, 2, type);
                 break;
-            case 9: case 10: case 11: case 12:
+            case 3:
                 add_window(&s, in, numbers, values, w, first, end, 3, type);
                 break;
             default:
@@ -216,7 +217,8 @@ ALWAYS_INLINE sums multiply_16x4(const fours *f, uint32_t mask, const uint8_t *v
     return s;
 }
 
-ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, uint32_t panel, uint32_t t, __m256 y[2], const uint32_t always, KIND)
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, uint32_t panel, uint32_t t, __m256 y[2],
+                             const uint32_t always, KIND)
 {
     const size_t unit_bytes = infer_sparse_unit_bytes(type), groups = infer_q8_groups(a->k);
     const int8_t *x = a->xq.codes + 32 * t * (size_t)a->xq.row_groups;
@@ -253,7 +255,8 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
     }
 }
 
-/* Units of a block that are multiplied always: the mean, and what pays for fewer mispredictions (measured); none where so many might not be there. */
+/* Units of a block that are multiplied always: the mean, and what pays for fewer mispredictions (measured); none where so many might not be
+ * there. */
 static uint32_t always_of(const infer_sparse *s, uint32_t panel, const infer_layout layout)
 {
     float mean = (float)(s->pointers[panel + 1] - s->pointers[panel]) / (float)s->blocks;
