@@ -92,7 +92,8 @@ infer_status infer_costs_measure(infer_pool *pool, infer_cpu_level level, infer_
     for (size_t t = 0; t < INFER_COST_TYPES; t++)
         for (size_t l = 0; l < INFER_COST_LAYOUTS; l++) {
             infer_cost *cost = &costs.kernels[t][l];
-            if ((s = measure_kernel(infer_kernel_find(INFER_OP_MATMUL, infer_cost_types[t], infer_cost_layouts[l], level), cost, err)) != INFER_OK)
+            if ((s = measure_kernel(infer_kernel_find(INFER_OP_MATMUL, infer_cost_types[t], infer_cost_layouts[l], level), cost, err)) !=
+                INFER_OK)
                 return s;
             *cost = (infer_cost){cost->unit_ns / threads, cost->block_ns / threads, cost->panel_ns / threads};
         }

@@ -40,7 +40,8 @@ static bool parse(const cJSON *o, infer_costs *out)
         for (size_t l = 0; l < INFER_COST_LAYOUTS && ok; l++) {
             const cJSON *kernel = cJSON_GetObjectItemCaseSensitive(type, infer_layout_name(infer_cost_layouts[l]));
             infer_cost *c = &costs.kernels[t][l];
-            ok = get_ns(kernel, "unit_ns", &c->unit_ns) && get_ns(kernel, "block_ns", &c->block_ns) && get_ns(kernel, "panel_ns", &c->panel_ns);
+            ok = get_ns(kernel, "unit_ns", &c->unit_ns) && get_ns(kernel, "block_ns", &c->block_ns) &&
+                 get_ns(kernel, "panel_ns", &c->panel_ns);
         }
     }
     if (ok)

@@ -64,13 +64,14 @@ cJSON *kept_read(const char *path)
 
 void kept_write(const char *path, cJSON *o)
 {
-    char *text = cJSON_Print(o), *temporary = malloc(strlen(path) + 5);
+    size_t bytes = strlen(path) + 5;
+    char *text = cJSON_Print(o), *temporary = malloc(bytes);
     FILE *f;
 
     cJSON_Delete(o);
     if (!text || !temporary)
         cli_die("out of memory for %s", path);
-    sprintf(temporary, "%s.new", path);
+    snprintf(temporary, bytes, "%s.new", path);
     f = fopen(temporary, "we");
     if (!f || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0 || rename(temporary, path) != 0)
         cli_die("%s: %s", path, strerror(errno));

@@ -90,8 +90,8 @@ static double rate_of(const converter *c, size_t index) { return c->options->rat
 static bool carried(const converter *c, size_t index)
 {
     const infer_source_tensor *t = &c->source->tensors[index];
-    return c->source->importer->read_stored && t->stored_bytes && t->stored == c->types[index] && !packed(c, index) && rate_of(c, index) <= 0 &&
-           (!c->options->sparse || infer_layout_sparse(t->stored_layout));
+    return c->source->importer->read_stored && t->stored_bytes && t->stored == c->types[index] && !packed(c, index) &&
+           rate_of(c, index) <= 0 && (!c->options->sparse || infer_layout_sparse(t->stored_layout));
 }
 
 /* Buffers for the largest panel of all tensors. */
@@ -155,7 +155,8 @@ static infer_status read_matrix(converter *c, size_t index, float *rows)
         uint32_t n = t->rows - row < INFER_TILE_ROWS ? (uint32_t)(t->rows - row) : INFER_TILE_ROWS;
         float *at = rows + row * t->cols;
         status = s->importer->read_f32(s, index, row, n, at, c->err);
-        if (status == INFER_OK && c->pruner && !infer_pruner_panel(c->pruner, c->options->rates[index], false, at, n, c->kept, c->scratch, NULL))
+        if (status == INFER_OK && c->pruner &&
+            !infer_pruner_panel(c->pruner, c->options->rates[index], false, at, n, c->kept, c->scratch, NULL))
             status = fail_value(c, t, row, n, c->types[index]);
     }
     close_pruner(c);

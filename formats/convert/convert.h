@@ -34,8 +34,8 @@ typedef struct infer_convert_options {
     infer_qtype type;                /* of every matrix that no rule names; NONE: as the source stores it */
     const infer_convert_rule *rules; /* the last one that matches wins; one that matches no matrix is an error */
     size_t rule_count;
-    const infer_costs *sparse; /* matrices in q4g64 and q8g64 get the layout that infer_matrix_choose finds with these costs; none is of these types:
-                                * ARGUMENT. NULL: cols, or that of the source where it is stored so */
+    const infer_costs *sparse; /* matrices in q4g64 and q8g64 get the layout that infer_matrix_choose finds with these costs; where none is of
+                                * these types, ARGUMENT. NULL: cols, or that of the source where it is stored so */
     bool overwrite;
     /* Called after each panel of 16 rows. Nonzero ends the conversion with CANCELLED. May be NULL. */
     int (*progress)(void *user, const infer_convert_progress *p);
@@ -61,11 +61,11 @@ infer_status infer_convert_types(const infer_source *s, const infer_convert_opti
 infer_status infer_convert_rates(const infer_source *s, double rate, const infer_convert_prune_rule *rules, size_t rule_count,
                                  infer_prune_block block, double *rates, infer_error *err);
 
-/* Matrices get the chosen types, in tile16x4, in cols or in a sparse layout, everything else f32 rows. Codes are carried over bit for bit when the type
- * stays, from cols to cols and from a sparse layout to the same. Memory: 16 rows, with `rates` a few times that; for cols and sparse layouts a matrix,
- * in floats and as it is stored, and with `sparse` the source is read twice. On failure nothing is left behind and an existing file is as it was. ARGUMENT: rules;
- * CORRUPT, FORMAT, IO, UNSUPPORTED: the source; FORMAT also for values that are not finite or too large for the type; `result` may be
- * NULL. */
+/* Matrices get the chosen types, in tile16x4, in cols or in a sparse layout, everything else f32 rows. Codes are carried over bit for bit when
+ * the type stays, from cols to cols and from a sparse layout to the same. Memory: 16 rows, with `rates` a few times that; for cols and sparse
+ * layouts a matrix, in floats and as it is stored, and with `sparse` the source is read twice. On failure nothing is left behind and an
+ * existing file is as it was. ARGUMENT: rules, `sparse`; CORRUPT, FORMAT, IO, UNSUPPORTED: the source; FORMAT also for values that are not
+ * finite or too large for the type; `result` may be NULL. */
 infer_status infer_convert(const infer_allocator *a, const infer_source *s, const char *path, const infer_convert_options *options,
                            infer_convert_result *result, infer_error *err);
 

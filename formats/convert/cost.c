@@ -38,4 +38,7 @@ double infer_cost_kernel_ns(const infer_cost *cost, const infer_work *work)
     return cost->unit_ns * (double)work->units + cost->block_ns * (double)work->blocks + cost->panel_ns * (double)work->panels;
 }
 
-double infer_cost_memory_ns(const infer_costs *costs, const infer_work *work) { return costs->byte_ns * (double)work->bytes; }
+double infer_cost_memory_ns(const infer_costs *costs, const infer_work *work)
+{
+    return costs->byte_ns * (double)work->bytes;
+}
