@@ -8,7 +8,8 @@
 static void quantize_queries(block *b)
 {
     uint32_t head_dim = b->a->head_dim;
-    infer_quantize_args args = {.y = infer_q8_rows_at(b->quantized, QUERIES, head_dim), .m = 1, .k = head_dim, .x_stride = head_dim};
+    infer_quantize_args args = {.y = infer_q8_rows_at(b->quantized, QUERIES, head_dim), .m = 1, .k = head_dim, .x_stride = head_dim,
+                                .group = 32};
 
     for (uint32_t i = 0; i < b->count; i++) {
         args.x = b->q[i];
