@@ -1,6 +1,6 @@
 /*
  * y = x w^T in layout `cols`, several tokens, with vpdpbusd. The columns that any of the tokens needs, interleaved by fours into L1 as unsigned codes,
- * meet every token: vpcompressb brings its activations into the same order. Sums start from -offset x the sum of the activations, as in matmul_vnni.h.
+ * meet every token: vpermb brings its activations into the same order. Sums start from -offset x the sum of the activations, as in matmul_vnni.h.
  *
  * One token is bound by memory, and takes the AVX2 kernel.
  */
@@ -20,6 +20,7 @@ enum {
 typedef struct joined {
     uint64_t inputs;
     uint32_t units;
+    _Alignas(64) uint8_t numbers[INFER_COLS_GROUP]; /* of the inputs, one after the other; then 64 */
     _Alignas(64) uint8_t codes[INFER_COLS_GROUP / 4][VECTORS][64];
 } joined;
 
@@ -57,11 +58,15 @@ ALWAYS_INLINE void join_unit(uint8_t (*codes)[64], const uint8_t *const column[4
 ALWAYS_INLINE void join(joined *j, const uint8_t *codes, size_t pitch, const uint32_t bits)
 {
     uint64_t left = j->inputs;
+    uint32_t n = 0;
     const uint8_t *column[4] = {codes, codes, codes, codes};
 
+    _mm512_store_si512(j->numbers, _mm512_set1_epi8(INFER_COLS_GROUP));
     for (j->units = 0; left; j->units++) {
-        for (int i = 0; i < 4 && left; i++, left &= left - 1)
-            column[i] = codes + _tzcnt_u64(left) * pitch;
+        for (int i = 0; i < 4 && left; i++, left &= left - 1) {
+            j->numbers[n] = (uint8_t)_tzcnt_u64(left);
+            column[i] = codes + j->numbers[n++] * pitch;
+        }
         join_unit(j->codes[j->units], column, bits);
     }
 }
@@ -79,9 +84,10 @@ ALWAYS_INLINE __m512 scales_of(__m512i bytes, const int v)
 ALWAYS_INLINE void multiply(float *y, const joined *j, const int8_t *codes, __mmask64 mask, int32_t offset, const uint8_t *scales, float x_scale)
 {
     _Alignas(64) uint8_t x[64];
-    __m512i sums[VECTORS];
+    __m512i sums[VECTORS], numbers = _mm512_load_si512(j->numbers);
 
-    _mm512_store_si512(x, _mm512_maskz_compress_epi8(j->inputs, _mm512_maskz_loadu_epi8(mask, codes)));
+    _mm512_store_si512(x, _mm512_maskz_permutexvar_epi8(_mm512_cmplt_epu8_mask(numbers, _mm512_set1_epi8(INFER_COLS_GROUP)), numbers,
+                                                        _mm512_maskz_loadu_epi8(mask, codes)));
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; v++)
         sums[v] = _mm512_set1_epi32(offset);
