@@ -64,7 +64,7 @@ static void *check_alloc(void *user, size_t bytes)
         return NULL;
     memcpy(p, &bytes, sizeof bytes);
     c->live++;
-    now = c->live_bytes += bytes;
+    now = atomic_fetch_add(&c->live_bytes, bytes) + bytes;
     peak = c->peak_bytes;
     while (now > peak && !atomic_compare_exchange_weak(&c->peak_bytes, &peak, now))
         ;

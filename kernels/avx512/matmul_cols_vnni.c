@@ -75,7 +75,7 @@ ALWAYS_INLINE void join(joined *j, const uint8_t *codes, size_t pitch, const uin
 ALWAYS_INLINE __m512 scales_of(__m512i bytes, const int v)
 {
     const __m512i places = _mm512_broadcast_i32x4(_mm_setr_epi8(-1, -1, -1, 0, -1, -1, -1, 1, -1, -1, -1, 2, -1, -1, -1, 3));
-    __m512i top = _mm512_shuffle_epi8(v == 0 ? bytes : _mm512_bsrli_epi128(bytes, 4 * v), places);
+    __m512i top = _mm512_shuffle_epi8(bytes, _mm512_or_si512(places, _mm512_set1_epi32(v << 26))); /* bytes 4v.. */
     __m512i bits = _mm512_and_si512(_mm512_srai_epi32(top, 5), _mm512_set1_epi32((int32_t)0x83f80000));
     return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(120 << 23)));
 }
