@@ -1,6 +1,7 @@
 /*
- * y = x w^T in layout `cols`, several tokens, with vpdpbusd. The columns that any of the tokens needs, interleaved by fours into L1 as unsigned codes,
- * meet every token: vpermb brings its activations into the same order. Sums start from -offset x the sum of the activations, as in matmul_vnni.h.
+ * y = x w^T in layout `cols`, several tokens, with vpdpbusd. The columns that any of the tokens needs, interleaved by fours into L1 as
+ * unsigned codes, meet every token: vpermb brings its activations into the same order. Sums start from -offset x the sum of the
+ * activations, as in matmul_vnni.h.
  *
  * One token is bound by memory, and takes the AVX2 kernel.
  */
@@ -9,13 +10,14 @@
 
 enum {
     COLS_TOKENS = 64,
-    COLS_SUMS = 64 * 256, /* outputs x tokens, which stay in the cache over all inputs: with fewer tokens longer runs of a column (measured) */
+    COLS_SUMS =
+        64 * 256, /* outputs x tokens, which stay in the cache over all inputs: with fewer tokens longer runs of a column (measured) */
     VECTORS = INFER_COLS_TILE / 16
 };
 
 /*
- * The columns of 64 inputs that any token needs, for a tile of 128 outputs: units of four, the last one filled up with any. As interleaving leaves them,
- * lane 4L + j of vector v is output 64 (v / 4) + 16L + 4 (v % 4) + j of the tile; so are all sums, until they are finished.
+ * The columns of 64 inputs that any token needs, for a tile of 128 outputs: units of four, the last one filled up with any. As interleaving
+ * leaves them, lane 4L + j of vector v is output 64 (v / 4) + 16L + 4 (v % 4) + j of the tile; so are all sums, until they are finished.
  */
 typedef struct joined {
     uint64_t inputs;
@@ -81,7 +83,8 @@ ALWAYS_INLINE __m512 scales_of(__m512i bytes, const int v)
 }
 
 /* y += a tile's columns x the activations of a token: its codes of this group, 64 where `mask` has them. */
-ALWAYS_INLINE void multiply(float *y, const joined *j, const int8_t *codes, __mmask64 mask, int32_t offset, const uint8_t *scales, float x_scale)
+ALWAYS_INLINE void multiply(float *y, const joined *j, const int8_t *codes, __mmask64 mask, int32_t offset, const uint8_t *scales,
+                            float x_scale)
 {
     _Alignas(64) uint8_t x[64];
     __m512i sums[VECTORS], numbers = _mm512_load_si512(j->numbers);
@@ -131,7 +134,8 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
 
     memset(y, 0, (t1 - t0) * s->count * sizeof *y);
     for (size_t g = 0; g < w->groups; g++) {
-        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first, *columns = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
+        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first,
+                      *columns = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
         bool both = 2 * g + 1 < groups;
         __mmask64 exist = both ? ~0ull : ~0u;
         j.inputs = 0;
@@ -151,13 +155,15 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
     }
     for (uint32_t t = t0; t < t1; t++)
         for (size_t o = 0; o < s->count && o0 + o < a->n; o += 64)
-            finish_64(a->y + (size_t)t * a->y_stride + o0 + o, y + (t - t0) * s->count + o, w->row + o0 + o, (uint32_t)(a->n - o0 - o < 64 ? a->n - o0 - o : 64));
+            finish_64(a->y + (size_t)t * a->y_stride + o0 + o, y + (t - t0) * s->count + o, w->row + o0 + o,
+                      (uint32_t)(a->n - o0 - o < 64 ? a->n - o0 - o : 64));
 }
 
 ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uint32_t bits)
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
-    size_t count = at.row1 - at.row0 < COLS_TOKENS ? at.row1 - at.row0 : COLS_TOKENS, most = COLS_SUMS / count / INFER_COLS_TILE * INFER_COLS_TILE;
+    size_t count = at.row1 - at.row0 < COLS_TOKENS ? at.row1 - at.row0 : COLS_TOKENS,
+           most = COLS_SUMS / count / INFER_COLS_TILE * INFER_COLS_TILE;
 
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
         span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};

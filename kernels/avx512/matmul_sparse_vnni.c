@@ -1,15 +1,17 @@
 /*
- * y = x w^T with vpdpbusd, weights in the layouts bcsr16x1 and bcsr16x4. A unit, 16 rows x 4 kept inputs, is what an instruction multiplies; what it
- * meets are four of the block's 64 activations: in bcsr16x1 vpermb brings them together for all units at once, by the inputs' numbers.
+ * y = x w^T with vpdpbusd, weights in the layouts bcsr16x1 and bcsr16x4. A unit, 16 rows x 4 kept inputs, is what an instruction
+ * multiplies; what it meets are four of the block's 64 activations: in bcsr16x1 vpermb brings them together for all units at once, by the
+ * inputs' numbers.
  *
- * vpdpbusd multiplies unsigned by signed numbers. One token: weights are made unsigned as in matmul_vnni.h, and the offset x the sum of the kept inputs'
- * activations is taken off. How many units a block has is as good as random, so a branch on it is mispredicted: a fixed number, chosen by the
- * panel's density, is multiplied always (with zeros where there is nothing), and more only where needed.
+ * vpdpbusd multiplies unsigned by signed numbers. One token: weights are made unsigned as in matmul_vnni.h, and the offset x the sum of the
+ * kept inputs' activations is taken off. How many units a block has is as good as random, so a branch on it is mispredicted: a fixed
+ * number, chosen by the panel's density, is multiplied always (with zeros where there is nothing), and more only where needed.
  *
- * More tokens: activations are made unsigned instead, x + 128, because what is taken off again, 128 x the sum of the weights, serves all of them.
+ * More tokens: activations are made unsigned instead, x + 128, because what is taken off again, 128 x the sum of the weights, serves all of
+ * them.
  *
- * bcsr16x1: a block may begin and end within a unit. Others' activations in it are zeros (+ 128: added and taken off), and the unit is multiplied
- * twice.
+ * bcsr16x1: a block may begin and end within a unit. Others' activations in it are zeros (+ 128: added and taken off), and the unit is
+ * multiplied twice.
  */
 #include "kernels.h"
 #include "sparse.h"
@@ -28,13 +30,16 @@ enum {
     PREFETCH_BYTES = 12 << 10
 };
 
-/* A block's activations. bcsr16x1: as the units take them, counted from the first one's first input, 67 at most. bcsr16x4: 64 as they are, and
- * behind what tzcnt says of no bits, 32 fours on, zeros. */
+/* A block's activations. bcsr16x1: as the units take them, counted from the first one's first input, 67 at most. bcsr16x4: 64 as they are,
+ * and behind what tzcnt says of no bits, 32 fours on, zeros. */
 typedef struct fours {
     _Alignas(64) uint8_t x[128 + 4];
 } fours;
 
-ALWAYS_INLINE __m512i load_x(const int8_t *x, bool both) { return _mm512_maskz_loadu_epi8(both ? ~0ull : ~0u, x); }
+ALWAYS_INLINE __m512i load_x(const int8_t *x, bool both)
+{
+    return _mm512_maskz_loadu_epi8(both ? ~0ull : ~0u, x);
+}
 
 /* Of inputs first..end - 1 of those that have the numbers from `numbers` on, in window w of 64; 0 for others. */
 ALWAYS_INLINE __m512i gather(__m512i x, const uint8_t *numbers, uint32_t first, uint32_t end, uint32_t w)
@@ -43,7 +48,10 @@ ALWAYS_INLINE __m512i gather(__m512i x, const uint8_t *numbers, uint32_t first, 
     return _mm512_maskz_permutexvar_epi8(inputs, _mm512_maskz_loadu_epi8(inputs, numbers + 64 * w), x);
 }
 
-ALWAYS_INLINE void store_fours(fours *f, uint32_t w, __m512i x) { _mm512_store_si512(f->x + 64 * w, x); }
+ALWAYS_INLINE void store_fours(fours *f, uint32_t w, __m512i x)
+{
+    _mm512_store_si512(f->x + 64 * w, x);
+}
 
 /* Four number q, for all rows. */
 ALWAYS_INLINE __m512i four_of(const fours *f, uint32_t q)
@@ -53,10 +61,16 @@ ALWAYS_INLINE __m512i four_of(const fours *f, uint32_t q)
     return _mm512_set1_epi32(four);
 }
 
-ALWAYS_INLINE __m512i load_twice(const uint8_t *p) { return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
+ALWAYS_INLINE __m512i load_twice(const uint8_t *p)
+{
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
 
 /* What rows 0..7 and rows 8..15 have. */
-ALWAYS_INLINE __m512i halves(int32_t low, int32_t high) { return _mm512_inserti64x4(_mm512_set1_epi32(low), _mm256_set1_epi32(high), 1); }
+ALWAYS_INLINE __m512i halves(int32_t low, int32_t high)
+{
+    return _mm512_inserti64x4(_mm512_set1_epi32(low), _mm256_set1_epi32(high), 1);
+}
 
 /* y += float(sums) * (weight scales * activation scale) */
 ALWAYS_INLINE __m512 add_block(__m512 y, __m512i sums, __m512 scales, float x_scale)
@@ -64,9 +78,15 @@ ALWAYS_INLINE __m512 add_block(__m512 y, __m512i sums, __m512 scales, float x_sc
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), y);
 }
 
-ALWAYS_INLINE __m512 load_scales(const uint16_t *scales) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)scales)); }
+ALWAYS_INLINE __m512 load_scales(const uint16_t *scales)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)scales));
+}
 
-ALWAYS_INLINE __mmask16 rows_below(uint32_t count) { return (__mmask16)(count < 16 ? (1u << count) - 1 : 0xffff); }
+ALWAYS_INLINE __mmask16 rows_below(uint32_t count)
+{
+    return (__mmask16)(count < 16 ? (1u << count) - 1 : 0xffff);
+}
 
 /* Where a block's units and inputs are. */
 typedef struct place {
@@ -153,7 +173,8 @@ ALWAYS_INLINE __m512i load_block(fours *f, __m512i x, const place *p, KIND)
     return offset;
 }
 
-ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, uint32_t o, uint32_t col1, uint32_t t, const uint32_t always, KIND)
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, uint32_t o, uint32_t col1, uint32_t t,
+                             const uint32_t always, KIND)
 {
     const size_t unit_bytes = infer_sparse_unit_bytes(type), groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
     const int8_t *x = a->xq.codes + 32 * (t * row_groups);
@@ -220,7 +241,8 @@ ALWAYS_INLINE __m512i load_signed(const uint8_t *unit, const infer_qtype type)
     return _mm512_loadu_si512(unit);
 }
 
-ALWAYS_INLINE void some_tokens(const infer_matmul_args *a, const infer_sparse *s, uint32_t o, uint32_t col1, uint32_t t0, const uint32_t tokens, KIND)
+ALWAYS_INLINE void some_tokens(const infer_matmul_args *a, const infer_sparse *s, uint32_t o, uint32_t col1, uint32_t t0,
+                               const uint32_t tokens, KIND)
 {
     const __m512i plus = _mm512_set1_epi8((char)0x80);
     const size_t unit_bytes = infer_sparse_unit_bytes(type), groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
@@ -284,7 +306,19 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, KIND)
     }
 }
 
-void matmul_q8g64_bcsr16x1__avx512vnni(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1); }
-void matmul_q4g64_bcsr16x1__avx512vnni(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1); }
-void matmul_q8g64_bcsr16x4__avx512vnni(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4); }
-void matmul_q4g64_bcsr16x4__avx512vnni(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4); }
+void matmul_q8g64_bcsr16x1__avx512vnni(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1);
+}
+void matmul_q4g64_bcsr16x1__avx512vnni(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1);
+}
+void matmul_q8g64_bcsr16x4__avx512vnni(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4);
+}
+void matmul_q4g64_bcsr16x4__avx512vnni(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4);
+}

@@ -1,17 +1,17 @@
 /*
- * y = x w^T in layout `cols`. Up to 16 columns of inputs that are not 0 are added at once over the outputs, in int32 sums in memory. q4g64: nibbles 0..15
- * as they are, the products of 16 in 16 bits (16 x 15 x 127 = 30480), and 8 x the activations taken off with the scales. q8g64: two columns in 16 bits,
- * then widened (2 x 128 x 127 fits).
- * More tokens take 512 outputs at a time, whose columns stay in the cache.
+ * y = x w^T in layout `cols`. Up to 16 columns of inputs that are not 0 are added at once over the outputs, in int32 sums in memory. q4g64:
+ * nibbles 0..15 as they are, the products of 16 in 16 bits (16 x 15 x 127 = 30480), and 8 x the activations taken off with the scales.
+ * q8g64: two columns in 16 bits, then widened (2 x 128 x 127 fits). More tokens take 512 outputs at a time, whose columns stay in the
+ * cache.
  *
- * There is no kernel with SDOT: interleaving four columns costs what it saves. For 16 bytes of each of four columns, q4g64 24 instructions here
- * (2 to unpack, 4 to multiply a column), 24 there (8 to interleave, 8 to unpack, 8 to multiply).
+ * There is no kernel with SDOT: interleaving four columns costs what it saves. For 16 bytes of each of four columns, q4g64 24 instructions
+ * here (2 to unpack, 4 to multiply a column), 24 there (8 to interleave, 8 to unpack, 8 to multiply).
  */
 #include "cols.h"
 #include "neon.h"
 
 enum {
-    COLUMNS = 16,      /* added at once */
+    COLUMNS = 16, /* added at once */
     BLOCK_TOKENS = 16,
     BLOCK_OUTPUTS = 512 /* with more tokens */
 };
@@ -56,7 +56,8 @@ static void add_columns_q4(int32_t *sums, const active *a, uint32_t i, uint32_t 
         int16x8_t low[2] = {vdupq_n_s16(0), vdupq_n_s16(0)}, high[2] = {vdupq_n_s16(0), vdupq_n_s16(0)};
         for (uint32_t c = i; c < end; c++) {
             uint8x16_t bytes = vld1q_u8(a->column[c] + b);
-            int8x16_t l = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))), h = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4)), x = vld1q_dup_s8(a->x + c);
+            int8x16_t l = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))), h = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4)),
+                      x = vld1q_dup_s8(a->x + c);
             low[0] = vmlal_s8(low[0], vget_low_s8(l), vget_low_s8(x));
             low[1] = vmlal_high_s8(low[1], l, x);
             high[0] = vmlal_s8(high[0], vget_low_s8(h), vget_low_s8(x));
@@ -113,7 +114,8 @@ static void add_group(float *y, const int32_t *sums, int32_t offset, const uint8
 /* Outputs o..o + outputs - 1, all in one stripe, of tokens t0..t1 - 1; y: room for them. */
 static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, size_t o, size_t outputs, float *y)
 {
-    size_t stripe = o / INFER_COLS_STRIPE, first = o % INFER_COLS_STRIPE, pitch = infer_cols_codes_bytes(infer_cols_width(w, stripe), w->bits);
+    size_t stripe = o / INFER_COLS_STRIPE, first = o % INFER_COLS_STRIPE,
+           pitch = infer_cols_codes_bytes(infer_cols_width(w, stripe), w->bits);
     size_t inputs = 32 * infer_q8_groups(a->k);
     int32_t sums[INFER_COLS_STRIPE];
     active list;
@@ -125,8 +127,10 @@ static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t
             uint32_t left = inputs - 64 * g < 64 ? 32 : 64;
             list_active(&list, a->xq.codes + 32 * at, left, infer_cols_codes(w, stripe, g) + first * w->bits / 8, pitch);
             for (uint32_t i = 0; i == 0 || i < list.count; i += COLUMNS)
-                (w->bits == 4 ? add_columns_q4 : add_columns_q8)(sums, &list, i, list.count - i < COLUMNS ? list.count : i + COLUMNS, outputs);
-            add_group(y + (t - t0) * outputs, sums, w->bits == 4 ? 8 * list.sum : 0, infer_cols_group(w, stripe, g) + first, a->xq.scales[at], outputs);
+                (w->bits == 4 ? add_columns_q4 : add_columns_q8)(sums, &list, i, list.count - i < COLUMNS ? list.count : i + COLUMNS,
+                                                                 outputs);
+            add_group(y + (t - t0) * outputs, sums, w->bits == 4 ? 8 * list.sum : 0, infer_cols_group(w, stripe, g) + first,
+                      a->xq.scales[at], outputs);
         }
     for (uint32_t t = t0; t < t1; t++, y += outputs)
         for (size_t i = 0; i < outputs && o + i < a->n; i += 4) {
@@ -150,5 +154,11 @@ static void matmul(const infer_matmul_args *a, infer_region at, uint32_t bits)
     }
 }
 
-void matmul_q8g64_cols__neon(const void *args, infer_region at) { matmul(args, at, 8); }
-void matmul_q4g64_cols__neon(const void *args, infer_region at) { matmul(args, at, 4); }
+void matmul_q8g64_cols__neon(const void *args, infer_region at)
+{
+    matmul(args, at, 8);
+}
+void matmul_q4g64_cols__neon(const void *args, infer_region at)
+{
+    matmul(args, at, 4);
+}

@@ -1,10 +1,12 @@
 /*
- * y = x w^T, weights in bcsr16x1 and bcsr16x4, without dot product instructions: products of bytes in 16 bits. q4g64: nibbles 0..15 as they are, a block's
- * 17 units at most in one 16-bit sum (17 x 15 x 127 = 32385), and 8 x the activations taken off. q8g64: two units, then widened: see matmul_q8g32.c.
+ * y = x w^T, weights in bcsr16x1 and bcsr16x4, without dot product instructions: products of bytes in 16 bits. q4g64: nibbles 0..15 as they
+ * are, a block's 17 units at most in one 16-bit sum (17 x 15 x 127 = 32385), and 8 x the activations taken off. q8g64: two units, then
+ * widened: see matmul_q8g32.c.
  */
 #include "matmul_sparse.h"
 
-INFER_ALWAYS_INLINE void block_q4g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units, const infer_sparse_x *x, uint32_t tokens)
+INFER_ALWAYS_INLINE void block_q4g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units,
+                                     const infer_sparse_x *x, uint32_t tokens)
 {
     int16x8_t lanes[8]; /* two rows x four inputs */
 
@@ -29,7 +31,8 @@ INFER_ALWAYS_INLINE void block_q4g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], 
         sum[0][v] = vsubq_s32(vpaddq_s32(vpaddlq_s16(lanes[2 * v]), vpaddlq_s16(lanes[2 * v + 1])), vdupq_n_s32(8 * x->sum));
 }
 
-INFER_ALWAYS_INLINE void block_q8g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units, const infer_sparse_x *x, uint32_t tokens)
+INFER_ALWAYS_INLINE void block_q8g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units,
+                                     const infer_sparse_x *x, uint32_t tokens)
 {
     int32x4_t pairs[8]; /* two rows x two pairs of inputs */
 
@@ -54,10 +57,10 @@ INFER_ALWAYS_INLINE void block_q8g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], 
         sum[0][v] = vpaddq_s32(pairs[2 * v], pairs[2 * v + 1]);
 }
 
-#define MATMUL(type, TYPE, layout, LAYOUT)                                                                                                     \
-    void matmul_##type##_##layout##__neon(const void *args, infer_region at)                                                                   \
-    {                                                                                                                                          \
-        infer_sparse_matmul(args, at, INFER_QTYPE_##TYPE, INFER_LAYOUT_##LAYOUT, block_##type, 1);                                             \
+#define MATMUL(type, TYPE, layout, LAYOUT)                                                                                                 \
+    void matmul_##type##_##layout##__neon(const void *args, infer_region at)                                                               \
+    {                                                                                                                                      \
+        infer_sparse_matmul(args, at, INFER_QTYPE_##TYPE, INFER_LAYOUT_##LAYOUT, block_##type, 1);                                         \
     }
 MATMUL(q8g64, Q8G64, bcsr16x1, BCSR16X1)
 MATMUL(q4g64, Q4G64, bcsr16x1, BCSR16X1)

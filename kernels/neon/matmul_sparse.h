@@ -1,9 +1,9 @@
 /*
- * The frame of the matmuls with weights in bcsr16x1 and bcsr16x4: what a block's units meet, scales, output. A kernel gives `block`, which turns a
- * block's units into exact int32 sums.
+ * The frame of the matmuls with weights in bcsr16x1 and bcsr16x4: what a block's units meet, scales, output. A kernel gives `block`, which
+ * turns a block's units into exact int32 sums.
  *
- * A block's kept activations are brought together once for each token, by TBL out of its 64 (bcsr16x1: by the inputs' numbers) or four by four
- * (bcsr16x4). Its weights meet all tokens before the next block's: they stay in L1, and outputs in memory.
+ * A block's kept activations are brought together once for each token, by TBL out of its 64 (bcsr16x1: by the inputs' numbers) or four by
+ * four (bcsr16x4). Its weights meet all tokens before the next block's: they stay in L1, and outputs in memory.
  */
 #ifndef INFER_KERNELS_NEON_MATMUL_SPARSE_H
 #define INFER_KERNELS_NEON_MATMUL_SPARSE_H
@@ -13,16 +13,16 @@
 
 enum { INFER_SPARSE_MAX_TOKENS = 3 }; /* with SDOT; of four, two sums would be spilled (gcc 12) */
 
-/* What the units of a block meet, of a token: inputs counted from the first unit's first, 67 at most. Others' activations in the first and the last unit
- * are zeros, and so is a unit's four behind the last. */
+/* What the units of a block meet, of a token: inputs counted from the first unit's first, 67 at most. Others' activations in the first and
+ * the last unit are zeros, and so is a unit's four behind the last. */
 typedef struct infer_sparse_x {
     _Alignas(16) int8_t x[80];
     int32_t sum;
 } infer_sparse_x;
 
 /* sum[t][v]: outputs of token t, rows 4v..4v + 3: `units` units, one after the other, x their activations. */
-typedef void infer_sparse_block_fn(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units, const infer_sparse_x *x,
-                                   uint32_t tokens);
+typedef void infer_sparse_block_fn(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units,
+                                   const infer_sparse_x *x, uint32_t tokens);
 
 /* Four activations, in all four places. */
 INFER_ALWAYS_INLINE int8x16_t infer_sparse_four(const int8_t *x)
@@ -32,12 +32,15 @@ INFER_ALWAYS_INLINE int8x16_t infer_sparse_four(const int8_t *x)
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
-/* bcsr16x1: inputs first..end - 1 of those that have the numbers from `numbers` on; scales follow these, so that 15 bytes too many do no harm. */
-static inline void infer_sparse_gather(infer_sparse_x *out, const int8_t *codes, bool both, const uint8_t *numbers, uint32_t first, uint32_t end)
+/* bcsr16x1: inputs first..end - 1 of those that have the numbers from `numbers` on; scales follow these, so that 15 bytes too many do no
+ * harm. */
+static inline void infer_sparse_gather(infer_sparse_x *out, const int8_t *codes, bool both, const uint8_t *numbers, uint32_t first,
+                                       uint32_t end)
 {
     static const uint8_t places[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const int8x16_t none = vdupq_n_s8(0);
-    const int8x16x4_t block = {{vld1q_s8(codes), vld1q_s8(codes + 16), both ? vld1q_s8(codes + 32) : none, both ? vld1q_s8(codes + 48) : none}};
+    const int8x16x4_t block = {
+        {vld1q_s8(codes), vld1q_s8(codes + 16), both ? vld1q_s8(codes + 32) : none, both ? vld1q_s8(codes + 48) : none}};
     uint8x16_t place = vsubq_u8(vld1q_u8(places), vdupq_n_u8((uint8_t)first)), count = vdupq_n_u8((uint8_t)(end - first));
     int32_t sum = 0;
 
@@ -67,7 +70,8 @@ static inline void infer_sparse_fours_of(infer_sparse_x *out, const int8_t *code
 static inline void infer_sparse_add(float *y, const int32x4_t sum[4], const uint16_t *scales, float x_scale)
 {
     for (uint32_t v = 0; v < 4; v++)
-        vst1q_f32(y + 4 * v, vfmaq_f32(vld1q_f32(y + 4 * v), vcvtq_f32_s32(sum[v]), vmulq_n_f32(infer_neon_f16x4(scales + 4 * v), x_scale)));
+        vst1q_f32(y + 4 * v,
+                  vfmaq_f32(vld1q_f32(y + 4 * v), vcvtq_f32_s32(sum[v]), vmulq_n_f32(infer_neon_f16x4(scales + 4 * v), x_scale)));
 }
 
 /* Where a block is: first and end as infer_sparse_gather takes them; mask: bcsr16x4. */
@@ -78,8 +82,8 @@ typedef struct infer_sparse_place {
 } infer_sparse_place;
 
 /* y[t] += block b x tokens t0 + t; t below `tokens`, a constant. */
-INFER_ALWAYS_INLINE void infer_sparse_tokens(const infer_matmul_args *a, const infer_sparse_place *p, size_t b, uint32_t t0, uint32_t tokens, float (*y)[16],
-                                             infer_sparse_block_fn *block)
+INFER_ALWAYS_INLINE void infer_sparse_tokens(const infer_matmul_args *a, const infer_sparse_place *p, size_t b, uint32_t t0,
+                                             uint32_t tokens, float (*y)[16], infer_sparse_block_fn *block)
 {
     infer_sparse_x x[INFER_SPARSE_MAX_TOKENS];
     int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4];

@@ -1,9 +1,9 @@
-/* y = x w^T, weights in bcsr16x1 and bcsr16x4, with SDOT: a unit is four of its operands. q4g64: nibbles 0..15 as they are, and 8 x the activations taken
- * off by starting there. */
+/* y = x w^T, weights in bcsr16x1 and bcsr16x4, with SDOT: a unit is four of its operands. q4g64: nibbles 0..15 as they are, and 8 x the
+ * activations taken off by starting there. */
 #include "matmul_sparse.h"
 
-INFER_ALWAYS_INLINE void block_sums(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units, const infer_sparse_x *x, uint32_t tokens,
-                                    bool nibbles)
+INFER_ALWAYS_INLINE void block_sums(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units,
+                                    const infer_sparse_x *x, uint32_t tokens, bool nibbles)
 {
 #pragma GCC unroll 4
     for (uint32_t t = 0; t < tokens; t++)
@@ -27,20 +27,22 @@ INFER_ALWAYS_INLINE void block_sums(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], c
     }
 }
 
-INFER_ALWAYS_INLINE void block_q8g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units, const infer_sparse_x *x, uint32_t tokens)
+INFER_ALWAYS_INLINE void block_q8g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units,
+                                     const infer_sparse_x *x, uint32_t tokens)
 {
     block_sums(sum, values, units, x, tokens, false);
 }
 
-INFER_ALWAYS_INLINE void block_q4g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units, const infer_sparse_x *x, uint32_t tokens)
+INFER_ALWAYS_INLINE void block_q4g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units,
+                                     const infer_sparse_x *x, uint32_t tokens)
 {
     block_sums(sum, values, units, x, tokens, true);
 }
 
-#define MATMUL(type, TYPE, layout, LAYOUT)                                                                                                     \
-    void matmul_##type##_##layout##__neon_dotprod(const void *args, infer_region at)                                                           \
-    {                                                                                                                                          \
-        infer_sparse_matmul(args, at, INFER_QTYPE_##TYPE, INFER_LAYOUT_##LAYOUT, block_##type, INFER_SPARSE_MAX_TOKENS);                       \
+#define MATMUL(type, TYPE, layout, LAYOUT)                                                                                                 \
+    void matmul_##type##_##layout##__neon_dotprod(const void *args, infer_region at)                                                       \
+    {                                                                                                                                      \
+        infer_sparse_matmul(args, at, INFER_QTYPE_##TYPE, INFER_LAYOUT_##LAYOUT, block_##type, INFER_SPARSE_MAX_TOKENS);                   \
     }
 MATMUL(q8g64, Q8G64, bcsr16x1, BCSR16X1)
 MATMUL(q4g64, Q4G64, bcsr16x1, BCSR16X1)
