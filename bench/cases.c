@@ -201,8 +201,9 @@ static void set_matmul(infer_case *c, infer_qtype type, uint64_t *random)
     if (!x || !y || !codes)
         return;
     c->args.matmul = (infer_matmul_args){.x = x, .xq = infer_q8_rows_at(codes, m, k), .y = y, .m = m, .n = n, .k = k, .x_stride = k, .y_stride = n};
-    quantize__ref(&(infer_quantize_args){.x = x, .y = c->args.matmul.xq, .m = m, .k = k, .x_stride = k, .group = infer_qtype_find(type)->group == 64 ? 64 : 32},
-                  (infer_region){0, m, 0, k});
+    if (integer)
+        quantize__ref(&(infer_quantize_args){.x = x, .y = c->args.matmul.xq, .m = m, .k = k, .x_stride = k, .group = infer_qtype_find(type)->group},
+                      (infer_region){0, m, 0, k});
     c->bytes = (integer ? (double)infer_q8_rows_bytes(m, k) : 4.0 * m * k) + 4.0 * m * n;
     c->ops = 2.0 * m * n * k;
 }

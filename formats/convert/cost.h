@@ -22,7 +22,7 @@ typedef struct infer_costs {
     infer_cost kernels[INFER_COST_TYPES][INFER_COST_LAYOUTS];
 } infer_costs;
 
-/* Of two threads of an AVX2 level; costs.c says how they were measured. */
+/* Of two threads of an AVX2 level; cost.c says how they were measured. */
 extern const infer_costs infer_costs_default;
 
 typedef struct infer_work {

@@ -18,7 +18,10 @@ enum {
     BLOCK_OUTPUTS = 512 /* with more tokens */
 };
 
-ALWAYS_INLINE uint32_t active_mask(const int8_t *codes) { return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(load_256(codes), _mm256_setzero_si256())); }
+ALWAYS_INLINE uint32_t active_mask(const int8_t *codes)
+{
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(load_256(codes), _mm256_setzero_si256()));
+}
 
 /*
  * Sums of 32 inputs x 32 outputs x what a byte holds, as interleaving leaves them.
@@ -35,7 +38,10 @@ ALWAYS_INLINE void add_pair(__m256i sums[4], __m256i a, __m256i b, __m256i x)
     sums[3] = _mm256_add_epi16(sums[3], _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(second, 4), low), x));
 }
 
-ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i w, __m256i x, __m256i magnitude) { return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x)), _mm256_set1_epi16(1))); }
+ALWAYS_INLINE __m256i add_products(__m256i sum, __m256i w, __m256i x, __m256i magnitude)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x)), _mm256_set1_epi16(1)));
+}
 
 ALWAYS_INLINE void add_four(__m256i sums[4], __m256i a, __m256i b, __m256i c, __m256i d, __m256i x, __m256i magnitude)
 {

@@ -5,8 +5,7 @@
  * Few tokens, bcsr16x1: the inputs' numbers are what byte shuffles take, so a block's activations come out of two vectors in a window of 16
  * at a time, in the order of the units, and each unit's four are broadcast from there. A block may begin and end within a unit: the other
  * inputs of that unit get zeros, and the unit is multiplied twice. bcsr16x4: a unit's activations are broadcast from memory, where its bit
- * says. How many units a block has is as good as random, so a branch on it is mispredicted: a fixed number, chosen by the panel's density, is
- * multiplied always (with zeros where there is nothing), and more only where needed.
+ * says. A fixed number of units is multiplied always, and more only where needed: see infer_sparse_always.
  *
  * Many tokens: bcsr16x4 multiplies the kept tiles as they lie, four tokens at a time. bcsr16x1 puts a panel's codes back to their places,
  * in L1, and goes on as if it were dense: moving activations together for every panel and token would cost more than the zeros.
@@ -240,7 +239,7 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
         sums sum;
         if (layout == INFER_LAYOUT_BCSR16X1) {
             uint32_t first = kept % 4, before = kept - first;
-            if (always >= 8)
+            if (always >= 8) /* sparser panels, and bcsr16x4, lose by it (measured) */
                 prefetch_weights(values + before * (unit_bytes / 4), always * unit_bytes);
             sum = multiply_16x1(&in, numbers + before, values + before * (unit_bytes / 4), first, first + counts[b], always, type);
             kept += counts[b];
@@ -255,31 +254,22 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
     }
 }
 
-/* Units of a block that are multiplied always: the mean, and what pays for fewer mispredictions (measured); none where so many might not be
- * there. */
-static uint32_t always_of(const infer_sparse *s, uint32_t panel, const infer_layout layout)
-{
-    float mean = (float)(s->pointers[panel + 1] - s->pointers[panel]) / (float)s->blocks;
-    uint32_t always = (uint32_t)(layout == INFER_LAYOUT_BCSR16X1 ? mean + 2.25f : mean + 1.5f);
-    if (s->units - s->pointers[panel + 1] < MOST_ALWAYS)
-        return 0;
-    return always <= 6 ? always : always <= 8 ? 8 : MOST_ALWAYS; /* each has code of its own */
-}
-
 ALWAYS_INLINE void few_tokens(const infer_matmul_args *a, infer_region at, KIND)
 {
     infer_sparse s = infer_sparse_at(layout, a->w, a->n, a->k);
 
     for (uint32_t o = at.col0; o < at.col1; o += 16) {
-        uint32_t always = always_of(&s, o / 16, layout);
+        uint32_t always = infer_sparse_always(layout, &s, o / 16, MOST_ALWAYS);
         for (uint32_t t = at.row0; t < at.row1; t++) {
             __m256 y[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
             switch (always) {
-#define ALWAYS(count)                                                                                                                          \
-    case count:                                                                                                                                \
-        one_token(a, &s, o / 16, t, y, count, type, layout);                                                                                   \
+#define ALWAYS(count)                                                                               \
+    case count:                                                                                     \
+        one_token(a, &s, o / 16, t, y, count, type, layout);                                        \
         break;
-                ALWAYS(0) ALWAYS(1) ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6) ALWAYS(8)
+                ALWAYS(0) ALWAYS(1) ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6)
+            case 7: /* 7 and 9 run what the next number has */
+                ALWAYS(8)
             default:
                 one_token(a, &s, o / 16, t, y, MOST_ALWAYS, type, layout);
 #undef ALWAYS

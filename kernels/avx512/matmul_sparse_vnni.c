@@ -4,8 +4,7 @@
  * inputs' numbers.
  *
  * vpdpbusd multiplies unsigned by signed numbers. One token: weights are made unsigned as in matmul_vnni.h, and the offset x the sum of the
- * kept inputs' activations is taken off. How many units a block has is as good as random, so a branch on it is mispredicted: a fixed
- * number, chosen by the panel's density, is multiplied always (with zeros where there is nothing), and more only where needed.
+ * kept inputs' activations is taken off. A fixed number of units is multiplied always, and more only where needed: see infer_sparse_always.
  *
  * More tokens: activations are made unsigned instead, x + 128, because what is taken off again, 128 x the sum of the weights, serves all of
  * them.
@@ -13,12 +12,8 @@
  * bcsr16x1: a block may begin and end within a unit. Others' activations in it are zeros (+ 128: added and taken off), and the unit is
  * multiplied twice.
  */
-#include "kernels.h"
+#include "avx512/matmul_vnni.h"
 #include "sparse.h"
-
-#include <immintrin.h>
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* Constants everywhere: a function of its own for each pair. */
 #define KIND const infer_qtype type, const infer_layout layout
@@ -27,7 +22,7 @@ enum {
     TOKENS = 8,           /* at once */
     TOKENS_IN_CACHE = 64, /* they meet all panels before the next ones */
     MOST_ALWAYS = 16,     /* units of a block that are multiplied always, at most */
-    PREFETCH_BYTES = 12 << 10
+    AHEAD_BYTES = 12 << 10
 };
 
 /* A block's activations. bcsr16x1: as the units take them, counted from the first one's first input, 67 at most. bcsr16x4: 64 as they are,
@@ -53,14 +48,6 @@ ALWAYS_INLINE void store_fours(fours *f, uint32_t w, __m512i x)
     _mm512_store_si512(f->x + 64 * w, x);
 }
 
-/* Four number q, for all rows. */
-ALWAYS_INLINE __m512i four_of(const fours *f, uint32_t q)
-{
-    int32_t four;
-    memcpy(&four, f->x + 4 * q, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-
 ALWAYS_INLINE __m512i load_twice(const uint8_t *p)
 {
     return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
@@ -70,22 +57,6 @@ ALWAYS_INLINE __m512i load_twice(const uint8_t *p)
 ALWAYS_INLINE __m512i halves(int32_t low, int32_t high)
 {
     return _mm512_inserti64x4(_mm512_set1_epi32(low), _mm256_set1_epi32(high), 1);
-}
-
-/* y += float(sums) * (weight scales * activation scale) */
-ALWAYS_INLINE __m512 add_block(__m512 y, __m512i sums, __m512 scales, float x_scale)
-{
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), y);
-}
-
-ALWAYS_INLINE __m512 load_scales(const uint16_t *scales)
-{
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)scales));
-}
-
-ALWAYS_INLINE __mmask16 rows_below(uint32_t count)
-{
-    return (__mmask16)(count < 16 ? (1u << count) - 1 : 0xffff);
 }
 
 /* Where a block's units and inputs are. */
@@ -192,31 +163,22 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
         offset = load_block(&f, load_x(x, 2 * b + 1 < groups), &p, type, layout);
         if (type == INFER_QTYPE_Q4G64 && layout == INFER_LAYOUT_BCSR16X1) /* the others lose by it (measured) */
             for (size_t line = 0; line < always * unit_bytes; line += 64)
-                _mm_prefetch((const char *)p.values + PREFETCH_BYTES + line, _MM_HINT_T1);
+                _mm_prefetch((const char *)p.values + AHEAD_BYTES + line, _MM_HINT_T1);
 #pragma GCC unroll 16
         for (uint32_t q = 0; q < always; q++)
-            sum = _mm512_dpbusd_epi32(sum, load_unsigned(p.values + q * unit_bytes, type), four_of(&f, next_four(&mask, q, layout)));
+            sum = add_products(sum, load_unsigned(p.values + q * unit_bytes, type), f.x + 4 * next_four(&mask, q, layout));
         for (uint32_t q = always; q < p.units; q++)
-            sum = _mm512_dpbusd_epi32(sum, load_unsigned(p.values + q * unit_bytes, type), four_of(&f, next_four(&mask, q, layout)));
+            sum = add_products(sum, load_unsigned(p.values + q * unit_bytes, type), f.x + 4 * next_four(&mask, q, layout));
         if (type == INFER_QTYPE_Q4G64)
             sum = _mm512_srav_epi32(sum, halves(0, 4));
-        y = add_block(y, _mm512_sub_epi32(sum, offset), load_scales(p.scales), x_scales[2 * b]);
+        y = add_group(y, _mm512_sub_epi32(sum, offset), load_scales((const uint8_t *)p.scales), x_scales[2 * b]);
     }
-    _mm512_mask_storeu_ps(a->y + (size_t)t * a->y_stride + o, rows_below(col1 - o), y);
-}
-
-/* Units of a block that are multiplied always: the mean, and what pays for fewer mispredictions; none where so many might not be there. */
-static uint32_t always_of(const infer_sparse *s, uint32_t panel, const infer_layout layout)
-{
-    float mean = (float)(s->pointers[panel + 1] - s->pointers[panel]) / (float)s->blocks;
-    if (s->units - s->pointers[panel + 1] < MOST_ALWAYS)
-        return 0;
-    return (uint32_t)(layout == INFER_LAYOUT_BCSR16X1 ? mean + 2.25f : mean + 1.5f);
+    _mm512_mask_storeu_ps(a->y + (size_t)t * a->y_stride + o, lanes_below(col1 - o), y);
 }
 
 ALWAYS_INLINE void one_panel(const infer_matmul_args *a, const infer_sparse *s, uint32_t o, uint32_t col1, uint32_t t, KIND)
 {
-    uint32_t always = always_of(s, o / 16, layout);
+    uint32_t always = infer_sparse_always(layout, s, o / 16, MOST_ALWAYS);
     if (always == 0)
         one_token(a, s, o, col1, t, 0, type, layout);
     else if (always <= 4)
@@ -257,7 +219,7 @@ ALWAYS_INLINE void some_tokens(const infer_matmul_args *a, const infer_sparse *s
         const int8_t *x = a->xq.codes + 32 * (t0 * row_groups + 2 * b);
         const float *x_scales = a->xq.scales + t0 * row_groups + 2 * b;
         __m512i products[TOKENS], weights = _mm512_setzero_si512();
-        __m512 scales = load_scales(p.scales);
+        __m512 scales = load_scales((const uint8_t *)p.scales);
         uint32_t mask;
         find_block(&p, b, layout);
         mask = p.end;
@@ -275,17 +237,17 @@ ALWAYS_INLINE void some_tokens(const infer_matmul_args *a, const infer_sparse *s
             weights = _mm512_dpbusd_epi32(weights, plus, w);
 #pragma GCC unroll 8
             for (uint32_t t = 0; t < tokens; t++)
-                products[t] = _mm512_dpbusd_epi32(products[t], four_of(&f[t], c), w);
+                products[t] = _mm512_dpbusd_epi32(products[t], broadcast_32(f[t].x + 4 * c), w);
         }
 #pragma GCC unroll 8
         for (uint32_t t = 0; t < tokens; t++) {
             __m512i sum = _mm512_sub_epi32(products[t], weights);
-            y[t] = add_block(y[t], type == INFER_QTYPE_Q4G64 ? _mm512_srai_epi32(sum, 4) : sum, scales, x_scales[t * row_groups]);
+            y[t] = add_group(y[t], type == INFER_QTYPE_Q4G64 ? _mm512_srai_epi32(sum, 4) : sum, scales, x_scales[t * row_groups]);
         }
     }
 #pragma GCC unroll 8
     for (uint32_t t = 0; t < tokens; t++)
-        _mm512_mask_storeu_ps(a->y + (size_t)(t0 + t) * a->y_stride + o, rows_below(col1 - o), y[t]);
+        _mm512_mask_storeu_ps(a->y + (size_t)(t0 + t) * a->y_stride + o, lanes_below(col1 - o), y[t]);
 }
 
 ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, KIND)

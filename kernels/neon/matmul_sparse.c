@@ -57,12 +57,19 @@ INFER_ALWAYS_INLINE void block_q8g64(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], 
         sum[0][v] = vpaddq_s32(pairs[2 * v], pairs[2 * v + 1]);
 }
 
-#define MATMUL(type, TYPE, layout, LAYOUT)                                                                                                 \
-    void matmul_##type##_##layout##__neon(const void *args, infer_region at)                                                               \
-    {                                                                                                                                      \
-        infer_sparse_matmul(args, at, INFER_QTYPE_##TYPE, INFER_LAYOUT_##LAYOUT, block_##type, 1);                                         \
-    }
-MATMUL(q8g64, Q8G64, bcsr16x1, BCSR16X1)
-MATMUL(q4g64, Q4G64, bcsr16x1, BCSR16X1)
-MATMUL(q8g64, Q8G64, bcsr16x4, BCSR16X4)
-MATMUL(q4g64, Q4G64, bcsr16x4, BCSR16X4)
+void matmul_q8g64_bcsr16x1__neon(const void *args, infer_region at)
+{
+    infer_sparse_matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1, block_q8g64, 1);
+}
+void matmul_q4g64_bcsr16x1__neon(const void *args, infer_region at)
+{
+    infer_sparse_matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1, block_q4g64, 1);
+}
+void matmul_q8g64_bcsr16x4__neon(const void *args, infer_region at)
+{
+    infer_sparse_matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4, block_q8g64, 1);
+}
+void matmul_q4g64_bcsr16x4__neon(const void *args, infer_region at)
+{
+    infer_sparse_matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4, block_q4g64, 1);
+}

@@ -127,7 +127,8 @@ INFER_ALWAYS_INLINE void infer_sparse_matmul(const infer_matmul_args *a, infer_r
                     infer_sparse_tokens(a, &p, b, t0 + t, 1, y + t, block);
                 whole = ones ? p.end / 4 : p.units; /* a unit that is not full is the next block's first */
                 p.values += whole * infer_sparse_unit_bytes(type);
-                p.numbers += ones ? 4 * whole : 0;
+                if (ones)
+                    p.numbers += 4 * whole;
                 p.first = p.end % 4;
             }
             for (uint32_t t = 0; t < count; t++)
