@@ -281,7 +281,7 @@ static infer_status write_whole(converter *c, size_t index)
         status = infer_fail_memory(c->err, numbers * sizeof *rows + choice->bytes, t->name);
     else
         status = read_matrix(c, index, rows);
-    if (status == INFER_OK && infer_matrix_choose(c->types[index], rows, t->rows, t->cols, c->options->sparse).units != choice->units)
+    if (status == INFER_OK && infer_matrix_units(choice->layout, rows, t->rows, t->cols) != choice->units)
         status = infer_fail(c->err, INFER_ERROR_CORRUPT, "tensor %s: it was changed while it was read", t->name);
     if (status == INFER_OK)
         status = infer_matrix_pack(c->a, t->name, c->types[index], choice, rows, t->rows, t->cols, out, c->err);

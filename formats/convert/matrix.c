@@ -11,15 +11,22 @@ static uint32_t panel_rows(uint64_t n, uint64_t row)
     return n - row < INFER_TILE_ROWS ? (uint32_t)(n - row) : INFER_TILE_ROWS;
 }
 
+uint64_t infer_matrix_units(infer_layout layout, const float *rows, uint64_t n, uint64_t k)
+{
+    uint64_t units = 0;
+
+    for (uint64_t row = 0; infer_layout_sparse(layout) && row < n; row += INFER_TILE_ROWS)
+        units += infer_sparse_count(layout, rows + row * k, panel_rows(n, row), k);
+    return units;
+}
+
 /* False: the layout cannot hold the matrix. */
 static bool measure(infer_qtype type, infer_layout layout, const float *rows, uint64_t n, uint64_t k, const infer_costs *costs,
                     infer_matrix_option *out)
 {
-    infer_matrix_option o = {.layout = layout};
+    infer_matrix_option o = {.layout = layout, .units = infer_matrix_units(layout, rows, n, k)};
     infer_work work;
 
-    for (uint64_t row = 0; infer_layout_sparse(layout) && row < n; row += INFER_TILE_ROWS)
-        o.units += infer_sparse_count(layout, rows + row * k, panel_rows(n, row), k);
     if (!(infer_layout_sparse(layout) ? infer_sparse_bytes(type, layout, n, k, o.units, &o.bytes)
                                       : infer_tensor_bytes(type, layout, n, k, &o.bytes)))
         return false;

@@ -28,6 +28,8 @@ static inline double infer_matrix_ns(const infer_matrix_option *o)
  * that takes the least time, and of equals the one of fewest bytes; never csr, which has a reference kernel only. Without, and of other
  * types, that of dense matrices, which does not depend on rows. n x k: a shape that infer_tensor_bytes knows, else bytes is 0. */
 infer_matrix_choice infer_matrix_choose(infer_qtype type, const float *rows, uint64_t n, uint64_t k, const infer_costs *costs);
+/* Units of a sparse layout (kernels/sparse.h) that hold the matrix rows [n][k]; 0 in others. */
+uint64_t infer_matrix_units(infer_layout layout, const float *rows, uint64_t n, uint64_t k);
 /* out: choice->bytes, 64-byte aligned. The choice is that of the same rows, of cols or a sparse layout. FORMAT: a value is not finite, or
  * does not fit the type; MEMORY. `name` is for messages. */
 infer_status infer_matrix_pack(const infer_allocator *a, const char *name, infer_qtype type, const infer_matrix_choice *choice,
