@@ -5,7 +5,7 @@
 #include "bench/bench_model.h"
 #include "cli.h"
 #include "cost.h"
-#include "costs.h"
+#include "kept/costs.h"
 #include "joules.h"
 #include "bench/records.h"
 

@@ -3,7 +3,7 @@
 
 #include "calibrate/calibrate.h"
 #include "calibrate/events.h"
-#include "costs.h"
+#include "kept/costs.h"
 #include "eval/writing.h"
 #include "qtypes.h"
 

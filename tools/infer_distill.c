@@ -1,5 +1,5 @@
 /* infer-distill: a small model learns from a large one. Arguments, progress and files; the work is in distill/. */
-#include "cache.h"
+#include "kept/cache.h"
 #include "cli.h"
 #include "convert/convert.h"
 #include "distill/trainer.h"

@@ -1,5 +1,5 @@
 /* infer-eval: what a model knows, and what quantization cost it. Arguments and printing only; eval/ does the work. */
-#include "cache.h"
+#include "kept/cache.h"
 #include "cli.h"
 
 #include "eval/results.h"

@@ -1,11 +1,11 @@
 /* infer-run: continues a prompt. Arguments and printing only; the work is libinfer's. */
-#include "cache.h"
+#include "kept/cache.h"
 #include "chat.h"
 #include "cli.h"
 #include "cores.h"
 #include "joules.h"
 #include "model/default_model.h"
-#include "tuned.h"
+#include "kept/tuned.h"
 
 #include <cjson/cJSON.h>
 #include <ctype.h>

@@ -6,7 +6,7 @@
 #include "machine.h"
 #include "model/model.h"
 #include "svg.h"
-#include "tuned.h"
+#include "kept/tuned.h"
 
 #include <errno.h>
 #include <math.h>

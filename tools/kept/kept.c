@@ -1,6 +1,7 @@
 #include "kept.h"
 
 #include "cli.h"
+#include "core/core.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -64,17 +65,16 @@ cJSON *kept_read(const char *path)
 
 void kept_write(const char *path, cJSON *o)
 {
-    size_t bytes = strlen(path) + 5;
-    char *text = cJSON_Print(o), *temporary = malloc(bytes);
-    FILE *f;
+    infer_error err;
+    char *text = cJSON_Print(o);
+    size_t bytes;
 
     cJSON_Delete(o);
-    if (!text || !temporary)
+    if (!text)
         cli_die("out of memory for %s", path);
-    snprintf(temporary, bytes, "%s.new", path);
-    f = fopen(temporary, "we");
-    if (!f || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0 || rename(temporary, path) != 0)
-        cli_die("%s: %s", path, strerror(errno));
-    free(temporary);
+    bytes = strlen(text);
+    text[bytes] = '\n'; /* in place of its NUL */
+    if (infer_replace_file(NULL, path, text, bytes + 1, &err) != INFER_OK)
+        cli_die("%s", err.message);
     cJSON_free(text);
 }
