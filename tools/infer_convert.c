@@ -164,6 +164,9 @@ static void check_prune(arguments *a)
         cli_usage("--block 2:4 drops two of four in each matrix: there is nothing to spread");
 }
 
+/* --calibrate generate */
+static bool writes_text(const arguments *a) { return a->calibrate && strcmp(a->calibrate, CALIBRATE_GENERATE) == 0; }
+
 static void parse(int argc, char **argv, arguments *a)
 {
     enum {
@@ -249,7 +252,7 @@ static void parse(int argc, char **argv, arguments *a)
         cli_usage("--bpw chooses the types: --type goes with it only as GLOB=TYPE, for matrices that have no choice");
     if (!a->calibrate && (a->calibrate_tokens || a->separator || a->damping != 0))
         cli_usage("--calibrate-tokens, --separator and --damping go with --calibrate");
-    if (a->separator && strcmp(a->calibrate, CALIBRATE_GENERATE) == 0)
+    if (a->separator && writes_text(a))
         cli_usage("--separator divides a file: --calibrate generate writes its texts apart");
     if (a->separator && (!*a->separator || strpbrk(a->separator, "\r\n")))
         cli_usage("--separator: expected one line that is not empty");
@@ -426,7 +429,7 @@ static infer_status write_text(const arguments *a, infer_model *model, uint32_t 
 static infer_status calibrate_text(const arguments *a, infer_model *model, watcher *bar, eval_text *out, uint32_t *window, infer_error *err)
 {
     *window = infer_model_context_length(model) < CALIBRATE_WINDOW ? infer_model_context_length(model) : CALIBRATE_WINDOW;
-    return strcmp(a->calibrate, CALIBRATE_GENERATE) == 0 ? write_text(a, model, *window, bar, out, err) : read_text(a, model, *window, out, err);
+    return writes_text(a) ? write_text(a, model, *window, bar, out, err) : read_text(a, model, *window, out, err);
 }
 
 /* What is done to the matrices, [tensors of the source] each. */
