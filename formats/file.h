@@ -38,6 +38,7 @@ typedef struct infer_file_origin {
     const void *data; /* memory instead of a file, aligned to 64 bytes unless it is copied; it must stay as it is until the file is closed. NULL: none */
     size_t bytes;
     bool copy;        /* into memory, instead of a map */
+    bool guard;       /* the map, as infer_guard does; the tokenizer section is copied, so that only tensors can be lost */
 } infer_file_origin;
 infer_status infer_file_open_from(const infer_allocator *a, const infer_file_origin *from, infer_file **out, infer_error *err);
 void infer_file_close(infer_file *f);

@@ -22,6 +22,7 @@ struct infer_file {
     uint32_t tensor_count;
     infer_strmap by_name;
     uint64_t vocab_offset, vocab_bytes;
+    uint8_t *vocab; /* a copy, NULL: in the map */
     uint64_t hash; /* of the header */
 };
 
@@ -164,7 +165,14 @@ static infer_status read_metadata(infer_file *f, const header *h, infer_error *e
 
 static infer_status read_vocab(infer_file *f, const header *h, infer_error *err)
 {
-    uint64_t hash = XXH3_64bits(f->map.data + h->vocab_offset, (size_t)h->vocab_bytes);
+    const uint8_t *section = f->map.data + h->vocab_offset;
+    uint64_t hash;
+    if (f->map.guard && h->vocab_bytes) {
+        if (!(f->vocab = infer_alloc(&f->allocator, (size_t)h->vocab_bytes)))
+            return infer_fail_memory(err, (size_t)h->vocab_bytes, "a copy of the tokenizer");
+        section = memcpy(f->vocab, section, (size_t)h->vocab_bytes);
+    }
+    hash = XXH3_64bits(section, (size_t)h->vocab_bytes);
     if (hash != h->vocab_hash)
         return fail_hash(err, f->path, "tokenizer", h->vocab_offset, hash, h->vocab_hash);
     f->vocab_offset = h->vocab_offset;
@@ -306,7 +314,7 @@ infer_status infer_file_open_from(const infer_allocator *a, const infer_file_ori
         goto fail;
     }
     memcpy(f->path, path, path_bytes);
-    if ((s = map_origin(f, from, &f->map, err)) != INFER_OK)
+    if ((s = map_origin(f, from, &f->map, err)) != INFER_OK || (from->guard && (s = infer_guard(&f->map, path, err)) != INFER_OK))
         goto fail;
     if ((s = read_header(f, &h, err)) != INFER_OK || (s = read_metadata(f, &h, err)) != INFER_OK ||
         (s = read_vocab(f, &h, err)) != INFER_OK || (s = read_directory(f, &h, err)) != INFER_OK)
@@ -336,6 +344,7 @@ void infer_file_close(infer_file *f)
     infer_free(a, f->tensors);
     infer_free(a, f->names);
     infer_free(a, f->metadata);
+    infer_free(a, f->vocab);
     infer_free(a, f->path);
     infer_free(&allocator, f);
 }
@@ -348,7 +357,7 @@ const char *infer_file_metadata(const infer_file *f) { return f->metadata; }
 const uint8_t *infer_file_vocab(const infer_file *f, size_t *bytes)
 {
     *bytes = (size_t)f->vocab_bytes;
-    return f->map.data + f->vocab_offset;
+    return f->vocab ? f->vocab : f->map.data + f->vocab_offset;
 }
 
 size_t infer_file_tensor_count(const infer_file *f) { return f->tensor_count; }

@@ -56,6 +56,7 @@ typedef struct infer_mapping {
     int64_t modified_ns; /* its time of modification */
     const infer_allocator *allocator; /* of a copy; freed by infer_unmap unless `borrowed` */
     bool borrowed;
+    int guard;           /* of infer_guard_add, 0: none */
 } infer_mapping;
 
 /* Maps a regular file read-only. IO: missing, a directory, no permission; the message says which. */
@@ -72,6 +73,17 @@ infer_status infer_replace_file(const infer_allocator *a, const char *path, cons
  * (one fstat). */
 infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err);
 void infer_unmap(infer_mapping *m);
+
+/* ---- guard.c ---- */
+
+#define INFER_GUARD_MAX 256 /* maps at once, in the process */
+
+/* From now on, pages of the map that its file loses are zeros for whoever reads them, instead of a SIGBUS, and infer_map_check says CORRUPT. Puts a
+ * handler for SIGBUS into the process, which passes on what is not its own; infer_unmap of the last guarded map takes it out. MEMORY: the table
+ * is full. */
+infer_status infer_guard(infer_mapping *m, const char *path, infer_error *err);
+bool infer_guard_lost(const infer_mapping *m);
+void infer_guard_end(infer_mapping *m);
 
 /* First line of a small file, as under /sys and /proc: without its newline, at most size - 1 bytes of it. False and errno when it cannot be
  * read. */

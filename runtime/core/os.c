@@ -112,7 +112,7 @@ infer_status infer_map_check(const infer_mapping *m, const char *path, infer_err
     if ((uint64_t)st.st_size < m->size)
         return infer_fail(err, INFER_ERROR_CORRUPT, "%s: the file shrank while in use: found %lld bytes, expected %zu", path,
                           (long long)st.st_size, m->size);
-    if (modified_ns(&st) != m->modified_ns)
+    if (modified_ns(&st) != m->modified_ns || infer_guard_lost(m))
         return infer_fail(err, INFER_ERROR_CORRUPT, "%s: the file was written to while in use", path);
     return INFER_OK;
 }
@@ -156,7 +156,8 @@ void infer_unmap(infer_mapping *m)
 {
     if (m->fd < 0 && !m->borrowed)
         infer_free(m->allocator, (void *)(uintptr_t)m->data);
-    else if (m->fd >= 0 && m->data)
+    infer_guard_end(m);
+    if (m->fd >= 0 && m->data)
         munmap((void *)(uintptr_t)m->data, m->size);
     if (m->fd >= 0)
         close(m->fd);

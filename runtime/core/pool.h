@@ -7,7 +7,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* pthread_create for a thread that takes no signals: the application's handlers run on its own threads. 0, or the error's number. */
+/* pthread_create for a thread that takes no signals but those of its own faults: the application's handlers run on its own threads. 0, or the error's
+ * number. */
 int infer_thread_start(pthread_t *out, void *(*main)(void *), void *arg);
 
 /* Something to wait for: first with a bounded spin, then in the kernel. `word` changes with every post; waiters count themselves in

@@ -156,14 +156,15 @@ static infer_status open_model(infer_runtime *rt, infer_file_origin from, const 
     infer_model *model;
     infer_status s;
     if (options) {
-        if (options->size != sizeof o || (unsigned)options->verify > INFER_VERIFY_NEVER || (unsigned)options->load > INFER_LOAD_COPY)
+        if (options->size != sizeof o || (unsigned)options->verify > INFER_VERIFY_NEVER || (unsigned)options->load > INFER_LOAD_GUARD)
             return infer_fail(err, INFER_ERROR_ARGUMENT,
                               "infer_model_open: options: found size %zu, verify %d and load %d, expected size %zu, verify 0..2 "
-                              "and load 0..1",
+                              "and load 0..2",
                               options->size, (int)options->verify, (int)options->load, sizeof o);
         o = *options;
     }
     from.copy = o.load == INFER_LOAD_COPY;
+    from.guard = o.load == INFER_LOAD_GUARD;
     if (from.data && !from.copy && (uintptr_t)from.data % INFER_FILE_ALIGN)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "infer_model_open_memory: data is not aligned to %u bytes; INFER_LOAD_COPY copies it",
                           INFER_FILE_ALIGN);

@@ -113,7 +113,7 @@ Test(limits, wrong_options_are_refused)
     mo.verify = (infer_verify)3;
     cr_expect_eq(infer_model_open(rt, path, &mo, &model, &err), INFER_ERROR_ARGUMENT);
     mo.verify = INFER_VERIFY_OPEN;
-    mo.load = (infer_load)2;
+    mo.load = (infer_load)3;
     cr_expect_eq(infer_model_open(rt, path, &mo, &model, &err), INFER_ERROR_ARGUMENT);
     cr_expect_null(model);
     mo.load = INFER_LOAD_MAP;
@@ -240,6 +240,7 @@ Test(limits, a_file_that_changes_in_use)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         change(INFER_LOAD_MAP, cases[i].act, cases[i].mapped);
         change(INFER_LOAD_COPY, cases[i].act, INFER_OK);
+        change(INFER_LOAD_GUARD, cases[i].act, cases[i].mapped);
     }
 }
 

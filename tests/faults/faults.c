@@ -222,6 +222,12 @@ static infer_status decode_copied(const char *unused, uint64_t *result, infer_er
     return decode(INFER_LOAD_COPY, result, err);
 }
 
+static infer_status decode_guarded(const char *unused, uint64_t *result, infer_error *err)
+{
+    (void)unused;
+    return decode(INFER_LOAD_GUARD, result, err);
+}
+
 static infer_status save_session(const char *name, uint64_t *result, infer_error *err)
 {
     opened o;
@@ -329,6 +335,7 @@ static const struct scenario {
     bool keeps;
 } scenarios[] = {
     {"open, plan, decode", decode_mapped, NULL, false},
+    {"guard, plan, decode", decode_guarded, NULL, false},
     {"copy, plan, decode", decode_copied, NULL, false},
     {"save a session", save_session, "out", false},
     {"save a session over a file", save_session, "out", true},

@@ -44,7 +44,7 @@
  *   an old caller from a new one.
  *   Destroy and close functions accept NULL. Close in the reverse order of opening.
  *   Threads: a runtime and a model may be shared by threads; a session, sampler or decoder is used by one thread at a time.
- *   The library never prints, aborts, exits, installs signal handlers or keeps global state.
+ *   The library never prints, aborts, exits, installs signal handlers (but the one that INFER_LOAD_GUARD asks for) or keeps global state.
  */
 #ifndef INFER_INFER_H
 #define INFER_INFER_H
@@ -134,9 +134,11 @@ typedef enum infer_verify {
 } infer_verify;
 
 typedef enum infer_load {
-    INFER_LOAD_MAP = 0, /* mapped, its weights used in place. Whoever may write to the file can harm the process: a file found changed before or after
-                         * an evaluation is CORRUPT, but one that is cut off during an evaluation raises SIGBUS. Replacing it by renaming does no harm */
-    INFER_LOAD_COPY = 1 /* read into memory from the allocator, for files that others may write to: what was checked is what is used */
+    INFER_LOAD_MAP = 0,  /* mapped, its weights used in place. A file found changed before or after an evaluation is CORRUPT, but one that is cut off
+                          * during an evaluation raises SIGBUS. Replacing it by renaming does no harm */
+    INFER_LOAD_COPY = 1, /* read into memory from the allocator, for files that others may write to: what was checked is what is used */
+    INFER_LOAD_GUARD = 2 /* mapped; while such a model is open (at most 256 at once, else MEMORY) the process has a handler for SIGBUS, which passes on
+                          * what is not the library's: a file that is cut off at any time is CORRUPT. Threads that evaluate must not block SIGBUS */
 } infer_load;
 
 typedef struct infer_model_options {
