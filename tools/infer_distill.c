@@ -28,7 +28,7 @@ typedef struct arguments {
 
 typedef struct run {
     const arguments *a;
-    distill_student student;
+    distill_student student, layers; /* layers: the teacher, where its layers count */
     distill_trainer *trainer;
     infer_runtime *rt; /* for reading the texts */
     infer_model *vocabulary;
@@ -67,6 +67,7 @@ static const char usage[] =
     "      --clip NORM          longest gradient (1); 0: any\n"
     "      --temperature T      of both distributions compared (1)\n"
     "      --kl-share S         of the divergence in the loss; the rest is cross-entropy (0.9)\n"
+    "      --layer-loss W       weight of what layers put out, student's beside teacher's (0: they do not count); needs a teacher as wide as the student\n"
     "      --generated S        share of windows that the teacher wrote (0.7)\n"
     "      --fresh N            windows it writes a step (1), of which the last --kept N (16384) are drawn from\n"
     "      --sampling T         temperature at which it writes (1)\n"
@@ -91,7 +92,7 @@ static void on_interrupt(int signal_number) { interrupted = signal_number; }
 
 enum {
     OPT_STUDENT = 256, OPT_RECOVER, OPT_ZEROS, OPT_TEXT, OPT_VALID, OPT_VALID_WINDOWS, OPT_SEPARATOR, OPT_TYPE, OPT_STEPS, OPT_BATCH, OPT_WINDOW, OPT_RATE,
-    OPT_WARMUP, OPT_RATE_END, OPT_DECAY, OPT_CLIP, OPT_TEMPERATURE, OPT_KL_SHARE, OPT_GENERATED, OPT_FRESH, OPT_KEPT, OPT_SAMPLING, OPT_SEED, OPT_CHECKPOINT,
+    OPT_WARMUP, OPT_RATE_END, OPT_DECAY, OPT_CLIP, OPT_TEMPERATURE, OPT_KL_SHARE, OPT_LAYER_LOSS, OPT_GENERATED, OPT_FRESH, OPT_KEPT, OPT_SAMPLING, OPT_SEED, OPT_CHECKPOINT,
     OPT_CHECKPOINT_EVERY, OPT_REPORT, OPT_CURVE, OPT_CPU, OPT_ENERGY
 };
 
@@ -103,7 +104,7 @@ static const struct option long_options[] = {
     {"window", required_argument, NULL, OPT_WINDOW}, {"rate", required_argument, NULL, OPT_RATE}, {"warmup", required_argument, NULL, OPT_WARMUP},
     {"rate-end", required_argument, NULL, OPT_RATE_END}, {"decay", required_argument, NULL, OPT_DECAY}, {"clip", required_argument, NULL, OPT_CLIP},
     {"temperature", required_argument, NULL, OPT_TEMPERATURE}, {"kl-share", required_argument, NULL, OPT_KL_SHARE},
-    {"generated", required_argument, NULL, OPT_GENERATED}, {"fresh", required_argument, NULL, OPT_FRESH}, {"kept", required_argument, NULL, OPT_KEPT},
+    {"layer-loss", required_argument, NULL, OPT_LAYER_LOSS}, {"generated", required_argument, NULL, OPT_GENERATED}, {"fresh", required_argument, NULL, OPT_FRESH}, {"kept", required_argument, NULL, OPT_KEPT},
     {"sampling", required_argument, NULL, OPT_SAMPLING}, {"seed", required_argument, NULL, OPT_SEED}, {"checkpoint", required_argument, NULL, OPT_CHECKPOINT},
     {"checkpoint-every", required_argument, NULL, OPT_CHECKPOINT_EVERY}, {"report", required_argument, NULL, OPT_REPORT},
     {"curve", required_argument, NULL, OPT_CURVE}, {"threads", required_argument, NULL, 't'}, {"cpu", required_argument, NULL, OPT_CPU},
@@ -159,6 +160,7 @@ static void parse(int argc, char **argv, arguments *a)
         case OPT_CLIP: a->set.clip = real("--clip", 0, 1e9); break;
         case OPT_TEMPERATURE: a->set.temperature = real("--temperature", 0.05, 100); break;
         case OPT_KL_SHARE: a->set.kl_share = real("--kl-share", 0, 1); break;
+        case OPT_LAYER_LOSS: a->set.layer_loss = real("--layer-loss", 0, 1000); break;
         case OPT_GENERATED: a->set.generated = real("--generated", 0, 1); break;
         case OPT_FRESH: a->set.fresh = whole("--fresh", 1, 4096); break;
         case OPT_KEPT: a->set.kept = whole("--kept", 1, 1u << 20); break;
@@ -282,7 +284,10 @@ static void report(run *r)
     clear_progress(r);
     if (r->a->quiet)
         return;
-    fprintf(stderr, "step %u of %u: loss %.4f (KL %.4f, cross-entropy %.4f)", done, r->a->set.steps, (double)record->loss, (double)record->kl, (double)record->ce);
+    fprintf(stderr, "step %u of %u: loss %.4f (KL %.4f, cross-entropy %.4f", done, r->a->set.steps, (double)record->loss, (double)record->kl, (double)record->ce);
+    if (r->a->set.layer_loss > 0)
+        fprintf(stderr, ", layers %.4f", (double)record->layers);
+    fputc(')', stderr);
     if (r->a->valid)
         fprintf(stderr, "; validation KL %.4f, NLL %.4f", (double)record->valid_kl, (double)record->valid_ce);
     fprintf(stderr, "; gradient %.3g; %.0f tokens/s; %.0f s left", (double)distill_trainer_norm(r->trainer),
@@ -342,7 +347,9 @@ static void open_all(run *r, const char *teacher)
         read_text(r, a->valid, a->set.window, &r->valid);
         eval_text_limit(&r->valid, a->valid_windows);
     }
-    in = (distill_inputs){&r->student, teacher, a->cpu, a->threads, &r->text, a->valid ? &r->valid : NULL};
+    if (a->set.layer_loss > 0)
+        check(distill_student_open(teacher, DISTILL_RECOVER_NONE, false, &r->layers, &err), &err);
+    in = (distill_inputs){&r->student, teacher, a->set.layer_loss > 0 ? &r->layers : NULL, a->cpu, a->threads, &r->text, a->valid ? &r->valid : NULL};
     check(distill_trainer_create(&in, &a->set, &r->trainer, &err), &err);
     r->meter = joules_meter(distill_trainer_runtime(r->trainer), a->energy);
     if (a->checkpoint && access(a->checkpoint, F_OK) == 0)
@@ -422,6 +429,7 @@ int main(int argc, char **argv)
     infer_meter_destroy(r.meter);
     distill_trainer_destroy(r.trainer);
     distill_student_free(&r.student);
+    distill_student_free(&r.layers);
     eval_text_free(&r.text);
     eval_text_free(&r.valid);
     infer_model_close(r.vocabulary);

@@ -259,12 +259,14 @@ static void remove_folder(void)
     cr_assert_eq(system(command), 0);
 }
 
+static uint64_t random_seed; /* of the model that is being written */
+
 static infer_status random_rows(const infer_source *s, size_t index, uint64_t row, uint64_t n, float *out, infer_error *err)
 {
     const infer_source_tensor *t = &s->tensors[index];
     (void)err;
     for (uint64_t i = 0; i < n * t->cols; i++) {
-        float z = (float)distill_normal(77 + index, row * t->cols + i);
+        float z = (float)distill_normal(random_seed + index, row * t->cols + i);
         bool pruned = s->state && distill_uniform(99 + index, (row + i / t->cols) / 16 * t->cols + i % t->cols) < 0.5; /* 16x1 blocks */
         out[i] = !t->matrix ? 1 + 0.1f * z : pruned ? 0 : strcmp(t->name, "tok_embed") == 0 ? z : z * 2 / sqrtf((float)t->cols);
     }
@@ -274,10 +276,10 @@ static infer_status random_rows(const infer_source *s, size_t index, uint64_t ro
 enum { VOCAB = 40, CONTEXT = 48 };
 
 /* Writes a model of `architecture` ("llama", or "bitnet": with norms before o and down), its matrices in `type`. */
-static const char *write_model(const char *name, const char *architecture, infer_qtype type, bool pruned)
+static const char *write_layers(const char *name, const char *architecture, infer_qtype type, bool pruned, uint32_t layers)
 {
     static const infer_importer importer = {.name = "random", .read_f32 = random_rows};
-    infer_arch m = {.format = "test", .path = "test", .name = "t", .name_bytes = 1, .architecture = architecture, .gated = true, .dim = 32, .layers = 2,
+    infer_arch m = {.format = "test", .path = "test", .name = "t", .name_bytes = 1, .architecture = architecture, .gated = true, .dim = 32, .layers = layers,
                     .heads = 4, .kv_heads = 2, .head_dim = 8, .ffn_dim = 48, .vocab = VOCAB, .context = CONTEXT, .norm_eps = 1e-5, .tied_head = true,
                     .sub_norms = strcmp(architecture, "bitnet") == 0, .rope = {.dim = 8, .theta = 10000, .halves = true}, .bos = 1, .eos = {2}, .eos_count = 1};
     static char letters[VOCAB][2];
@@ -294,6 +296,7 @@ static const char *write_model(const char *name, const char *architecture, infer
     infer_error err = {INFER_OK, ""};
     const char *path = path_of(name);
 
+    random_seed = 75 + layers;
     for (int i = 0; i < VOCAB; i++) {
         letters[i][0] = (char)(i < 3 ? '0' + i : 'A' + i - 3);
         texts[i] = letters[i];
@@ -313,13 +316,18 @@ static const char *write_model(const char *name, const char *architecture, infer
     return path;
 }
 
+static const char *write_model(const char *name, const char *architecture, infer_qtype type, bool pruned)
+{
+    return write_layers(name, architecture, type, pruned, 2);
+}
+
 /* ---- the whole model ---- */
 
 enum { WINDOW = 21 };
 
 typedef struct model_operands {
-    distill_student student;
-    distill_pass *pass;
+    distill_student student, shown;
+    distill_pass *pass, *layers; /* layers: of `shown`, with more layers; NULL: they do not count */
     int32_t ids[WINDOW + 1];
     float teacher[WINDOW * VOCAB];
     distill_objective objective;
@@ -328,30 +336,39 @@ typedef struct model_operands {
 static double model_of(void *arg)
 {
     model_operands *o = arg;
-    double kl = 0, ce = 0;
+    const distill_objective *w = &o->objective;
+    distill_losses sum = {0, 0, 0};
     for (size_t i = 0; i < o->student.tensor_count; i++)
         distill_student_refresh(&o->student, i);
-    distill_pass_run(o->pass, o->ids, WINDOW, o->teacher, &o->objective, NULL, &kl, &ce);
-    return ((double)o->objective.kl_share * kl + (1 - (double)o->objective.kl_share) * ce) * (double)o->objective.weight;
+    distill_pass_run(o->pass, o->ids, WINDOW, o->teacher, o->layers, w, NULL, &sum);
+    return ((double)w->kl_share * sum.kl + (1 - (double)w->kl_share) * sum.ce + (double)w->layer_loss * sum.layers) * (double)w->weight;
 }
 
-static void check_model(const char *architecture)
+static void check_model(const char *architecture, bool layers)
 {
     static model_operands o;
     infer_error err = {INFER_OK, ""};
+    distill_losses sum = {0, 0, 0};
     float *gradient;
-    double kl = 0, ce = 0;
 
     cr_assert_eq(distill_student_open(write_model("m.infer", architecture, INFER_QTYPE_F32, false), DISTILL_RECOVER_NONE, true, &o.student, &err), INFER_OK,
                  "%s", err.message);
     cr_assert_eq(distill_pass_create(&o.student, INFER_CPU_REF, WINDOW, &o.pass, &err), INFER_OK, "%s", err.message);
+    if (layers) {
+        cr_assert_eq(distill_student_open(write_layers("t.infer", architecture, INFER_QTYPE_F32, false, 5), DISTILL_RECOVER_NONE, true, &o.shown, &err),
+                     INFER_OK, "%s", err.message);
+        cr_assert_eq(distill_pass_create(&o.shown, INFER_CPU_REF, WINDOW, &o.layers, &err), INFER_OK, "%s", err.message);
+    }
     for (int i = 0; i <= WINDOW; i++)
         o.ids[i] = (int32_t)(distill_mix(13, (uint64_t)i) % VOCAB);
+    if (layers)
+        distill_pass_predict(o.layers, o.ids, WINDOW);
     fill(o.teacher, WINDOW * VOCAB, 14);
-    o.objective = (distill_objective){1, 0.6f, 0.5f};
+    o.objective = (distill_objective){1, 0.6f, 0.5f, layers ? 3.0f : 0.0f};
     gradient = infer_alloc_array(NULL, o.student.weights, sizeof *gradient);
     model_of(&o);
-    distill_pass_run(o.pass, o.ids, WINDOW, o.teacher, &o.objective, gradient, &kl, &ce);
+    distill_pass_run(o.pass, o.ids, WINDOW, o.teacher, o.layers, &o.objective, gradient, &sum);
+    cr_expect_eq(sum.layers > 0, layers);
     for (size_t i = 0; i < o.student.tensor_count; i++) {
         const distill_tensor *t = &o.student.tensors[i];
         size_t n = t->weights < 40 ? t->weights : 40, first = t->weights > n ? (t->weights - n) / 2 : 0;
@@ -359,11 +376,14 @@ static void check_model(const char *architecture)
     }
     infer_free(NULL, gradient);
     distill_pass_destroy(o.pass);
+    distill_pass_destroy(o.layers);
     distill_student_free(&o.student);
+    distill_student_free(&o.shown);
 }
 
-Test(distill_gradients, llama, .init = make_folder, .fini = remove_folder, .timeout = 240) { check_model("llama"); }
-Test(distill_gradients, bitnet, .init = make_folder, .fini = remove_folder, .timeout = 240) { check_model("bitnet"); }
+Test(distill_gradients, llama, .init = make_folder, .fini = remove_folder, .timeout = 240) { check_model("llama", false); }
+Test(distill_gradients, layers, .init = make_folder, .fini = remove_folder, .timeout = 240) { check_model("llama", true); }
+Test(distill_gradients, bitnet, .init = make_folder, .fini = remove_folder, .timeout = 240) { check_model("bitnet", false); }
 
 /* ---- training ---- */
 
@@ -375,7 +395,7 @@ typedef struct training {
     infer_runtime *rt;
     infer_model *teacher;
     eval_text text;
-    distill_student student;
+    distill_student student, layers;
     distill_trainer *trainer;
 } training;
 
@@ -384,7 +404,7 @@ static void training_open(training *r, const char *teacher, const char *model, d
 {
     char text[4000];
     infer_error err = {INFER_OK, ""};
-    distill_inputs in = {&r->student, teacher, NULL, threads, &r->text, &r->text};
+    distill_inputs in = {&r->student, teacher, set->layer_loss > 0 ? &r->layers : NULL, NULL, threads, &r->text, &r->text};
 
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = i % 60 == 59 ? '\n' : i % 60 >= 57 ? '#' : (char)('A' + (i * i / 7 + i / 60) % 30);
@@ -396,8 +416,12 @@ static void training_open(training *r, const char *teacher, const char *model, d
     cr_assert_gt(r->text.window_count, 20);
     if (model)
         cr_assert_eq(distill_student_open(model, recovery, true, &r->student, &err), INFER_OK, "%s", err.message);
+    else if (set->layer_loss > 0)
+        cr_assert_eq(distill_student_create("dim=32,layers=1,heads=2,ffn=32", r->teacher, 5, &r->student, &err), INFER_OK, "%s", err.message);
     else
         cr_assert_eq(distill_student_create("dim=16,layers=2,heads=2,ffn=32", r->teacher, 5, &r->student, &err), INFER_OK, "%s", err.message);
+    if (set->layer_loss > 0)
+        cr_assert_eq(distill_student_open(teacher, DISTILL_RECOVER_NONE, false, &r->layers, &err), INFER_OK, "%s", err.message);
     cr_assert_eq(distill_trainer_create(&in, set, &r->trainer, &err), INFER_OK, "%s", err.message);
 }
 
@@ -405,6 +429,7 @@ static void training_close(training *r)
 {
     distill_trainer_destroy(r->trainer);
     distill_student_free(&r->student);
+    distill_student_free(&r->layers);
     eval_text_free(&r->text);
     infer_model_close(r->teacher);
     infer_runtime_destroy(r->rt);
@@ -454,6 +479,51 @@ Test(distill_training, learns, .init = make_folder, .fini = remove_folder, .time
     train(&r, set.steps);
     cr_assert_eq(distill_trainer_validate(r.trainer, &after, &ce, NULL), INFER_OK);
     cr_expect_lt(after, 0.9 * before, "divergence %g before, %g after", before, after);
+    training_close(&r);
+}
+
+/* With nothing else to learn, a student's layers come close to the teacher's. */
+Test(distill_training, learns_from_layers, .init = make_folder, .fini = remove_folder, .timeout = 120)
+{
+    const char *teacher = write_model("t.infer", "llama", INFER_QTYPE_F32, false);
+    distill_settings set = settings;
+    float *expected = NULL;
+    set.steps = 60;
+    set.kl_share = 1;
+    set.layer_loss = 100;
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        training r = {0};
+        const distill_record *records;
+        size_t n;
+        training_open(&r, teacher, NULL, DISTILL_RECOVER_NONE, &set, threads);
+        train(&r, 10);
+        cr_assert_eq(distill_trainer_record(r.trainer, NULL), INFER_OK);
+        train(&r, set.steps);
+        cr_assert_eq(distill_trainer_record(r.trainer, NULL), INFER_OK);
+        records = distill_trainer_records(r.trainer, &n);
+        cr_expect_lt(records[1].layers, 0.7f * records[0].layers, "%g, then %g", (double)records[0].layers, (double)records[1].layers);
+        if (!expected)
+            expected = copy_params(&r);
+        cr_expect_eq(memcmp(expected, r.student.param, r.student.params * sizeof(float)), 0, "%u threads", threads);
+        training_close(&r);
+    }
+    free(expected);
+}
+
+Test(distill_training, layers_of_another_width, .init = make_folder, .fini = remove_folder)
+{
+    const char *teacher = write_model("t.infer", "llama", INFER_QTYPE_F32, false);
+    distill_settings set = settings;
+    training r = {0};
+    distill_student narrow;
+    distill_trainer *trainer = NULL;
+    infer_error err;
+    training_open(&r, teacher, NULL, DISTILL_RECOVER_NONE, &set, 1);
+    cr_assert_eq(distill_student_create("dim=64,layers=1", r.teacher, 5, &narrow, &err), INFER_OK);
+    cr_expect_eq(distill_trainer_create(&(distill_inputs){&r.student, teacher, &narrow, NULL, 1, &r.text, NULL}, &set, &trainer, &err), INFER_ERROR_ARGUMENT);
+    cr_expect(strstr(err.message, "equally wide") != NULL, "%s", err.message);
+    cr_expect_null(trainer);
+    distill_student_free(&narrow);
     training_close(&r);
 }
 

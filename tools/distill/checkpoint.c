@@ -18,10 +18,12 @@ typedef struct head {
     char magic[8];
     uint64_t identity, step, tokens, written_count, params, records, kept;
     uint64_t sum_steps;
-    double sum_loss, sum_kl, sum_ce, spent_s, spent_uj;
+    double sum_loss;
+    distill_losses sum;
+    double spent_s, spent_uj;
 } head;
 
-static const char magic[8] = {'d', 'i', 's', 't', 'i', 'l', 'l', '1'};
+static const char magic[8] = {'d', 'i', 's', 't', 'i', 'l', 'l', '2'};
 
 /* Tokens of the ring that are in use. */
 static uint64_t kept_tokens(const distill_trainer *t, uint64_t written_count)
@@ -41,7 +43,7 @@ infer_status distill_checkpoint_save(const distill_trainer *t, const char *path,
     size_t name = strlen(path) + 5, params = t->student->params * sizeof(float);
     uint64_t kept = kept_tokens(t, t->written_count), sum;
     head h = {.identity = t->identity, .step = t->step, .tokens = t->tokens, .written_count = t->written_count, .params = t->student->params,
-              .records = t->record_count, .kept = kept, .sum_steps = t->sum_steps, .sum_loss = t->sum_loss, .sum_kl = t->sum_kl, .sum_ce = t->sum_ce,
+              .records = t->record_count, .kept = kept, .sum_steps = t->sum_steps, .sum_loss = t->sum_loss, .sum = t->sum,
               .spent_s = spent_s, .spent_uj = spent_uj};
     char *beside = infer_alloc(NULL, name);
     XXH3_state_t *hash = XXH3_createState();
@@ -134,8 +136,7 @@ infer_status distill_checkpoint_load(distill_trainer *t, const char *path, doubl
     t->written_count = h.written_count;
     t->sum_steps = (uint32_t)h.sum_steps;
     t->sum_loss = h.sum_loss;
-    t->sum_kl = h.sum_kl;
-    t->sum_ce = h.sum_ce;
+    t->sum = h.sum;
     *spent_s = h.spent_s;
     *spent_uj = h.spent_uj;
     for (size_t i = 0; i < t->student->tensor_count; i++)

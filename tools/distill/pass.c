@@ -249,8 +249,35 @@ static void layer_back(distill_pass *p, uint32_t l, uint32_t m, float *gradient)
     distill_add(p->dx, da, numbers);
 }
 
-void distill_pass_run(distill_pass *p, const int32_t *ids, uint32_t m, const float *teacher, const distill_objective *o, float *gradient, double *kl,
-                      double *ce)
+/* What layer l puts out, [tokens][dim]. */
+static float *output(const distill_pass *p, uint32_t l)
+{
+    return l + 1 < p->student->config.layers ? p->layers[l + 1].x_attn : p->x_out;
+}
+
+/* The loss of layer l's output beside the teacher's; its gradient is added to p->dx, if `weight` is not 0. */
+static double layer_loss(const distill_pass *p, const distill_pass *teacher, uint32_t l, uint32_t m, float weight)
+{
+    uint32_t layers = p->student->config.layers, d = p->student->config.dim;
+    uint32_t other = (uint32_t)((uint64_t)(l + 1) * teacher->student->config.layers / layers);
+    const float *x = output(p, l), *y = output(teacher, other ? other - 1 : 0);
+    double sum = 0;
+    for (size_t t = 0; t < m; t++, x += d, y += d) {
+        double square = 1e-12, apart = 0;
+        float scale;
+        for (uint32_t i = 0; i < d; i++) {
+            square += (double)y[i] * (double)y[i];
+            apart += (double)(x[i] - y[i]) * (double)(x[i] - y[i]);
+        }
+        sum += apart / square / layers;
+        scale = (float)(2 * (double)weight / square / layers);
+        for (uint32_t i = 0; weight != 0 && i < d; i++)
+            p->dx[t * d + i] += scale * (x[i] - y[i]);
+    }
+    return sum;
+}
+
+const float *distill_pass_predict(distill_pass *p, const int32_t *ids, uint32_t m)
 {
     const distill_student *s = p->student;
     const infer_config *c = &s->config;
@@ -260,23 +287,40 @@ void distill_pass_run(distill_pass *p, const int32_t *ids, uint32_t m, const flo
     for (uint32_t t = 0; t < m; t++)
         memcpy((c->layers ? p->layers[0].x_attn : p->x_out) + (size_t)t * d, s->weight + embed->weight + (size_t)ids[t] * d, d * sizeof(float));
     for (uint32_t l = 0; l < c->layers; l++)
-        layer_forward(p, l, m, l + 1 < c->layers ? p->layers[l + 1].x_attn : p->x_out);
+        layer_forward(p, l, m, output(p, l));
     norm(p, s->out_norm, p->x_out, m, p->h_out, p->rstd_out);
     linear(p, s->head, p->h_out, m, p->logits);
+    return p->logits;
+}
+
+void distill_pass_run(distill_pass *p, const int32_t *ids, uint32_t m, const float *teacher, const distill_pass *layers, const distill_objective *o,
+                      float *gradient, distill_losses *losses)
+{
+    const distill_student *s = p->student;
+    const infer_config *c = &s->config;
+    const distill_tensor *embed = &s->tensors[s->tok_embed];
+    uint32_t d = c->dim;
+    float layer_weight = gradient ? o->layer_loss * o->weight : 0;
+
+    distill_pass_predict(p, ids, m);
     for (uint32_t t = 0; t < m; t++) {
         size_t at = (size_t)t * c->vocab;
         distill_loss loss = distill_loss_row(p->logits + at, teacher + at, c->vocab, (uint32_t)ids[t + 1], o->temperature, o->kl_share, o->weight, p->scratch);
-        *kl += loss.kl;
-        *ce += loss.ce;
+        losses->kl += loss.kl;
+        losses->ce += loss.ce;
     }
-    if (!gradient)
-        return;
-    distill_pack_columns(p->h_out, d, d, m, p->columns);
-    weight_back(p, s->head, p->columns, p->logits, m, gradient);
-    input_back(p, s->head, p->logits, m, p->dh);
-    norm_back(p, s->out_norm, p->x_out, p->rstd_out, p->dh, m, p->dx, gradient);
-    for (uint32_t l = c->layers; l-- > 0;)
-        layer_back(p, l, m, gradient);
-    for (uint32_t t = 0; t < m; t++)
+    if (gradient) {
+        distill_pack_columns(p->h_out, d, d, m, p->columns);
+        weight_back(p, s->head, p->columns, p->logits, m, gradient);
+        input_back(p, s->head, p->logits, m, p->dh);
+        norm_back(p, s->out_norm, p->x_out, p->rstd_out, p->dh, m, p->dx, gradient);
+    }
+    for (uint32_t l = c->layers; l-- > 0;) {
+        if (layers)
+            losses->layers += layer_loss(p, layers, l, m, layer_weight);
+        if (gradient)
+            layer_back(p, l, m, gradient);
+    }
+    for (uint32_t t = 0; t < m && gradient; t++)
         distill_add(gradient + embed->weight + (size_t)ids[t] * d, p->dx + (size_t)t * d, d);
 }

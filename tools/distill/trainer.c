@@ -23,7 +23,8 @@ static infer_status open_worker(distill_trainer *t, const distill_inputs *in, di
     session.logit_rows = t->set.window;
     if ((status = infer_runtime_create(&runtime, &w->rt, err)) != INFER_OK || (status = infer_model_open(w->rt, in->teacher, NULL, &w->teacher, err)) != INFER_OK ||
         (status = infer_session_create(w->teacher, &session, &w->session, err)) != INFER_OK ||
-        (status = distill_pass_create(t->student, w->rt->level, t->set.window, &w->pass, err)) != INFER_OK)
+        (status = distill_pass_create(t->student, w->rt->level, t->set.window, &w->pass, err)) != INFER_OK ||
+        (in->layers && (status = distill_pass_create(in->layers, w->rt->level, t->set.window, &w->layers, err)) != INFER_OK))
         return status;
     w->logits = infer_alloc_array(NULL, logits, sizeof *w->logits);
     w->ids = infer_alloc_array(NULL, (size_t)t->set.window + 1, sizeof *w->ids);
@@ -39,7 +40,7 @@ static uint64_t identify(const distill_trainer *t)
     const infer_file *file = t->workers[0].teacher->file;
     uint64_t h = 1;
     s.steps = 0;
-    h = hash_more(h, &s, sizeof s);
+    h = hash_more(h, &s, offsetof(distill_settings, sampling) + sizeof s.sampling); /* without padding */
     h = hash_more(h, t->student->metadata, strlen(t->student->metadata));
     h = hash_more(h, t->student->param, t->student->params * sizeof(float));
     h = hash_more(h, t->text->ids, t->text->id_count * sizeof *t->text->ids);
@@ -60,6 +61,9 @@ static infer_status check_inputs(const distill_trainer *t, const distill_inputs 
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: the teacher has another vocabulary than the student", in->teacher);
     if (t->text->id_count < (size_t)t->set.window + 1 || !t->text->window_count)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "the text has %zu tokens, expected at least a window of %u", t->text->id_count, t->set.window + 1);
+    if (in->layers && (in->layers->config.dim != t->student->config.dim || !t->student->config.layers || !in->layers->config.layers))
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: layers can be compared only where teacher and student are equally wide: found %u, expected %u",
+                          in->teacher, in->layers->config.dim, t->student->config.dim);
     if (in->valid && !in->valid->window_count)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "the validation text is empty");
     if (t->set.generated > 0 && infer_model_token_bos(teacher) < 0)
@@ -123,6 +127,7 @@ void distill_trainer_destroy(distill_trainer *t)
         infer_free(NULL, w->logits);
         infer_free(NULL, w->ids);
         distill_pass_destroy(w->pass);
+        distill_pass_destroy(w->layers);
         infer_session_destroy(w->session);
         infer_model_close(w->teacher);
         infer_runtime_destroy(w->rt);
@@ -147,7 +152,7 @@ typedef struct job {
     distill_trainer *t;
     uint32_t items;
     float rate, correct1, correct2, shrink; /* of the optimizer */
-    double *valid_kl, *valid_ce;            /* [items] */
+    distill_losses *valid;                  /* [items] */
     _Atomic uint32_t next;
 } job;
 
@@ -182,11 +187,16 @@ static void refresh_tensors(void *arg, uint32_t thread)
 
 /* ---- windows ---- */
 
-/* The teacher's logits for ids[0..m), to w->logits. */
+/* The teacher's logits for ids[0..m), to w->logits. Where its layers count, its forward pass here tells both. */
 static infer_status ask_teacher(distill_worker *w, const int32_t *ids, uint32_t m)
 {
     size_t vocab = infer_model_vocab_size(w->teacher);
-    infer_status status = infer_session_rewind(w->session, 0, &w->err);
+    infer_status status;
+    if (w->layers) {
+        memcpy(w->logits, distill_pass_predict(w->layers, ids, m), m * vocab * sizeof(float));
+        return INFER_OK;
+    }
+    status = infer_session_rewind(w->session, 0, &w->err);
     if (status == INFER_OK)
         status = infer_session_eval(w->session, ids, m, INFER_LOGITS_ALL, &w->err);
     for (uint32_t t = 0; t < m && status == INFER_OK; t++)
@@ -237,7 +247,7 @@ static void learn(void *arg, uint32_t thread)
     job *j = arg;
     distill_trainer *t = j->t;
     distill_worker *w = &t->workers[thread];
-    distill_objective objective = {t->set.temperature, t->set.kl_share, 1.0f / ((float)t->set.batch * (float)t->set.window)};
+    distill_objective objective = {t->set.temperature, t->set.kl_share, 1.0f / ((float)t->set.batch * (float)t->set.window), t->set.layer_loss};
     uint32_t fresh = j->items - DISTILL_PARTS, i;
 
     while ((i = atomic_fetch_add(&j->next, 1)) < j->items && w->err.status == INFER_OK) {
@@ -247,12 +257,12 @@ static void learn(void *arg, uint32_t thread)
             continue;
         }
         memset(t->gradient[part], 0, t->student->weights * sizeof(float));
-        t->part_kl[part] = t->part_ce[part] = 0;
+        t->part[part] = (distill_losses){0, 0, 0};
         for (uint32_t b = part; b < t->set.batch; b += DISTILL_PARTS) {
             const int32_t *ids = choose(t, b);
             if (ask_teacher(w, ids, t->set.window) != INFER_OK)
                 break;
-            distill_pass_run(w->pass, ids, t->set.window, w->logits, &objective, t->gradient[part], &t->part_kl[part], &t->part_ce[part]);
+            distill_pass_run(w->pass, ids, t->set.window, w->logits, w->layers, &objective, t->gradient[part], &t->part[part]);
         }
     }
 }
@@ -310,10 +320,18 @@ static float rate_at(const distill_settings *s, uint32_t step)
     return (float)(s->rate * (low + (1 - low) * 0.5 * (1 + cos(3.14159265358979323846 * progress))));
 }
 
+static void add_losses(distill_losses *sum, const distill_losses *more, double weight)
+{
+    sum->kl += more->kl * weight;
+    sum->ce += more->ce * weight;
+    sum->layers += more->layers * weight;
+}
+
 infer_status distill_trainer_step(distill_trainer *t, infer_error *err)
 {
     job j = {.t = t};
-    double kl = 0, ce = 0, squares = 0, tokens = (double)t->set.batch * t->set.window, tt = (double)t->set.temperature * (double)t->set.temperature;
+    distill_losses mean = {0, 0, 0};
+    double squares = 0, tokens = (double)t->set.batch * t->set.window, tt = (double)t->set.temperature * (double)t->set.temperature;
     uint32_t fresh = t->set.generated > 0 ? t->set.fresh : 0;
     infer_status status;
 
@@ -321,28 +339,23 @@ infer_status distill_trainer_step(distill_trainer *t, infer_error *err)
     if ((status = failure(t, err)) != INFER_OK)
         return status;
     t->written_count += fresh;
-    for (int p = 0; p < DISTILL_PARTS; p++) {
-        kl += t->part_kl[p];
-        ce += t->part_ce[p];
-    }
-    kl /= tokens;
-    ce /= tokens;
+    for (int p = 0; p < DISTILL_PARTS; p++)
+        add_losses(&mean, &t->part[p], 1 / tokens);
     run(t, sum_gradients, 0);
     for (size_t i = 0; i < t->student->tensor_count; i++)
         squares += t->squares[i];
     t->norm = (float)sqrt(squares);
-    if (!isfinite(squares) || !isfinite(kl) || !isfinite(ce))
+    if (!isfinite(squares) || !isfinite(mean.kl) || !isfinite(mean.ce) || !isfinite(mean.layers))
         return infer_fail(err, INFER_ERROR_FORMAT, "step %u: the loss is not a number: a lower rate may help", t->step);
     j.rate = rate_at(&t->set, t->step);
     j.correct1 = (float)(1 / (1 - pow(t->set.beta1, t->step + 1.0)));
     j.correct2 = (float)(1 / (1 - pow(t->set.beta2, t->step + 1.0)));
     j.shrink = t->set.clip > 0 && t->norm > t->set.clip ? t->set.clip / t->norm : 1;
     run_job(&j, update);
-    t->kl = (float)kl;
-    t->loss = (float)(t->set.kl_share * tt * kl + (1 - t->set.kl_share) * ce);
+    t->kl = (float)mean.kl;
+    t->loss = (float)(t->set.kl_share * tt * mean.kl + (1 - t->set.kl_share) * mean.ce + t->set.layer_loss * mean.layers);
     t->sum_loss += t->loss;
-    t->sum_kl += kl;
-    t->sum_ce += ce;
+    add_losses(&t->sum, &mean, 1);
     t->sum_steps++;
     t->tokens += (uint64_t)tokens;
     t->step++;
@@ -364,36 +377,35 @@ static void validate_windows(void *arg, uint32_t thread)
     job *j = arg;
     distill_trainer *t = j->t;
     distill_worker *w = &t->workers[thread];
-    distill_objective objective = {1, 1, 0};
+    distill_objective objective = {1, 1, 0, 0};
     uint32_t i;
     while ((i = atomic_fetch_add(&j->next, 1)) < j->items && w->err.status == INFER_OK) {
         const eval_window *window = &t->valid->windows[i];
         const int32_t *ids = t->valid->ids + window->first;
         if (ask_teacher(w, ids, window->inputs) == INFER_OK)
-            distill_pass_run(w->pass, ids, window->inputs, w->logits, &objective, NULL, &j->valid_kl[i], &j->valid_ce[i]);
+            distill_pass_run(w->pass, ids, window->inputs, w->logits, NULL, &objective, NULL, &j->valid[i]);
     }
 }
 
 infer_status distill_trainer_validate(distill_trainer *t, double *kl, double *ce, infer_error *err)
 {
     size_t n = t->valid->window_count;
-    double *sums = infer_alloc_array(NULL, 2 * n, sizeof *sums), tokens = 0;
-    job j = {.t = t, .items = (uint32_t)n, .valid_kl = sums, .valid_ce = sums ? sums + n : NULL};
+    distill_losses *each = infer_alloc_array(NULL, n, sizeof *each), sum = {0, 0, 0};
+    job j = {.t = t, .items = (uint32_t)n, .valid = each};
+    double tokens = 0;
     infer_status status;
 
-    if (!sums)
-        return infer_fail_memory(err, 2 * n * sizeof *sums, "validation");
+    if (!each)
+        return infer_fail_memory(err, n * sizeof *each, "validation");
     run_job(&j, validate_windows);
-    *kl = *ce = 0;
     for (size_t i = 0; i < n; i++) {
-        *kl += sums[i];
-        *ce += sums[n + i];
+        add_losses(&sum, &each[i], 1);
         tokens += t->valid->windows[i].inputs;
     }
-    *kl /= tokens;
-    *ce /= tokens;
+    *kl = sum.kl / tokens;
+    *ce = sum.ce / tokens;
     status = failure(t, err);
-    infer_free(NULL, sums);
+    infer_free(NULL, each);
     return status;
 }
 
@@ -406,9 +418,10 @@ infer_status distill_trainer_record(distill_trainer *t, infer_error *err)
         return status;
     if (!infer_grow(NULL, &t->records, &t->record_cap, t->record_count + 1, sizeof *t->records))
         return infer_fail_memory(err, (t->record_count + 1) * sizeof *t->records, "records");
-    t->records[t->record_count++] = (distill_record){t->step, (float)(t->sum_loss / steps), (float)(t->sum_kl / steps), (float)(t->sum_ce / steps),
-                                                     (float)kl, (float)ce};
-    t->sum_loss = t->sum_kl = t->sum_ce = 0;
+    t->records[t->record_count++] = (distill_record){t->step, (float)(t->sum_loss / steps), (float)(t->sum.kl / steps), (float)(t->sum.ce / steps),
+                                                     (float)(t->sum.layers / steps), (float)kl, (float)ce};
+    t->sum_loss = 0;
+    t->sum = (distill_losses){0, 0, 0};
     t->sum_steps = 0;
     return INFER_OK;
 }

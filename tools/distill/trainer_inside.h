@@ -11,7 +11,7 @@ typedef struct distill_worker {
     infer_runtime *rt;
     infer_model *teacher;
     infer_session *session;
-    distill_pass *pass;
+    distill_pass *pass, *layers; /* the student's, the teacher's (NULL: only its logits count) */
     float *logits;      /* [window][vocab], the teacher's */
     int32_t *ids;       /* [window + 1] */
     infer_error err;
@@ -30,11 +30,12 @@ struct distill_trainer {
     double *squares;                /* [tensors] sums of the gradient's squares */
     int32_t *written;               /* [distill_ring][window + 1] */
     uint64_t written_count;         /* ever */
-    double part_kl[DISTILL_PARTS], part_ce[DISTILL_PARTS];
+    distill_losses part[DISTILL_PARTS];
     uint32_t step;
     uint64_t tokens, identity;      /* identity: hash of everything that a checkpoint has to share */
     float loss, kl, norm;
-    double sum_loss, sum_kl, sum_ce; /* since the last record */
+    double sum_loss;                /* since the last record */
+    distill_losses sum;
     uint32_t sum_steps;
     distill_record *records;
     size_t record_count, record_cap;
