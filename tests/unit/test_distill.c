@@ -488,7 +488,7 @@ Test(distill_training, learns_from_layers, .init = make_folder, .fini = remove_f
     const char *teacher = write_model("t.infer", "llama", INFER_QTYPE_F32, false);
     distill_settings set = settings;
     float *expected = NULL;
-    set.steps = 60;
+    set.steps = 200;
     set.kl_share = 1;
     set.layer_loss = 100;
     for (uint32_t threads = 1; threads <= 2; threads++) {
@@ -501,7 +501,7 @@ Test(distill_training, learns_from_layers, .init = make_folder, .fini = remove_f
         train(&r, set.steps);
         cr_assert_eq(distill_trainer_record(r.trainer, NULL), INFER_OK);
         records = distill_trainer_records(r.trainer, &n);
-        cr_expect_lt(records[1].layers, 0.7f * records[0].layers, "%g, then %g", (double)records[0].layers, (double)records[1].layers);
+        cr_expect_lt(records[1].layers, 0.8f * records[0].layers, "%g, then %g", (double)records[0].layers, (double)records[1].layers);
         if (!expected)
             expected = copy_params(&r);
         cr_expect_eq(memcmp(expected, r.student.param, r.student.params * sizeof(float)), 0, "%u threads", threads);

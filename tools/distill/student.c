@@ -214,6 +214,12 @@ static void draw(distill_student *s, uint64_t seed)
     }
 }
 
+static void refresh_all(distill_student *s)
+{
+    for (size_t i = 0; i < s->tensor_count; i++)
+        distill_student_refresh(s, i);
+}
+
 infer_status distill_student_create(const char *shape, const infer_model *teacher, uint64_t seed, distill_student *out, infer_error *err)
 {
     const infer_config *c = &teacher->config;
@@ -252,6 +258,7 @@ infer_status distill_student_create(const char *shape, const infer_model *teache
         distill_student_free(&s);
         return status;
     }
+    refresh_all(&s);
     *out = s;
     return INFER_OK;
 }
@@ -377,6 +384,7 @@ end:
         distill_student_free(&s);
         return status;
     }
+    refresh_all(&s);
     *out = s;
     return INFER_OK;
 }

@@ -61,7 +61,7 @@ infer_status distill_student_create(const char *shape, const infer_model *teache
 infer_status distill_student_open(const char *path, distill_recovery recovery, bool whole_blocks, distill_student *out, infer_error *err);
 void distill_student_free(distill_student *s);
 
-/* Tensor `index`: weights from parameters, and both packed forms. */
+/* Tensor `index`: weights from parameters, and both packed forms, after parameters have changed. */
 void distill_student_refresh(distill_student *s, size_t index);
 /* gradient by weights -> by parameters of tensor `index`; the two arrays may be the same where it is free. */
 void distill_student_pull_back(const distill_student *s, size_t index, const float *dweight, float *dparam);

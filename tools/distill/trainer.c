@@ -71,9 +71,6 @@ static infer_status check_inputs(const distill_trainer *t, const distill_inputs 
     return INFER_OK;
 }
 
-static void refresh_tensors(void *arg, uint32_t thread);
-static void run(distill_trainer *t, infer_pool_work *work, uint32_t items);
-
 infer_status distill_trainer_create(const distill_inputs *in, const distill_settings *settings, distill_trainer **out, infer_error *err)
 {
     distill_trainer *t = infer_alloc_zero(NULL, sizeof *t);
@@ -113,7 +110,6 @@ infer_status distill_trainer_create(const distill_inputs *in, const distill_sett
         return status;
     }
     t->identity = identify(t);
-    run(t, refresh_tensors, 0);
     *out = t;
     return INFER_OK;
 }
@@ -174,15 +170,6 @@ static infer_status failure(const distill_trainer *t, infer_error *err)
             return t->workers[i].err.status;
         }
     return INFER_OK;
-}
-
-static void refresh_tensors(void *arg, uint32_t thread)
-{
-    job *j = arg;
-    uint32_t i;
-    (void)thread;
-    while ((i = atomic_fetch_add(&j->next, 1)) < j->t->student->tensor_count)
-        distill_student_refresh(j->t->student, i);
 }
 
 /* ---- windows ---- */
