@@ -3,6 +3,7 @@
 
 #include "calibrate/calibrate.h"
 #include "calibrate/events.h"
+#include "core/core.h"
 #include "kept/costs.h"
 #include "eval/writing.h"
 #include "qtypes.h"
@@ -270,19 +271,27 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Ctrl-C ends the conversion at the next panel of rows, so that the temporary file goes; a second one ends the process. */
+/* Ctrl-C ends the conversion at the next panel of rows, so that the temporary file goes; another one, a second later, ends the process (at once, there
+ * may be two that mean one: timeout(1) sends it to the process and to its group). */
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int number)
 {
+    static uint64_t first_ns;
     (void)number;
+    if (!interrupted)
+        first_ns = infer_now_ns();
+    else if (infer_now_ns() - first_ns > 1000000000u)
+        _exit(EXIT_INTERRUPTED);
     interrupted = 1;
 }
 
 static void catch_interrupts(void)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGINT);
+    sigaddset(&action.sa_mask, SIGTERM);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
@@ -686,9 +695,9 @@ static int convert(const arguments *a)
 
     if (same_file(a->in, a->out) || (a->tokenizer && same_file(a->tokenizer, a->out)))
         cli_die("%s: input and output are the same file", a->out);
+    catch_interrupts();
     if (infer_source_open(NULL, a->in, a->tokenizer, &source, &err) != INFER_OK)
         cli_die("%s", err.message);
-    catch_interrupts();
     w.types = calloc(source.tensor_count + 1, sizeof *w.types);
     w.rates = calloc(source.tensor_count + 1, sizeof *w.rates);
     w.packed = calloc(source.tensor_count + 1, sizeof *w.packed);

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Runs the command-line tests of one .cases file and reports in TAP.
 
-usage: run_cases.py --tools FOLDER [--data FOLDER] FILE.cases [NAME-PART]
+usage: run_cases.py --tools FOLDER [--data FOLDER] [--slow] FILE.cases [NAME-PART]
 
 A .cases file is a list of cases, each a line `case NAME` followed by indented lines. `#` starts a comment line.
 
-    needs stories260K | data FILE | user
+    needs stories260K | data FILE | user | speed
                                        skip, by name, without that model | that file of the test data | permissions that bind the
-                                       command (root gives up its power to ignore them)
+                                       command (root gives up its power to ignore them) | a build that is not slowed down by sanitizers
     setup COMMAND                      a shell command that must succeed, in a new empty folder
     run COMMAND                        the shell command under test, in the same folder; its standard input is empty
     status N                           expected exit status (default 0)
@@ -28,6 +28,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 TIMEOUT_SECONDS = 600 # of one command, under sanitizers too
 PUPIL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "model", "pupil.infer")
@@ -131,8 +132,11 @@ def check_stream(case, stream, got, folder, env):
 def run_case(case, env):
     with tempfile.TemporaryDirectory(prefix="infer-cli-") as folder:
         for command in case.setup:
-            done = subprocess.run(["sh", "-c", command], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True,
-                                  timeout=TIMEOUT_SECONDS)
+            try:
+                done = subprocess.run(["sh", "-c", command], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True,
+                                      timeout=TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                return [f"setup '{command}': no end after {TIMEOUT_SECONDS} s"]
             if done.returncode != 0:
                 return [f"setup '{command}' failed: {done.stderr.decode(errors='replace').strip()}"]
         before = snapshot(folder)
@@ -163,7 +167,7 @@ def run_case(case, env):
         return problems
 
 
-def missing(case, env, have_model):
+def missing(case, env, have_model, slow):
     """Why the case cannot run here, or None."""
     for need in case.needs:
         if need == "stories260K" and not have_model:
@@ -172,6 +176,8 @@ def missing(case, env, have_model):
             return f"{need[5:]} is not at hand"
         if need == "user" and os.geteuid() == 0 and subprocess.call(BOUND_BY_PERMISSIONS + ["true"], stderr=subprocess.DEVNULL) != 0:
             return "root cannot give up its powers here"
+        if need == "speed" and slow:
+            return "too long for a build that sanitizers or counters slow down"
     return None
 
 
@@ -179,6 +185,7 @@ def main():
     parser = argparse.ArgumentParser(description="runs the command-line tests of one .cases file, reports in TAP")
     parser.add_argument("--tools", required=True)
     parser.add_argument("--data", default="")
+    parser.add_argument("--slow", action="store_true", help="the tools are slowed down by sanitizers or counters")
     parser.add_argument("cases")
     parser.add_argument("part", nargs="?", default="", help="only cases whose name holds this")
     args = parser.parse_args()
@@ -207,13 +214,14 @@ def main():
         print(f"1..{len(cases)}")
         failed = 0
         for number, case in enumerate(cases, 1):
-            reason = missing(case, env, have_model)
+            reason = missing(case, env, have_model, args.slow)
+            started = time.monotonic()
             if reason:
                 print(f"ok {number} - {case.name} # SKIP {reason}", flush=True)
                 continue
             problems = run_case(case, env)
             failed += bool(problems)
-            print(f"{'not ok' if problems else 'ok'} {number} - {case.name}")
+            print(f"{'not ok' if problems else 'ok'} {number} - {case.name} ({time.monotonic() - started:.2f}s)")
             for problem in problems:
                 print(f"# {problem}")
             if problems:
