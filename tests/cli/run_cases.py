@@ -194,7 +194,8 @@ def main():
     source = os.path.join(data, "models", "stories260K")
     env = dict(os.environ, DATA=data, BIN=os.path.join(source, "stories260K.bin"), TOK=os.path.join(source, "tok512.bin"), LC_ALL="C.UTF-8",
                PATH=os.path.abspath(args.tools) + os.pathsep + os.environ["PATH"])
-    env.pop("INFER_CPU", None)
+    for name in "INFER_CPU", "INFER_ENERGY":
+        env.pop(name, None)
     tools = {word for c in parse(args.cases) for word in c.run.split() if word.startswith("infer-")}
     absent = [t for t in sorted(tools) if not os.access(os.path.join(args.tools, t), os.X_OK)]
     if absent:
@@ -204,6 +205,10 @@ def main():
     with tempfile.TemporaryDirectory(prefix="infer-cli-model-") as folder:
         env["MODEL"] = os.path.join(folder, "model.infer")
         env["PUPIL"] = os.path.abspath(PUPIL)
+        # What was converted, tuned or measured on this machine before must not matter.
+        for name in "XDG_CACHE_HOME", "XDG_CONFIG_HOME":
+            env[name] = os.path.join(folder, name)
+            os.mkdir(env[name])
         have_model = os.path.isfile(env["BIN"]) and os.path.isfile(env["TOK"])
         if have_model:
             subprocess.run(["infer-convert", env["BIN"], "--tokenizer", env["TOK"], "-o", env["MODEL"], "--type", "q8g32"], env=env,
