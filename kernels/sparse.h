@@ -140,6 +140,25 @@ static inline int32_t infer_sparse_csr_code(infer_qtype type, const uint8_t *val
     return type == INFER_QTYPE_Q8G64 ? (int8_t)values[i] : (int32_t)(values[i / 2] >> (i % 2 * 4) & 15) - 8;
 }
 
+/* csr: rows o.. (at most 16, to row n) of blocks b0.. as tiles of 16 rows x 4 inputs, byte 4r + j being code + bias of row r, input j. next[r]:
+ * each row's first number in them, moved behind them; before the first block its pointer. */
+static inline void infer_sparse_csr_tiles(const infer_sparse *s, infer_qtype type, size_t o, size_t n, size_t b0, size_t blocks, uint32_t next[16],
+                                          int32_t bias, uint8_t *tiles)
+{
+    const uint16_t *inputs = (const uint16_t *)s->positions;
+    uint32_t first = (uint32_t)(INFER_SPARSE_BLOCK * b0), last = (uint32_t)(INFER_SPARSE_BLOCK * (b0 + blocks));
+
+    memset(tiles, bias, blocks * 16 * INFER_SPARSE_BLOCK);
+    for (uint32_t r = 0; r < 16 && o + r < n; r++) {
+        uint32_t i = b0 ? next[r] : s->pointers[o + r], end = s->pointers[o + r + 1];
+        for (; i < end && inputs[i] < last; i++) {
+            uint32_t input = inputs[i] - first;
+            tiles[input / 4 * 64 + 4 * r + input % 4] = (uint8_t)(infer_sparse_csr_code(type, s->values, i) + bias);
+        }
+        next[r] = i;
+    }
+}
+
 /* ---- sparse.c: sizes, and the checks that must come before all of the above ---- */
 
 /* Bytes of a matrix [n][k] with so many units. False: type and layout do not go together, or the sizes are beyond what the layout can

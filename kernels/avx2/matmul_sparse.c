@@ -1,5 +1,5 @@
 /*
- * y = x w^T, weights in the layouts bcsr16x1 and bcsr16x4. A unit is 16 rows x 4 kept inputs; what it meets are the activations of these
+ * y = x w^T, weights in the layouts bcsr16x1, bcsr16x4 and csr. A unit is 16 rows x 4 kept inputs; what it meets are the activations of these
  * inputs.
  *
  * Few tokens, bcsr16x1: the inputs' numbers are what byte shuffles take, so a block's activations come out of two vectors in a window of 16
@@ -8,7 +8,8 @@
  * says. A fixed number of units is multiplied always, and more only where needed: see infer_sparse_always.
  *
  * Many tokens: bcsr16x4 multiplies the kept tiles as they lie, four tokens at a time. bcsr16x1 puts a panel's codes back to their places,
- * in L1, and goes on as if it were dense: moving activations together for every panel and token would cost more than the zeros.
+ * in L1, and goes on as if it were dense: moving activations together for every panel and token would cost more than the zeros. So does csr, for
+ * one token too: its numbers stand alone.
  *
  * q4g64: sums in 16 bits, of codes 0..15, wrap around; with 8 x the activations taken off they are right again: 32 inputs x 127 x 8 fits.
  */
@@ -327,7 +328,7 @@ ALWAYS_INLINE void many_tiles(const infer_matmul_args *a, infer_region at, const
     }
 }
 
-/* ---- many tokens, bcsr16x1 ---- */
+/* ---- bcsr16x1 of many tokens, csr ---- */
 
 typedef struct expanded {
     _Alignas(64) uint8_t weights[EXPAND_BLOCKS][16][64]; /* tile c: inputs 4c..4c + 3; q4g64: 0..15 */
@@ -365,9 +366,9 @@ ALWAYS_INLINE void store_tile(uint8_t *tile, const __m128i *inputs)
     _mm_store_si128((__m128i *)(void *)(tile + 48), _mm_unpackhi_epi16(high, high2));
 }
 
-/* Blocks b0.. of a panel whose units begin at `values`; *kept: inputs kept before them. */
-ALWAYS_INLINE void expand(expanded *e, const infer_sparse *s, uint32_t panel, const uint8_t *values, size_t b0, size_t count,
-                          uint32_t *kept, const infer_qtype type)
+/* bcsr16x1: blocks b0.. of a panel whose units begin at `values`; *kept: inputs kept before them. */
+ALWAYS_INLINE void expand_columns(expanded *e, const infer_sparse *s, uint32_t panel, const uint8_t *values, size_t b0, size_t count,
+                                  uint32_t *kept, const infer_qtype type)
 {
     const uint8_t *numbers = infer_sparse_inputs(s, panel);
     __m128i columns[4];
@@ -433,9 +434,9 @@ ALWAYS_INLINE void multiply_expanded(const expanded *e, const uint16_t *scales, 
     }
 }
 
-ALWAYS_INLINE void many_expanded(const infer_matmul_args *a, infer_region at, const infer_qtype type)
+ALWAYS_INLINE void expanded_panels(const infer_matmul_args *a, infer_region at, KIND)
 {
-    infer_sparse s = infer_sparse_at(INFER_LAYOUT_BCSR16X1, a->w, a->n, a->k);
+    infer_sparse s = infer_sparse_at(layout, a->w, a->n, a->k);
     size_t groups = infer_q8_groups(a->k);
     _Alignas(64) float y[BLOCK_TOKENS][16];
     expanded e;
@@ -443,14 +444,16 @@ ALWAYS_INLINE void many_expanded(const infer_matmul_args *a, infer_region at, co
     for (uint32_t t0 = at.row0; t0 < at.row1; t0 += BLOCK_TOKENS) {
         uint32_t tokens = at.row1 - t0 < BLOCK_TOKENS ? at.row1 - t0 : BLOCK_TOKENS;
         for (uint32_t o = at.col0; o < at.col1; o += 16) {
-            const uint8_t *values = s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type);
             const uint16_t *scales = s.scales + o / 16 * s.blocks * 16;
-            uint32_t kept = 0;
+            uint32_t next[16] = {0}; /* bcsr16x1: inputs kept so far; csr: of each row, numbers */
             memset(y, 0, tokens * sizeof y[0]);
             for (size_t b = 0; b < s.blocks; b += EXPAND_BLOCKS) {
                 size_t count = s.blocks - b < EXPAND_BLOCKS ? s.blocks - b : EXPAND_BLOCKS;
                 uint32_t t = 0;
-                expand(&e, &s, o / 16, values, b, count, &kept, type);
+                if (layout == INFER_LAYOUT_CSR)
+                    infer_sparse_csr_tiles(&s, type, o, a->n, b, count, next, type == INFER_QTYPE_Q4G64 ? 8 : 0, e.weights[0][0]);
+                else
+                    expand_columns(&e, &s, o / 16, s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type), b, count, next, type);
                 for (; t + TOKENS <= tokens; t += TOKENS)
                     multiply_expanded(&e, scales, &a->xq, t0 + t, TOKENS, b, count, groups, y + t, type);
                 for (; t < tokens; t++)
@@ -467,7 +470,7 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, KIND)
     if (at.row1 - at.row0 == 1 || (layout == INFER_LAYOUT_BCSR16X1 && at.row1 - at.row0 < EXPAND_TOKENS))
         few_tokens(a, at, type, layout);
     else if (layout == INFER_LAYOUT_BCSR16X1)
-        many_expanded(a, at, type);
+        expanded_panels(a, at, type, layout);
     else
         many_tiles(a, at, type);
 }
@@ -476,3 +479,5 @@ void matmul_q8g64_bcsr16x1__avx2(const void *args, infer_region at) { matmul(arg
 void matmul_q4g64_bcsr16x1__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1); }
 void matmul_q8g64_bcsr16x4__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4); }
 void matmul_q4g64_bcsr16x4__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4); }
+void matmul_q8g64_csr__avx2(const void *args, infer_region at) { expanded_panels(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR); }
+void matmul_q4g64_csr__avx2(const void *args, infer_region at) { expanded_panels(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_CSR); }

@@ -1,9 +1,9 @@
 /*
- * The frame of the matmuls with weights in bcsr16x1 and bcsr16x4: what a block's units meet, scales, output. A kernel gives `block`, which
+ * The frame of the matmuls with weights in bcsr16x1, bcsr16x4 and csr: what a block's units meet, scales, output. A kernel gives `block`, which
  * turns a block's units into exact int32 sums.
  *
  * A block's kept activations are brought together once for each token, by TBL out of its 64 (bcsr16x1: by the inputs' numbers) or four by
- * four (bcsr16x4). Its weights meet all tokens before the next block's: they stay in L1, and outputs in memory.
+ * four (bcsr16x4). csr's numbers are put back to their places, in units of all of a block's inputs; `block` is then that of q8g64. A block's weights meet all tokens before the next block's: they stay in L1, and outputs in memory.
  */
 #ifndef INFER_KERNELS_NEON_MATMUL_SPARSE_H
 #define INFER_KERNELS_NEON_MATMUL_SPARSE_H
@@ -107,25 +107,30 @@ INFER_ALWAYS_INLINE void infer_sparse_matmul(const infer_matmul_args *a, infer_r
 {
     infer_sparse s = infer_sparse_at(layout, a->w, a->n, a->k);
     float y[INFER_NEON_TOKENS_IN_CACHE][16];
+    uint8_t tiles[16 * INFER_SPARSE_BLOCK]; /* csr */
 
     for (uint32_t t0 = at.row0; t0 < at.row1; t0 += INFER_NEON_TOKENS_IN_CACHE) {
         uint32_t count = at.row1 - t0 < INFER_NEON_TOKENS_IN_CACHE ? at.row1 - t0 : INFER_NEON_TOKENS_IN_CACHE;
         for (uint32_t o = at.col0; o < at.col1; o += 16) {
-            bool ones = layout == INFER_LAYOUT_BCSR16X1;
-            infer_sparse_place p = {.values = s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type),
+            const bool ones = layout == INFER_LAYOUT_BCSR16X1, numbers = layout == INFER_LAYOUT_CSR;
+            infer_sparse_place p = {.values = numbers ? tiles : s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type),
                                     .numbers = ones ? infer_sparse_inputs(&s, o / 16) : NULL,
                                     .scales = s.scales + o / 16 * s.blocks * 16};
+            uint32_t next[16];
             memset(y, 0, count * sizeof y[0]);
             for (size_t b = 0; b < s.blocks; b++, p.scales += 16) {
+                const bool both = 2 * b + 1 < infer_q8_groups(a->k);
                 uint32_t t = 0, whole;
+                if (numbers)
+                    infer_sparse_csr_tiles(&s, type, o, a->n, b, 1, next, 0, tiles);
                 p.end = ones ? p.first + s.counts[o / 16 * s.blocks + b] : 0;
-                p.mask = ones ? 0 : infer_sparse_fours(&s, o / 16, b);
+                p.mask = ones ? 0 : !numbers ? infer_sparse_fours(&s, o / 16, b) : both ? 0xffff : 0xff;
                 p.units = ones ? (p.end + 3) / 4 : (uint32_t)__builtin_popcount(p.mask);
                 for (; t + most <= count; t += most)
                     infer_sparse_tokens(a, &p, b, t0 + t, most, y + t, block);
                 for (; t < count; t++)
                     infer_sparse_tokens(a, &p, b, t0 + t, 1, y + t, block);
-                whole = ones ? p.end / 4 : p.units; /* a unit that is not full is the next block's first */
+                whole = ones ? p.end / 4 : numbers ? 0 : p.units; /* a unit that is not full is the next block's first */
                 p.values += whole * infer_sparse_unit_bytes(type);
                 if (ones)
                     p.numbers += 4 * whole;
