@@ -50,7 +50,7 @@ static inline size_t infer_ceil_div(size_t n, size_t d) { return (n + d - 1) / d
 /* ---- os.c, cpus.c: the only places with operating-system #ifdefs ---- */
 
 typedef struct infer_mapping {
-    const uint8_t *data; /* NULL when size is 0 */
+    const uint8_t *data; /* never NULL: an empty file has an address, too */
     size_t size;
     int fd;              /* kept open, so that a file that changes is noticed; -1: data is a copy */
     int64_t modified_ns; /* its time of modification */

@@ -93,7 +93,7 @@ static void stop_handling(void)
 infer_status infer_guard(infer_mapping *m, const char *path, infer_error *err)
 {
     int free = 0;
-    if (m->fd < 0 || !m->data) /* a copy */
+    if (m->fd < 0 || m->size == 0) /* a copy, or nothing */
         return INFER_OK;
     pthread_mutex_lock(&lock);
     while (free < INFER_GUARD_MAX && atomic_load(&table[free].begin))

@@ -22,10 +22,12 @@
 
 static int64_t modified_ns(const struct stat *st) { return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec; }
 
-/* Opens a regular file, or takes a descriptor of its own for `fd` if that is not -1; out->data is still NULL. */
+static const uint8_t empty[1]; /* what an empty file is mapped to: not NULL, to which nothing may be added */
+
+/* Opens a regular file, or takes a descriptor of its own for `fd` if that is not -1; its bytes are still to come. */
 static infer_status open_file(const char *path, int fd, infer_mapping *out, infer_error *err)
 {
-    infer_mapping m = {.fd = -1};
+    infer_mapping m = {.data = empty, .fd = -1};
     struct stat st;
     m.fd = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
                   : fcntl(fd, F_DUPFD_CLOEXEC, 0); /* O_NONBLOCK: a FIFO must not hang the caller */
@@ -98,7 +100,7 @@ infer_status infer_copy_file(const infer_allocator *a, const char *path, int fd,
         infer_free(a, copy);
         return s;
     }
-    *out = (infer_mapping){.data = copy, .size = m.size, .fd = -1, .allocator = a};
+    *out = (infer_mapping){.data = copy ? copy : empty, .size = m.size, .fd = -1, .allocator = a};
     return INFER_OK;
 }
 
@@ -154,10 +156,11 @@ infer_status infer_replace_file(const infer_allocator *a, const char *path, cons
 
 void infer_unmap(infer_mapping *m)
 {
-    if (m->fd < 0 && !m->borrowed)
-        infer_free(m->allocator, (void *)(uintptr_t)m->data);
+    const bool own = m->data != empty && !m->borrowed;
     infer_guard_end(m);
-    if (m->fd >= 0 && m->data)
+    if (own && m->fd < 0)
+        infer_free(m->allocator, (void *)(uintptr_t)m->data);
+    else if (own)
         munmap((void *)(uintptr_t)m->data, m->size);
     if (m->fd >= 0)
         close(m->fd);

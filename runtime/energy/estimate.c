@@ -76,7 +76,7 @@ infer_status infer_energy_model_load(const char *path, infer_energy_model *out, 
             return s;
         s = map.size > LARGEST_FILE
                 ? infer_fail(err, INFER_ERROR_FORMAT, "%s: found %zu bytes, expected at most %u", path, map.size, LARGEST_FILE)
-                : parse(path, map.data ? (const char *)map.data : "", map.size, &model, err);
+                : parse(path, (const char *)map.data, map.size, &model, err);
         infer_unmap(&map);
         if (s != INFER_OK)
             return s;

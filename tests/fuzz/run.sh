@@ -39,7 +39,7 @@ trap 'rm -rf "$logs"' EXIT
 # run_target NAME: leaves NAME.log and, when all is well, NAME.passed.
 run_target() {
     mkdir -p "$folder/corpus/$1"
-    if "$folder/tests/fuzz/fuzz_$1" "$limit" -rss_limit_mb=256 -malloc_limit_mb=256 -timeout=300 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+    if "$folder/tests/fuzz/fuzz_$1" "$limit" -rss_limit_mb=256 -malloc_limit_mb=256 -timeout=60 -max_len=65536 -verbosity=0 -print_final_stats=1 \
         -artifact_prefix="$folder/found/$1-" "$folder/corpus/$1" >"$logs/$1.log" 2>&1; then
         touch "$logs/$1.passed"
     fi

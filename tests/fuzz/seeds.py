@@ -172,6 +172,7 @@ def hf_configs():
 
 def vocab_jsons():
     yield part(b"#version: 0.2\na b\n") + json.dumps({"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}).encode()
+    yield part(b"") + json.dumps({"a": 0}).encode()
 
 
 def hf_folders():

@@ -62,7 +62,7 @@ static infer_status read_tokens(infer_vocab_draft *d, const infer_allocator *a, 
 
 static infer_status read_merges(infer_vocab_draft *d, const char *text, size_t bytes, infer_error *err)
 {
-    const char *end = bytes ? text + bytes : text; /* an empty file is at NULL */
+    const char *end = text + bytes;
     uint64_t lines = 1;
     infer_status s;
     if (bytes >= 8 && memcmp(text, "#version", 8) == 0)
