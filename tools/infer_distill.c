@@ -28,7 +28,7 @@ typedef struct arguments {
 
 typedef struct run {
     const arguments *a;
-    distill_student student, layers; /* layers: the teacher, where its layers count */
+    distill_student student;
     distill_trainer *trainer;
     infer_runtime *rt; /* for reading the texts */
     infer_model *vocabulary;
@@ -347,9 +347,7 @@ static void open_all(run *r, const char *teacher)
         read_text(r, a->valid, a->set.window, &r->valid);
         eval_text_limit(&r->valid, a->valid_windows);
     }
-    if (a->set.layer_loss > 0)
-        check(distill_student_open(teacher, DISTILL_RECOVER_NONE, false, &r->layers, &err), &err);
-    in = (distill_inputs){&r->student, teacher, a->set.layer_loss > 0 ? &r->layers : NULL, a->cpu, a->threads, &r->text, a->valid ? &r->valid : NULL};
+    in = (distill_inputs){&r->student, teacher, a->cpu, a->threads, &r->text, a->valid ? &r->valid : NULL};
     check(distill_trainer_create(&in, &a->set, &r->trainer, &err), &err);
     r->meter = joules_meter(distill_trainer_runtime(r->trainer), a->energy);
     if (a->checkpoint && access(a->checkpoint, F_OK) == 0)
@@ -429,7 +427,6 @@ int main(int argc, char **argv)
     infer_meter_destroy(r.meter);
     distill_trainer_destroy(r.trainer);
     distill_student_free(&r.student);
-    distill_student_free(&r.layers);
     eval_text_free(&r.text);
     eval_text_free(&r.valid);
     infer_model_close(r.vocabulary);

@@ -395,7 +395,7 @@ typedef struct training {
     infer_runtime *rt;
     infer_model *teacher;
     eval_text text;
-    distill_student student, layers;
+    distill_student student;
     distill_trainer *trainer;
 } training;
 
@@ -404,7 +404,7 @@ static void training_open(training *r, const char *teacher, const char *model, d
 {
     char text[4000];
     infer_error err = {INFER_OK, ""};
-    distill_inputs in = {&r->student, teacher, set->layer_loss > 0 ? &r->layers : NULL, NULL, threads, &r->text, &r->text};
+    distill_inputs in = {&r->student, teacher, NULL, threads, &r->text, &r->text};
 
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = i % 60 == 59 ? '\n' : i % 60 >= 57 ? '#' : (char)('A' + (i * i / 7 + i / 60) % 30);
@@ -420,8 +420,6 @@ static void training_open(training *r, const char *teacher, const char *model, d
         cr_assert_eq(distill_student_create("dim=32,layers=1,heads=2,ffn=32", r->teacher, 5, &r->student, &err), INFER_OK, "%s", err.message);
     else
         cr_assert_eq(distill_student_create("dim=16,layers=2,heads=2,ffn=32", r->teacher, 5, &r->student, &err), INFER_OK, "%s", err.message);
-    if (set->layer_loss > 0)
-        cr_assert_eq(distill_student_open(teacher, DISTILL_RECOVER_NONE, false, &r->layers, &err), INFER_OK, "%s", err.message);
     cr_assert_eq(distill_trainer_create(&in, set, &r->trainer, &err), INFER_OK, "%s", err.message);
 }
 
@@ -429,7 +427,6 @@ static void training_close(training *r)
 {
     distill_trainer_destroy(r->trainer);
     distill_student_free(&r->student);
-    distill_student_free(&r->layers);
     eval_text_free(&r->text);
     infer_model_close(r->teacher);
     infer_runtime_destroy(r->rt);
@@ -515,15 +512,13 @@ Test(distill_training, layers_of_another_width, .init = make_folder, .fini = rem
     const char *teacher = write_model("t.infer", "llama", INFER_QTYPE_F32, false);
     distill_settings set = settings;
     training r = {0};
-    distill_student narrow;
     distill_trainer *trainer = NULL;
     infer_error err;
     training_open(&r, teacher, NULL, DISTILL_RECOVER_NONE, &set, 1);
-    cr_assert_eq(distill_student_create("dim=64,layers=1", r.teacher, 5, &narrow, &err), INFER_OK);
-    cr_expect_eq(distill_trainer_create(&(distill_inputs){&r.student, teacher, &narrow, NULL, 1, &r.text, NULL}, &set, &trainer, &err), INFER_ERROR_ARGUMENT);
+    set.layer_loss = 1;
+    cr_expect_eq(distill_trainer_create(&(distill_inputs){&r.student, teacher, NULL, 1, &r.text, NULL}, &set, &trainer, &err), INFER_ERROR_ARGUMENT);
     cr_expect(strstr(err.message, "equally wide") != NULL, "%s", err.message);
     cr_expect_null(trainer);
-    distill_student_free(&narrow);
     training_close(&r);
 }
 

@@ -24,7 +24,7 @@ static infer_status open_worker(distill_trainer *t, const distill_inputs *in, di
     if ((status = infer_runtime_create(&runtime, &w->rt, err)) != INFER_OK || (status = infer_model_open(w->rt, in->teacher, NULL, &w->teacher, err)) != INFER_OK ||
         (status = infer_session_create(w->teacher, &session, &w->session, err)) != INFER_OK ||
         (status = distill_pass_create(t->student, w->rt->level, t->set.window, &w->pass, err)) != INFER_OK ||
-        (in->layers && (status = distill_pass_create(in->layers, w->rt->level, t->set.window, &w->layers, err)) != INFER_OK))
+        (t->set.layer_loss > 0 && (status = distill_pass_create(&t->layers, w->rt->level, t->set.window, &w->layers, err)) != INFER_OK))
         return status;
     w->logits = infer_alloc_array(NULL, logits, sizeof *w->logits);
     w->ids = infer_alloc_array(NULL, (size_t)t->set.window + 1, sizeof *w->ids);
@@ -61,9 +61,9 @@ static infer_status check_inputs(const distill_trainer *t, const distill_inputs 
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: the teacher has another vocabulary than the student", in->teacher);
     if (t->text->id_count < (size_t)t->set.window + 1 || !t->text->window_count)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "the text has %zu tokens, expected at least a window of %u", t->text->id_count, t->set.window + 1);
-    if (in->layers && (in->layers->config.dim != t->student->config.dim || !t->student->config.layers || !in->layers->config.layers))
+    if (t->set.layer_loss > 0 && teacher->config.dim != t->student->config.dim)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "%s: layers can be compared only where teacher and student are equally wide: found %u, expected %u",
-                          in->teacher, in->layers->config.dim, t->student->config.dim);
+                          in->teacher, teacher->config.dim, t->student->config.dim);
     if (in->valid && !in->valid->window_count)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "the validation text is empty");
     if (t->set.generated > 0 && infer_model_token_bos(teacher) < 0)
@@ -101,6 +101,8 @@ infer_status distill_trainer_create(const distill_inputs *in, const distill_sett
         status = infer_fail_memory(err, (DISTILL_PARTS * t->student->weights + 3 * t->student->params + written) * sizeof(float), "gradients");
     else
         status = infer_pool_create(NULL, t->threads, &t->pool, err);
+    if (status == INFER_OK && settings->layer_loss > 0)
+        status = distill_student_open(in->teacher, DISTILL_RECOVER_NONE, false, &t->layers, err);
     for (uint32_t i = 0; i < t->threads && status == INFER_OK; i++)
         status = open_worker(t, in, &t->workers[i], err);
     if (status == INFER_OK)
@@ -128,6 +130,7 @@ void distill_trainer_destroy(distill_trainer *t)
         infer_model_close(w->teacher);
         infer_runtime_destroy(w->rt);
     }
+    distill_student_free(&t->layers);
     infer_pool_destroy(t->pool);
     if (t->dparam != t->gradient[0])
         infer_free(NULL, t->dparam);
@@ -174,21 +177,19 @@ static infer_status failure(const distill_trainer *t, infer_error *err)
 
 /* ---- windows ---- */
 
-/* The teacher's logits for ids[0..m), to w->logits. Where its layers count, its forward pass here tells both. */
-static infer_status ask_teacher(distill_worker *w, const int32_t *ids, uint32_t m)
+/* The teacher's logits for ids[0..m), until the next call; NULL: w->err. Where its layers count, its forward pass here tells both. */
+static const float *ask_teacher(distill_worker *w, const int32_t *ids, uint32_t m)
 {
     size_t vocab = infer_model_vocab_size(w->teacher);
     infer_status status;
-    if (w->layers) {
-        memcpy(w->logits, distill_pass_predict(w->layers, ids, m), m * vocab * sizeof(float));
-        return INFER_OK;
-    }
+    if (w->layers)
+        return distill_pass_predict(w->layers, ids, m);
     status = infer_session_rewind(w->session, 0, &w->err);
     if (status == INFER_OK)
         status = infer_session_eval(w->session, ids, m, INFER_LOGITS_ALL, &w->err);
     for (uint32_t t = 0; t < m && status == INFER_OK; t++)
         memcpy(w->logits + t * vocab, infer_session_logits(w->session, t), vocab * sizeof(float));
-    return status;
+    return status == INFER_OK ? w->logits : NULL;
 }
 
 /* A window that the teacher writes: stories one behind the other, each from the begin token on. */
@@ -247,9 +248,10 @@ static void learn(void *arg, uint32_t thread)
         t->part[part] = (distill_losses){0, 0, 0};
         for (uint32_t b = part; b < t->set.batch; b += DISTILL_PARTS) {
             const int32_t *ids = choose(t, b);
-            if (ask_teacher(w, ids, t->set.window) != INFER_OK)
+            const float *logits = ask_teacher(w, ids, t->set.window);
+            if (!logits)
                 break;
-            distill_pass_run(w->pass, ids, t->set.window, w->logits, w->layers, &objective, t->gradient[part], &t->part[part]);
+            distill_pass_run(w->pass, ids, t->set.window, logits, w->layers, &objective, t->gradient[part], &t->part[part]);
         }
     }
 }
@@ -369,8 +371,9 @@ static void validate_windows(void *arg, uint32_t thread)
     while ((i = atomic_fetch_add(&j->next, 1)) < j->items && w->err.status == INFER_OK) {
         const eval_window *window = &t->valid->windows[i];
         const int32_t *ids = t->valid->ids + window->first;
-        if (ask_teacher(w, ids, window->inputs) == INFER_OK)
-            distill_pass_run(w->pass, ids, window->inputs, w->logits, NULL, &objective, NULL, &j->valid[i]);
+        const float *logits = ask_teacher(w, ids, window->inputs);
+        if (logits)
+            distill_pass_run(w->pass, ids, window->inputs, logits, NULL, &objective, NULL, &j->valid[i]);
     }
 }
 

@@ -11,7 +11,8 @@ typedef struct distill_settings {
     uint32_t batch, window; /* windows a step, tokens predicted in each */
     float rate, rate_end, beta1, beta2, decay, clip; /* decay: of free matrices only; clip: largest norm of the gradient, 0: none */
     float temperature, kl_share;
-    float layer_loss;       /* beside the two, how much what layers put out counts; 0: the teacher's layers are not looked at */
+    float layer_loss;       /* beside the two, how much what layers put out counts; 0: the teacher's layers are not looked at. Else it has to be
+                             * one that distill_student_open takes, and as wide as the student */
     float generated;        /* share of the windows that the teacher wrote */
     uint32_t fresh, kept;   /* windows that it writes a step, and how many are kept */
     float sampling;         /* its temperature in writing */
@@ -29,7 +30,6 @@ typedef struct distill_trainer distill_trainer;
 typedef struct distill_inputs {
     distill_student *student;
     const char *teacher;     /* .infer file */
-    const distill_student *layers; /* the teacher again, for its layers: as wide as the student; NULL where layer_loss is 0 */
     const char *cpu_level;   /* NULL: the best */
     uint32_t threads;        /* 0: one per core */
     const eval_text *text;   /* a document a window, each starting with the begin token */

@@ -19,7 +19,7 @@ typedef struct distill_worker {
 
 struct distill_trainer {
     distill_settings set;
-    distill_student *student;
+    distill_student *student, layers; /* layers: the teacher again, where its layers count */
     const eval_text *text, *valid;
     infer_pool *pool;
     distill_worker *workers;
