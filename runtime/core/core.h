@@ -56,7 +56,7 @@ typedef struct infer_mapping {
     int64_t modified_ns; /* its time of modification */
     const infer_allocator *allocator; /* of a copy; freed by infer_unmap unless `borrowed` */
     bool borrowed;
-    int guard;           /* of infer_guard_add, 0: none */
+    int guard;           /* of infer_guard, 0: none */
 } infer_mapping;
 
 /* Maps a regular file read-only. IO: missing, a directory, no permission; the message says which. */
@@ -74,16 +74,9 @@ infer_status infer_replace_file(const infer_allocator *a, const char *path, cons
 infer_status infer_map_check(const infer_mapping *m, const char *path, infer_error *err);
 void infer_unmap(infer_mapping *m);
 
-/* ---- guard.c ---- */
-
-#define INFER_GUARD_MAX 256 /* maps at once, in the process */
-
-/* From now on, pages of the map that its file loses are zeros for whoever reads them, instead of a SIGBUS, and infer_map_check says CORRUPT. Puts a
- * handler for SIGBUS into the process, which passes on what is not its own; infer_unmap of the last guarded map takes it out. MEMORY: the table
- * is full. */
-infer_status infer_guard(infer_mapping *m, const char *path, infer_error *err);
-bool infer_guard_lost(const infer_mapping *m);
-void infer_guard_end(infer_mapping *m);
+/* Zeros in place of what is mapped at `at`, a page's address. Safe in a signal handler: by itself a system call, where the C library's wrapper may be
+ * more (ThreadSanitizer's takes it for a write that races with reads). */
+bool infer_map_zeros(uintptr_t at, size_t bytes);
 
 /* First line of a small file, as under /sys and /proc: without its newline, at most size - 1 bytes of it. False and errno when it cannot be
  * read. */
@@ -131,5 +124,16 @@ uint32_t infer_cpus_logical(void); /* its `logical`, without a look at the topol
 /* The same from the files below `root` ("" for this system's) and allowed[size <= INFER_MAX_CPUS], a byte that is not 0 for each allowed
  * CPU. What cannot be read counts as: no quota, a core for each CPU, one node. */
 void infer_cpus_count(const char *root, const uint8_t *allowed, uint32_t size, infer_cpus *out);
+
+/* ---- guard.c ---- */
+
+#define INFER_GUARD_MAX 256 /* maps at once, in the process */
+
+/* From now on, pages of the map that its file loses are zeros for whoever reads them, instead of a SIGBUS, and infer_map_check says CORRUPT. Puts a
+ * handler for SIGBUS into the process, which passes on what is not its own; infer_unmap of the last guarded map takes it out. MEMORY: the table
+ * is full. */
+infer_status infer_guard(infer_mapping *m, const char *path, infer_error *err);
+bool infer_guard_lost(const infer_mapping *m);
+void infer_guard_end(infer_mapping *m);
 
 #endif

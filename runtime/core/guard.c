@@ -8,12 +8,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <unistd.h>
-
-#if defined(__linux__)
-#include <sys/syscall.h>
-#endif
 
 typedef struct guarded {
     _Atomic uintptr_t begin; /* 0: free */
@@ -28,16 +23,6 @@ static struct sigaction before; /* what the process did with SIGBUS */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static size_t page_bytes;
 
-/* By itself a system call, safe in a handler; the C library's wrapper may be more (ThreadSanitizer's takes it for a write that races with reads). */
-static bool put_zeros(uintptr_t at, size_t bytes)
-{
-#if defined(__linux__) && defined(__LP64__)
-    return syscall(SYS_mmap, at, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != -1;
-#else
-    return mmap((void *)at, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
-#endif
-}
-
 /* Zeros from the page that was read to the map's end: what lies there is gone as well. */
 static bool fill_lost(uintptr_t at)
 {
@@ -48,7 +33,7 @@ static bool fill_lost(uintptr_t at)
             continue;
         at -= at % page_bytes;
         atomic_store(&table[i].lost, true);
-        return put_zeros(at, bytes - (at - begin));
+        return infer_map_zeros(at, bytes - (at - begin));
     }
     return false;
 }

@@ -167,6 +167,15 @@ void infer_unmap(infer_mapping *m)
     *m = (infer_mapping){.fd = -1};
 }
 
+bool infer_map_zeros(uintptr_t at, size_t bytes)
+{
+#if defined(__linux__) && defined(__LP64__)
+    return syscall(SYS_mmap, at, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != -1;
+#else
+    return mmap((void *)at, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+#endif
+}
+
 bool infer_first_line(const char *path, char *out, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), e;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the command-line tests of one .cases file and reports in TAP.
 
-usage: run_cases.py --tools FOLDER [--data FOLDER] [--slow] FILE.cases [NAME-PART]
+usage: run_cases.py --tools FOLDER [--data FOLDER] [--sanitized] FILE.cases [NAME-PART]
 
 A .cases file is a list of cases, each a line `case NAME` followed by indented lines. `#` starts a comment line.
 
@@ -167,7 +167,7 @@ def run_case(case, env):
         return problems
 
 
-def missing(case, env, have_model, slow):
+def missing(case, env, have_model, sanitized):
     """Why the case cannot run here, or None."""
     for need in case.needs:
         if need == "stories260K" and not have_model:
@@ -176,7 +176,7 @@ def missing(case, env, have_model, slow):
             return f"{need[5:]} is not at hand"
         if need == "user" and os.geteuid() == 0 and subprocess.call(BOUND_BY_PERMISSIONS + ["true"], stderr=subprocess.DEVNULL) != 0:
             return "root cannot give up its powers here"
-        if need == "speed" and slow:
+        if need == "speed" and sanitized:
             return "too long for a build that sanitizers or counters slow down"
     return None
 
@@ -185,7 +185,7 @@ def main():
     parser = argparse.ArgumentParser(description="runs the command-line tests of one .cases file, reports in TAP")
     parser.add_argument("--tools", required=True)
     parser.add_argument("--data", default="")
-    parser.add_argument("--slow", action="store_true", help="the tools are slowed down by sanitizers or counters")
+    parser.add_argument("--sanitized", action="store_true", help="the tools are slowed down by sanitizers or counters")
     parser.add_argument("cases")
     parser.add_argument("part", nargs="?", default="", help="only cases whose name holds this")
     args = parser.parse_args()
@@ -219,7 +219,7 @@ def main():
         print(f"1..{len(cases)}")
         failed = 0
         for number, case in enumerate(cases, 1):
-            reason = missing(case, env, have_model, args.slow)
+            reason = missing(case, env, have_model, args.sanitized)
             started = time.monotonic()
             if reason:
                 print(f"ok {number} - {case.name} # SKIP {reason}", flush=True)

@@ -4,6 +4,7 @@
  */
 #include "check_tap.h"
 #include "model/session.h"
+#include "opened.h"
 #include "shapes.h"
 
 #include <pthread.h>
@@ -29,34 +30,17 @@ static void copy_model(void)
     infer_unmap(&m);
 }
 
-typedef struct opened {
-    infer_runtime *rt;
-    infer_model *model;
-    infer_session *session;
-} opened;
-
 static opened open_guarded(uint32_t threads)
 {
-    infer_runtime_options ro = INFER_RUNTIME_DEFAULTS;
-    infer_model_options mo = INFER_MODEL_DEFAULTS;
-    infer_error err = {INFER_OK, ""};
-    opened o = {0};
-    ro.threads = threads;
-    mo.load = INFER_LOAD_GUARD;
+    infer_runtime_options runtime = INFER_RUNTIME_DEFAULTS;
+    infer_model_options model = INFER_MODEL_DEFAULTS;
+    opened o;
+    runtime.threads = threads;
+    model.load = INFER_LOAD_GUARD;
     copy_model();
-    if (infer_runtime_create(&ro, &o.rt, &err) || infer_model_open(o.rt, path, &mo, &o.model, &err) ||
-        infer_session_create(o.model, NULL, &o.session, &err)) {
-        printf("# %s\n", err.message);
+    if (!open_all(path, &runtime, &model, NULL, &o))
         exit(1);
-    }
     return o;
-}
-
-static void close_all(opened *o)
-{
-    infer_session_destroy(o->session);
-    infer_model_close(o->model);
-    infer_runtime_destroy(o->rt);
 }
 
 /* ---- cut off ---- */

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "check_tap.h"
 #include "model/session.h"
+#include "opened.h"
 #include "shapes.h"
 #include "state.h"
 
@@ -23,37 +24,20 @@
 static char path[64];
 static int32_t prompt[PROMPT];
 
-typedef struct opened {
-    infer_runtime *rt;
-    infer_model *model;
-    infer_session *session;
-} opened;
-
 /* 0: defaults. */
-static opened open_all(uint32_t threads, const char *level, uint32_t context, uint32_t batch, infer_kv_type kv)
+static opened open_with(uint32_t threads, const char *level, uint32_t context, uint32_t batch, infer_kv_type kv)
 {
-    infer_runtime_options ro = INFER_RUNTIME_DEFAULTS;
-    infer_session_options so = INFER_SESSION_DEFAULTS;
-    infer_error err = {INFER_OK, ""};
-    opened o = {0};
-    ro.threads = threads;
-    ro.cpu_level = level;
-    so.context = context;
-    so.batch = batch;
-    so.kv_type = kv;
-    if (infer_runtime_create(&ro, &o.rt, &err) || infer_model_open(o.rt, path, NULL, &o.model, &err) ||
-        infer_session_create(o.model, &so, &o.session, &err)) {
-        printf("# %s\n", err.message);
+    infer_runtime_options runtime = INFER_RUNTIME_DEFAULTS;
+    infer_session_options session = INFER_SESSION_DEFAULTS;
+    opened o;
+    runtime.threads = threads;
+    runtime.cpu_level = level;
+    session.context = context;
+    session.batch = batch;
+    session.kv_type = kv;
+    if (!open_all(path, &runtime, NULL, &session, &o))
         exit(1);
-    }
     return o;
-}
-
-static void close_all(opened *o)
-{
-    infer_session_destroy(o->session);
-    infer_model_close(o->model);
-    infer_runtime_destroy(o->rt);
 }
 
 /* ---- embeddings ---- */
@@ -64,7 +48,7 @@ static void embeddings(void)
         uint32_t threads, batch;
         const char *level;
     } cases[] = {{1, 1, "ref"}, {1, 7, NULL}, {2, 16, NULL}, {2, 512, NULL}};
-    opened o = open_all(1, "ref", 0, 0, INFER_KV_AUTO);
+    opened o = open_with(1, "ref", 0, 0, INFER_KV_AUTO);
     float last[DIM], mean[DIM], sum[DIM] = {0}, each[DIM], untouched[DIM] = {0};
     double squares = 0;
     infer_error err;
@@ -102,12 +86,12 @@ static void embeddings(void)
                infer_session_position(o.session) == 0,
            "CANCELLED");
     close_all(&o);
-    o = open_all(1, NULL, PROMPT - 1, 0, INFER_KV_AUTO);
+    o = open_with(1, NULL, PROMPT - 1, 0, INFER_KV_AUTO);
     tap_ok(infer_session_embed(o.session, prompt, PROMPT, INFER_POOLING_LAST, each, &err) == INFER_ERROR_CONTEXT, "CONTEXT");
     close_all(&o);
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         float got[2][DIM];
-        o = open_all(cases[c].threads, cases[c].level, 0, cases[c].batch, INFER_KV_AUTO);
+        o = open_with(cases[c].threads, cases[c].level, 0, cases[c].batch, INFER_KV_AUTO);
         right = infer_session_embed(o.session, prompt, PROMPT, INFER_POOLING_LAST, got[0], &err) == INFER_OK &&
                 infer_session_rewind(o.session, 0, &err) == INFER_OK &&
                 infer_session_embed(o.session, prompt, PROMPT, INFER_POOLING_MEAN, got[1], &err) == INFER_OK;
@@ -141,7 +125,7 @@ static infer_status restored(const opened *o, const uint8_t *state, size_t bytes
 
 static void state_of(infer_kv_type kv, const char *name, uint32_t tokens)
 {
-    opened a = open_all(2, NULL, 200, 0, kv), b = open_all(1, "ref", 100, 0, kv);
+    opened a = open_with(2, NULL, 200, 0, kv), b = open_with(1, "ref", 100, 0, kv);
     size_t bytes, again;
     uint8_t *state, *second;
     infer_error err;
@@ -173,8 +157,8 @@ static void state_of(infer_kv_type kv, const char *name, uint32_t tokens)
 
 static void hostile_states(infer_kv_type kv, const char *name)
 {
-    opened a = open_all(1, NULL, 64, 0, kv), small = open_all(1, NULL, 20, 0, kv),
-           other = open_all(1, NULL, 64, 0, kv == INFER_KV_F16 ? INFER_KV_Q8 : INFER_KV_F16);
+    opened a = open_with(1, NULL, 64, 0, kv), small = open_with(1, NULL, 20, 0, kv),
+           other = open_with(1, NULL, 64, 0, kv == INFER_KV_F16 ? INFER_KV_Q8 : INFER_KV_F16);
     size_t bytes;
     uint8_t *good, *bad;
     bool right = true;
@@ -240,7 +224,7 @@ static void hostile_states(infer_kv_type kv, const char *name)
 
 static void state_files(const char *folder)
 {
-    opened a = open_all(1, NULL, 0, 0, INFER_KV_AUTO), b = open_all(1, NULL, 0, 0, INFER_KV_AUTO);
+    opened a = open_with(1, NULL, 0, 0, INFER_KV_AUTO), b = open_with(1, NULL, 0, 0, INFER_KV_AUTO);
     char file[96], big[96];
     infer_error err;
     struct stat st;
@@ -281,7 +265,7 @@ static void state_files(const char *folder)
 
 static void forks(void)
 {
-    opened a = open_all(2, NULL, 0, 0, INFER_KV_AUTO);
+    opened a = open_with(2, NULL, 0, 0, INFER_KV_AUTO);
     infer_generate_options g = INFER_GENERATE_DEFAULTS;
     infer_session *fork = NULL, *none = NULL;
     infer_error err;
@@ -331,7 +315,7 @@ static bool runs_like(infer_runtime *rt, infer_model *m, const float *want)
 
 static void origins(void)
 {
-    opened o = open_all(1, NULL, 0, 0, INFER_KV_AUTO);
+    opened o = open_with(1, NULL, 0, 0, INFER_KV_AUTO);
     infer_model_options copy = INFER_MODEL_DEFAULTS;
     const float *want = go_on(o.session);
     infer_model *m = NULL;

@@ -1,6 +1,7 @@
 /* More threads wanted than this process has CPUs: generation is as fast as with one for each CPU. Pairs in turn, A B A B, and the median of
  * their quotients, on two CPUs, or on the one that there is. TAP. */
 #include "check_tap.h"
+#include "opened.h"
 #include "shapes.h"
 #include "stats.h"
 
@@ -9,12 +10,6 @@
 #include <unistd.h>
 
 enum { WANTED = 8, CPUS = 2, PAIRS = 11 };
-
-typedef struct side {
-    infer_runtime *rt;
-    infer_model *model;
-    infer_session *session;
-} side;
 
 /* Only the first two of the CPUs that the process may use, from now on. */
 static uint32_t keep_cpus(void)
@@ -32,26 +27,7 @@ static uint32_t keep_cpus(void)
     return sched_setaffinity(0, sizeof two, &two) == 0 ? count : 0;
 }
 
-static bool open_side(const char *path, uint32_t threads, side *out)
-{
-    infer_runtime_options o = INFER_RUNTIME_DEFAULTS;
-    infer_error err = {INFER_OK, ""};
-    o.threads = threads;
-    if (infer_runtime_create(&o, &out->rt, &err) == INFER_OK && infer_model_open(out->rt, path, NULL, &out->model, &err) == INFER_OK &&
-        infer_session_create(out->model, NULL, &out->session, &err) == INFER_OK)
-        return true;
-    printf("# %s\n", err.message);
-    return false;
-}
-
-static void close_side(side *s)
-{
-    infer_session_destroy(s->session);
-    infer_model_close(s->model);
-    infer_runtime_destroy(s->rt);
-}
-
-static double tokens_per_s(const side *s, uint32_t tokens)
+static double tokens_per_s(const opened *s, uint32_t tokens)
 {
     uint64_t start;
     infer_session_rewind(s->session, 0, NULL);
@@ -64,13 +40,16 @@ static double tokens_per_s(const side *s, uint32_t tokens)
 
 static void compare(const char *folder, const char *shape, uint32_t cpus, uint32_t tokens)
 {
-    side many = {0}, few = {0};
+    infer_runtime_options wanted = INFER_RUNTIME_DEFAULTS, as_many = INFER_RUNTIME_DEFAULTS;
+    opened many = {0}, few = {0};
     double quotients[PAIRS], with_many[PAIRS], with_few[PAIRS], median, spread;
     infer_error err = {INFER_OK, ""};
     char path[128];
+    wanted.threads = WANTED;
+    as_many.threads = cpus;
     snprintf(path, sizeof path, "%s/%s.infer", folder, shape);
     if (infer_shape_write(infer_shape_find(shape), INFER_QTYPE_Q4G32, &(infer_prune){0}, path, &(sig_atomic_t){0}, &err) != INFER_OK ||
-        !open_side(path, WANTED, &many) || !open_side(path, cpus, &few)) {
+        !open_all(path, &wanted, NULL, NULL, &many) || !open_all(path, &as_many, NULL, NULL, &few)) {
         tap_ok(false, "%s opens %s", shape, err.message);
     } else {
         tokens_per_s(&many, tokens);
@@ -86,8 +65,8 @@ static void compare(const char *folder, const char *shape, uint32_t cpus, uint32
         tap_ok(median >= 0.9, "%s: %d threads wanted on %u CPUs: %.2f of the speed of %u (%.0f, %.0f tokens/s; spread %.2f)", shape, WANTED,
                cpus, median, cpus, infer_median(with_many, PAIRS), infer_median(with_few, PAIRS), spread);
     }
-    close_side(&many);
-    close_side(&few);
+    close_all(&many);
+    close_all(&few);
     unlink(path);
 }
 
