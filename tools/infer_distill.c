@@ -92,8 +92,8 @@ static void on_interrupt(int signal_number) { interrupted = signal_number; }
 
 enum {
     OPT_STUDENT = 256, OPT_RECOVER, OPT_ZEROS, OPT_TEXT, OPT_VALID, OPT_VALID_WINDOWS, OPT_SEPARATOR, OPT_TYPE, OPT_STEPS, OPT_BATCH, OPT_WINDOW, OPT_RATE,
-    OPT_WARMUP, OPT_RATE_END, OPT_DECAY, OPT_CLIP, OPT_TEMPERATURE, OPT_KL_SHARE, OPT_LAYER_LOSS, OPT_GENERATED, OPT_FRESH, OPT_KEPT, OPT_SAMPLING, OPT_SEED, OPT_CHECKPOINT,
-    OPT_CHECKPOINT_EVERY, OPT_REPORT, OPT_CURVE, OPT_CPU, OPT_ENERGY
+    OPT_WARMUP, OPT_RATE_END, OPT_DECAY, OPT_CLIP, OPT_TEMPERATURE, OPT_KL_SHARE, OPT_LAYER_LOSS, OPT_GENERATED, OPT_FRESH, OPT_KEPT, OPT_SAMPLING,
+    OPT_SEED, OPT_CHECKPOINT, OPT_CHECKPOINT_EVERY, OPT_REPORT, OPT_CURVE, OPT_CPU, OPT_ENERGY
 };
 
 static const struct option long_options[] = {
@@ -104,7 +104,8 @@ static const struct option long_options[] = {
     {"window", required_argument, NULL, OPT_WINDOW}, {"rate", required_argument, NULL, OPT_RATE}, {"warmup", required_argument, NULL, OPT_WARMUP},
     {"rate-end", required_argument, NULL, OPT_RATE_END}, {"decay", required_argument, NULL, OPT_DECAY}, {"clip", required_argument, NULL, OPT_CLIP},
     {"temperature", required_argument, NULL, OPT_TEMPERATURE}, {"kl-share", required_argument, NULL, OPT_KL_SHARE},
-    {"layer-loss", required_argument, NULL, OPT_LAYER_LOSS}, {"generated", required_argument, NULL, OPT_GENERATED}, {"fresh", required_argument, NULL, OPT_FRESH}, {"kept", required_argument, NULL, OPT_KEPT},
+    {"layer-loss", required_argument, NULL, OPT_LAYER_LOSS}, {"generated", required_argument, NULL, OPT_GENERATED},
+    {"fresh", required_argument, NULL, OPT_FRESH}, {"kept", required_argument, NULL, OPT_KEPT},
     {"sampling", required_argument, NULL, OPT_SAMPLING}, {"seed", required_argument, NULL, OPT_SEED}, {"checkpoint", required_argument, NULL, OPT_CHECKPOINT},
     {"checkpoint-every", required_argument, NULL, OPT_CHECKPOINT_EVERY}, {"report", required_argument, NULL, OPT_REPORT},
     {"curve", required_argument, NULL, OPT_CURVE}, {"threads", required_argument, NULL, 't'}, {"cpu", required_argument, NULL, OPT_CPU},
