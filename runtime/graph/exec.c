@@ -51,6 +51,9 @@ typedef struct job {
     infer_plan *plan;
     const infer_batch *batch;
     uint32_t spin_ns;
+    bool check; /* some weights were not checked yet */
+    _Atomic uint32_t failed;
+    infer_error error; /* of the first check that failed */
 } job;
 
 /* What waits for the step is ready now; what has no tasks is finished as well. */
@@ -121,9 +124,32 @@ static void run_task(const job *j, const infer_step *step, const infer_step_stat
     }
 }
 
+/* Checks weights that the step has just read, so that they come from the caches instead of memory once more, while the other threads go on. */
+static void check_step(job *j, const infer_step *step)
+{
+    infer_plan *plan = j->plan;
+    for (uint32_t i = 0; i < step->count; i++) {
+        uint32_t node = infer_step_node(plan, step, i);
+        const infer_node *n = &plan->graph.nodes[node];
+        infer_error err;
+        if (atomic_load_explicit(&plan->cancel, memory_order_relaxed))
+            return;
+        if (!infer_node_checked(n) || !runs(plan, node, j->batch) || atomic_exchange(&plan->checked[node], 1))
+            continue;
+        if (plan->check(plan->checker, n->weight.info, &err) == INFER_OK) {
+            atomic_fetch_sub(&plan->unchecked, 1);
+            continue;
+        }
+        atomic_store(&plan->checked[node], 0);
+        if (!atomic_exchange(&j->failed, 1))
+            j->error = err;
+        atomic_store(&plan->cancel, 1);
+    }
+}
+
 static void work(void *arg, uint32_t thread)
 {
-    const job *j = arg;
+    job *j = arg;
     infer_plan *plan = j->plan;
     for (uint32_t s = 0; s < plan->step_count; s++) {
         const infer_step *step = &plan->steps[s];
@@ -137,6 +163,8 @@ static void work(void *arg, uint32_t thread)
             if (atomic_fetch_sub_explicit(&st->left, 1, memory_order_acq_rel) == 1)
                 finish_step(plan, s);
         }
+        if (j->check)
+            check_step(j, step);
     }
 }
 
@@ -144,7 +172,7 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
 {
     infer_batch run = *wanted;
     const infer_batch *batch = &run;
-    job j = {plan, batch, infer_pool_spin_ns(pool)};
+    job j = {.plan = plan, .batch = batch, .spin_ns = infer_pool_spin_ns(pool), .check = atomic_load(&plan->unchecked) > 0};
     uint64_t start = plan->profile ? infer_now_ns() : 0;
     bool shared = false; /* some step has work for more than one thread */
     run.chunk_rows = 0;
@@ -178,6 +206,10 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
         plan->eval_ns += infer_now_ns() - start;
         plan->evals++;
         plan->tokens += batch->m;
+    }
+    if (atomic_load(&j.failed)) {
+        atomic_store(&plan->cancel, 0);
+        return infer_fail(err, j.error.status, "%s", j.error.message);
     }
     if (atomic_exchange(&plan->cancel, 0))
         return infer_fail(err, INFER_ERROR_CANCELLED, "the evaluation was cancelled");

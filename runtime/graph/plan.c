@@ -352,6 +352,10 @@ static infer_status allocate(infer_plan *plan, infer_error *err)
     if (!(plan->thresholds = infer_alloc_array(a, g->node_count, sizeof *plan->thresholds)) ||
         !(plan->silent = infer_alloc_array(a, (size_t)plan->threads * g->node_count, sizeof *plan->silent)))
         return infer_fail_memory(err, (size_t)plan->threads * g->node_count * sizeof *plan->silent, "counts of events");
+    if (plan->check && !(plan->checked = infer_alloc_array(a, g->node_count, sizeof *plan->checked)))
+        return infer_fail_memory(err, g->node_count, "which weights were checked");
+    for (size_t i = 0; plan->check && i < g->node_count; i++)
+        plan->unchecked += infer_node_checked(&g->nodes[i]);
     if (plan->profile && (!(plan->step_times = infer_alloc_array(a, plan->step_count, sizeof *plan->step_times)) ||
                           !(plan->node_ns = infer_alloc_array(a, (size_t)plan->threads * g->node_count, sizeof *plan->node_ns))))
         return infer_fail_memory(err, (size_t)plan->threads * g->node_count * sizeof *plan->node_ns, "the profile");
@@ -415,6 +419,8 @@ infer_status infer_plan_create(const infer_graph *g, const infer_plan_options *o
     plan->level = o->level;
     plan->threads = o->threads;
     plan->profile = o->profile;
+    plan->check = o->check;
+    plan->checker = o->checker;
     status = build(plan, g, o, &node_step, &columns_needed, err);
     infer_free(&g->allocator, node_step);
     infer_free(&g->allocator, columns_needed);
@@ -449,6 +455,7 @@ void infer_plan_destroy(infer_plan *plan)
     }
     infer_free(&a, plan->thresholds);
     infer_free(&a, plan->silent);
+    infer_free(&a, (void *)plan->checked);
     infer_free(&a, plan->step_times);
     infer_free(&a, plan->node_ns);
     infer_free(&a, plan);

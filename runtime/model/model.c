@@ -42,16 +42,21 @@ infer_status infer_model_weight(const infer_model *model, uint32_t layer, const 
 
 /* ---- hashes ---- */
 
+infer_status infer_model_check(void *user, const infer_tensor_info *t, infer_error *err)
+{
+    infer_model *model = user;
+    _Atomic uint8_t *verified = &model->verified[t - infer_file_tensor(model->file, 0)];
+    infer_status s = INFER_OK;
+    if (!atomic_load(verified) && (s = infer_file_verify(model->file, t, err)) == INFER_OK)
+        atomic_store(verified, 1);
+    return s;
+}
+
 typedef struct verify_job {
     infer_model *model;
     _Atomic uint32_t next, failed;
     infer_error error;
 } verify_job;
-
-static size_t tensor_index(const infer_model *model, const infer_tensor_info *t)
-{
-    return (size_t)(t - infer_file_tensor(model->file, 0));
-}
 
 static void verify_work(void *arg, uint32_t thread)
 {
@@ -60,44 +65,16 @@ static void verify_work(void *arg, uint32_t thread)
     (void)thread;
     while ((i = atomic_fetch_add(&j->next, 1)) < count && !atomic_load(&j->failed)) {
         infer_error err;
-        /* 1: wanted; 2: found right */
-        if (atomic_load(&j->model->verified[i]) != 1)
-            continue;
-        if (infer_file_verify(j->model->file, infer_file_tensor(j->model->file, i), &err) == INFER_OK)
-            atomic_store(&j->model->verified[i], 2);
-        else if (atomic_exchange(&j->failed, 1) == 0)
+        if (infer_model_check(j->model, infer_file_tensor(j->model->file, i), &err) != INFER_OK && atomic_exchange(&j->failed, 1) == 0)
             j->error = err;
     }
 }
 
-static infer_status verify_wanted(infer_model *model, infer_error *err)
+static infer_status verify_all(infer_model *model, infer_error *err)
 {
     verify_job j = {.model = model};
-    infer_status s = infer_file_check(model->file, err);
-    if (s != INFER_OK)
-        return s;
     infer_pool_run(model->rt->pool, verify_work, &j);
     return atomic_load(&j.failed) ? infer_fail(err, j.error.status, "%s", j.error.message) : INFER_OK;
-}
-
-static void want(infer_model *model, size_t tensor)
-{
-    uint8_t unknown = 0;
-    atomic_compare_exchange_strong(&model->verified[tensor], &unknown, 1);
-}
-
-infer_status infer_model_verify(infer_model *model, infer_error *err)
-{
-    bool all = true;
-    if (model->verify == INFER_VERIFY_NEVER)
-        return infer_file_check(model->file, err);
-    for (size_t i = 0; i < model->graph.node_count; i++)
-        if (model->graph.nodes[i].weight.info) {
-            size_t t = tensor_index(model, model->graph.nodes[i].weight.info);
-            want(model, t);
-            all &= atomic_load(&model->verified[t]) == 2;
-        }
-    return all ? infer_file_check(model->file, err) : verify_wanted(model, err);
 }
 
 /* ---- open ---- */
@@ -141,12 +118,7 @@ static infer_status build_model(infer_model *model, const infer_file_origin *fro
         return s;
     if (model->graph.out_of_memory)
         return infer_fail(err, INFER_ERROR_MEMORY, "%s: out of memory for the graph", path);
-    if (model->verify == INFER_VERIFY_OPEN) {
-        for (size_t i = 0; i < tensors; i++)
-            want(model, i);
-        return verify_wanted(model, err);
-    }
-    return INFER_OK;
+    return model->verify == INFER_VERIFY_OPEN ? verify_all(model, err) : INFER_OK;
 }
 
 static infer_status open_model(infer_runtime *rt, infer_file_origin from, const infer_model_options *options, infer_model **out,

@@ -47,7 +47,11 @@ infer_status infer_session_create(infer_model *model, const infer_session_option
     p.kv_type = o.kv_type == INFER_KV_F32 ? INFER_QTYPE_F32 : o.kv_type == INFER_KV_Q8 ? INFER_QTYPE_Q8G32 : INFER_QTYPE_F16;
     p.level = model->rt->level;
     p.profile = o.profile != 0;
-    if ((s = infer_model_verify(model, err)) != INFER_OK)
+    if (model->verify == INFER_VERIFY_FIRST_USE) {
+        p.check = infer_model_check;
+        p.checker = model;
+    }
+    if ((s = infer_file_check(model->file, err)) != INFER_OK)
         return s;
     session = infer_alloc_zero(&model->rt->allocator, sizeof *session);
     if (!session)

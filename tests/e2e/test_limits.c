@@ -140,6 +140,7 @@ Test(limits, a_damaged_tensor)
     FILE *f = fopen(path, "r+b");
     infer_runtime *rt = NULL;
     infer_error err = {0};
+    int32_t id = 1;
     int byte;
     cr_assert(f && fseek(f, -1000, SEEK_END) == 0 && (byte = fgetc(f)) != EOF && fseek(f, -1000, SEEK_END) == 0 &&
               fputc(byte ^ 1, f) != EOF && fclose(f) == 0);
@@ -152,9 +153,13 @@ Test(limits, a_damaged_tensor)
         mo.verify = (infer_verify)verify;
         s = infer_model_open(rt, path, &mo, &model, &err);
         cr_expect_eq(s, verify == INFER_VERIFY_OPEN ? INFER_ERROR_CORRUPT : INFER_OK, "%s", err.message);
-        if (s == INFER_OK) {
-            s = infer_session_create(model, NULL, &session, &err);
+        if (s == INFER_OK)
+            cr_assert_eq(infer_session_create(model, NULL, &session, &err), INFER_OK, "%s", err.message);
+        /* The damage stays: it is found again. */
+        for (int again = 0; again < 2 && session; again++) {
+            s = infer_session_eval(session, &id, 1, INFER_LOGITS_LAST, &err);
             cr_expect_eq(s, verify == INFER_VERIFY_FIRST_USE ? INFER_ERROR_CORRUPT : INFER_OK, "%s", err.message);
+            cr_expect_eq(infer_session_position(session), s == INFER_OK ? (uint32_t)again + 1 : 0);
         }
         if (s != INFER_OK)
             cr_expect(strstr(err.message, "hash") != NULL, "%s", err.message);

@@ -149,17 +149,16 @@ bool world_open(world *w, const situation *s, size_t fail_at, infer_error *err)
     if (infer_runtime_create(&w->runtime, &h->rt, err) != INFER_OK ||
         infer_model_open(h->rt, w->path, &w->model, &h->model, err) != INFER_OK)
         return false;
-    /* Where one of these fails, that is the situation: the calls that need it then get NULL, and the case fails unless it is about just
-     * that. */
+    /* Where one of these fails, that is the situation: the calls that need it then get NULL, or fail too, and the case fails unless it is
+     * about just that. */
     infer_session_create(h->model, &w->session, &h->session, NULL);
     infer_sampler_create(h->model, NULL, &h->sampler, NULL);
     infer_decoder_create(h->model, &h->decoder, NULL);
     infer_meter_create(h->rt, &w->meter, &h->meter, NULL);
     if (h->session) {
         infer_drafter_create(h->session, h->sampler, 0.5, 3, &h->drafter, NULL);
-        if (infer_session_eval(h->session, world_prompt, WORLD_PROMPT, INFER_LOGITS_LAST, err) != INFER_OK)
-            return false;
-        new_state(w);
+        if (infer_session_eval(h->session, world_prompt, WORLD_PROMPT, INFER_LOGITS_LAST, NULL) == INFER_OK)
+            new_state(w);
     }
     w->use = w->own;
     if (s->act)

@@ -128,7 +128,7 @@ INFER_API const char *infer_cpu_level_available(size_t index);
 /* ---- model ---- */
 
 typedef enum infer_verify {
-    INFER_VERIFY_FIRST_USE = 0, /* a tensor's hash is checked before it is first read */
+    INFER_VERIFY_FIRST_USE = 0, /* a tensor's hash is checked in the first evaluation that reads it, before that returns */
     INFER_VERIFY_OPEN = 1,      /* all are checked by infer_model_open */
     INFER_VERIFY_NEVER = 2
 } infer_verify;
@@ -242,7 +242,7 @@ typedef struct infer_session_options {
 typedef struct infer_session infer_session;
 
 /* Plans the graph and allocates everything a session will ever need. The model must outlive the session. ARGUMENT, MEMORY, UNSUPPORTED (no kernel for a
- * tensor), CORRUPT (a tensor's hash; the file changed), IO (the file can no longer be looked at). */
+ * tensor), CORRUPT (the file changed), IO (the file can no longer be looked at). */
 INFER_API infer_status infer_session_create(infer_model *model, const infer_session_options *options, infer_session **out,
                                             infer_error *err);
 INFER_API void infer_session_destroy(infer_session *session);
@@ -251,7 +251,7 @@ typedef enum infer_logits { INFER_LOGITS_NONE = 0, INFER_LOGITS_LAST = 1, INFER_
 
 /* Appends `n` >= 1 tokens at the session's position, in batches; blocks until done. Logits are the same bits for every thread count,
  * CPU level and split into batches. ARGUMENT (id outside the vocabulary, n = 0, ALL with n > logit_rows), CONTEXT (nothing was
- * evaluated), CANCELLED, CORRUPT (the file changed), IO (it can no longer be looked at): the position is where it was before. */
+ * evaluated), CANCELLED, CORRUPT (a tensor's hash; the file changed), IO (it can no longer be looked at): the position is where it was before. */
 INFER_API infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits,
                                           infer_error *err);
 /* Row `row` of the last evaluation's logits: vocab_size floats, owned by the session, valid until its next evaluation. With
