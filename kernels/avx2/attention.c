@@ -205,8 +205,8 @@ static void add_values_f16(block *b, uint32_t j0, uint32_t j, uint32_t from)
     add_all_values(b, &v, j0, j, from, load_cache_f16, 2);
 }
 
-static const cache_type f32 = {VALUE_POSITIONS, pack_queries, score_f32, add_values_f32};
-static const cache_type f16 = {VALUE_POSITIONS, pack_queries, score_f16, add_values_f16};
+static const cache_type f32 = {VALUE_POSITIONS, pack_queries, score_f32, add_values_f32, softmax_8};
+static const cache_type f16 = {VALUE_POSITIONS, pack_queries, score_f16, add_values_f16, softmax_8};
 
 void attention_f32__avx2(const void *args, infer_region at) { attention(args, at, &f32); }
 void attention_f16__avx2(const void *args, infer_region at) { attention(args, at, &f16); }

@@ -42,6 +42,7 @@ typedef struct cache_type {
     void (*prepare)(block *b);                                            /* x, or codes and scales */
     void (*score)(block *b, uint32_t j0, uint32_t j, uint32_t from);      /* p[j..j+16) = q . k * scale */
     void (*add_values)(block *b, uint32_t j0, uint32_t j, uint32_t from); /* chunk += p[j] v[j] */
+    void (*softmax)(float *p, uint32_t count, float *max, float *sum);    /* p becomes exp(p - max), *sum their sum */
 } cache_type;
 
 /* How many of `limit` positions from `start` on lie before `end`. */
@@ -66,22 +67,24 @@ ALWAYS_INLINE float largest_lane(__m256 v)
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
-/* p becomes exp(p - max), *sum their sum. A NaN never becomes the maximum, as in the reference: max(v, NaN) keeps the second operand. */
-static void softmax(float *p, uint32_t count, float *max, float *sum)
+/* See cache_type. A NaN never becomes the maximum, as in the reference: max(v, NaN) keeps the second operand. */
+static inline void softmax_8(float *p, uint32_t count, float *max, float *sum)
 {
-    const __m256 lowest = _mm256_set1_ps(-INFINITY);
-    __m256 largest = lowest, partial[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, highest;
+    __m256 largest = _mm256_set1_ps(-INFINITY), partial[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, highest;
+    uint32_t j = 0;
 
-    for (uint32_t j = 0; j < count; j += 8) {
-        __m256 inside = _mm256_castsi256_ps(lanes_below(count - j));
-        largest = _mm256_max_ps(_mm256_blendv_ps(lowest, _mm256_load_ps(p + j), inside), largest);
-    }
+    for (; j + 8 <= count; j += 8)
+        largest = _mm256_max_ps(_mm256_load_ps(p + j), largest);
+    if (j < count)
+        largest = _mm256_max_ps(_mm256_blendv_ps(largest, _mm256_load_ps(p + j), _mm256_castsi256_ps(lanes_below(count - j))), largest);
     *max = largest_lane(largest);
     highest = _mm256_set1_ps(*max);
-    for (uint32_t j = 0; j < count; j += 16) { /* behind the last position: exp of anything, masked; the row is long enough */
+    for (j = 0; j < count; j += 16) { /* behind the last position: exp of anything, masked; the row is long enough */
         __m256 e0 = exp_8(_mm256_sub_ps(_mm256_load_ps(p + j), highest)), e1 = exp_8(_mm256_sub_ps(_mm256_load_ps(p + j + 8), highest));
-        e0 = _mm256_and_ps(e0, _mm256_castsi256_ps(lanes_below(count - j)));
-        e1 = _mm256_and_ps(e1, _mm256_castsi256_ps(lanes_below(positions_before(count, j + 8, 8))));
+        if (j + 16 > count) {
+            e0 = _mm256_and_ps(e0, _mm256_castsi256_ps(lanes_below(count - j)));
+            e1 = _mm256_and_ps(e1, _mm256_castsi256_ps(lanes_below(positions_before(count, j + 8, 8))));
+        }
         _mm256_store_ps(p + j, e0);
         _mm256_store_ps(p + j + 8, e1);
         partial[0] = _mm256_add_ps(partial[0], e0);
@@ -121,7 +124,7 @@ ALWAYS_INLINE uint32_t attend_chunk(block *b, uint32_t j0, const cache_type *typ
     for (uint32_t i = first; i < b->active; i++) {
         uint32_t seen = positions_before(b->end[i], j0, CHUNK);
         finish_scores(b, b->p[i], start, positions_before(b->begin[i], j0, CHUNK), seen);
-        softmax(b->p[i] + start, seen - start, &b->chunk_max[i], &b->chunk_sum[i]);
+        type->softmax(b->p[i] + start, seen - start, &b->chunk_max[i], &b->chunk_sum[i]);
     }
     memset(b->chunk + (size_t)first * b->dims, 0, (size_t)(b->active - first) * b->dims * sizeof b->chunk[0]);
     for (uint32_t j = start, i = first; j < length; j += type->value_positions) {

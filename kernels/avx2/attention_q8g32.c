@@ -182,7 +182,7 @@ static void add_values_q8g32(block *b, uint32_t j0, uint32_t j, uint32_t from)
     }
 }
 
-static const cache_type q8g32 = {VALUE_POSITIONS, quantize_queries, score_q8g32, add_values_q8g32};
+static const cache_type q8g32 = {VALUE_POSITIONS, quantize_queries, score_q8g32, add_values_q8g32, softmax_8};
 
 void attention_q8g32__avx2(const void *args, infer_region at) { attention(args, at, &q8g32); }
 void attention_chunks_q8g32__avx2(const void *args, infer_region at) { attention_chunks(args, at, &q8g32); }

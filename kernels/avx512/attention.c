@@ -61,7 +61,7 @@ typedef struct rows {
     uint32_t dims; /* of a row that may be read */
 } rows;
 
-ALWAYS_INLINE __mmask16 dims_mask(uint32_t dims) { return (__mmask16)(dims < 16 ? (1u << dims) - 1 : 0xffff); }
+ALWAYS_INLINE __mmask16 lanes_mask(uint32_t lanes) { return (__mmask16)(lanes < 16 ? (1u << lanes) - 1 : 0xffff); }
 
 /* chunk[d..d+16*vectors) += p[j+k] v[k] for positions k from..to of queries i..i+n. */
 ALWAYS_INLINE void add_dimensions(block *b, const rows *v, uint32_t j, uint32_t from, uint32_t to, uint32_t i, const uint32_t n, uint32_t d,
@@ -70,7 +70,7 @@ ALWAYS_INLINE void add_dimensions(block *b, const rows *v, uint32_t j, uint32_t 
     size_t at = v->first + d + from * v->stride;
     const float *p = b->p[i] + j;
     float *chunk = b->chunk + (size_t)i * b->dims + d;
-    __mmask16 last = dims_mask(v->dims - d - 16 * (vectors - 1));
+    __mmask16 last = lanes_mask(v->dims - d - 16 * (vectors - 1));
     __m512 sums[MOST_QUERIES][4];
 
 #pragma GCC unroll 8
@@ -168,6 +168,43 @@ ALWAYS_INLINE void add_all_values(block *b, const rows *v, uint32_t j0, uint32_t
     }
 }
 
+/* ---- softmax ---- */
+
+/* infer_ref_expf; its two multiplications by powers of two round once, as scalef does. */
+ALWAYS_INLINE __m512 exp_16(__m512 x)
+{
+    const __m512 round = _mm512_set1_ps(INFER_REF_EXP_ROUND);
+    __m512 n, r, q;
+
+    x = _mm512_max_ps(_mm512_set1_ps(INFER_REF_EXP_MIN), x); /* a NaN in the second operand stays */
+    x = _mm512_min_ps(_mm512_set1_ps(INFER_REF_EXP_MAX), x);
+    n = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(INFER_REF_EXP_LOG2E), round), round);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(INFER_REF_EXP_LN2_HI), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(INFER_REF_EXP_LN2_LO), r);
+    q = _mm512_fmadd_ps(_mm512_set1_ps(INFER_REF_EXP_Q4), r, _mm512_set1_ps(INFER_REF_EXP_Q3));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(INFER_REF_EXP_Q2));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(INFER_REF_EXP_Q1));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(INFER_REF_EXP_Q0));
+    return _mm512_scalef_ps(_mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), q, r), _mm512_set1_ps(1.0f)), n);
+}
+
+/* softmax_8 on sixteen lanes, whose sums are those of the reference. */
+static void softmax_16(float *p, uint32_t count, float *max, float *sum)
+{
+    __m512 largest = _mm512_set1_ps(-INFINITY), partial = _mm512_setzero_ps(), highest;
+
+    for (uint32_t j = 0; j < count; j += 16)
+        largest = _mm512_mask_max_ps(largest, lanes_mask(count - j), _mm512_loadu_ps(p + j), largest);
+    *max = _mm512_reduce_max_ps(largest);
+    highest = _mm512_set1_ps(*max);
+    for (uint32_t j = 0; j < count; j += 16) {
+        __m512 e = _mm512_maskz_mov_ps(lanes_mask(count - j), exp_16(_mm512_sub_ps(_mm512_loadu_ps(p + j), highest)));
+        _mm512_storeu_ps(p + j, e);
+        partial = _mm512_add_ps(partial, e);
+    }
+    *sum = fold16(_mm512_castps512_ps256(partial), _mm512_extractf32x8_ps(partial, 1));
+}
+
 static size_t keys_at(const block *b, uint32_t position)
 {
     return infer_cache_k_index(b->kv_head, b->a->positions, position, b->a->head_dim, 0);
@@ -195,8 +232,8 @@ static void add_values_f16(block *b, uint32_t j0, uint32_t j, uint32_t from)
     add_all_values(b, &v, j0, j, from, load_cache_f16, 2);
 }
 
-static const cache_type f32 = {VALUE_POSITIONS, pack_queries, score_f32, add_values_f32};
-static const cache_type f16 = {VALUE_POSITIONS, pack_queries, score_f16, add_values_f16};
+static const cache_type f32 = {VALUE_POSITIONS, pack_queries, score_f32, add_values_f32, softmax_16};
+static const cache_type f16 = {VALUE_POSITIONS, pack_queries, score_f16, add_values_f16, softmax_16};
 
 void attention_f32__avx512(const void *args, infer_region at) { attention(args, at, &f32); }
 void attention_f16__avx512(const void *args, infer_region at) { attention(args, at, &f16); }
