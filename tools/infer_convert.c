@@ -4,6 +4,7 @@
 #include "calibrate/calibrate.h"
 #include "calibrate/events.h"
 #include "core/core.h"
+#include "interrupts.h"
 #include "kept/costs.h"
 #include "eval/writing.h"
 #include "qtypes.h"
@@ -14,14 +15,12 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-#define EXIT_INTERRUPTED 130
 #define CALIBRATE_WINDOW 512u /* tokens at once, or the model's context where that is less */
 #define CALIBRATE_TOKENS_DEFAULT 65536u
 #define CALIBRATE_GENERATE "generate" /* in place of a file: the model writes the text */
@@ -272,31 +271,6 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Ctrl-C ends the conversion at the next panel of rows, so that the temporary file goes; another one, a second later, ends the process (at once, there
- * may be two that mean one: timeout(1) sends it to the process and to its group). */
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    static uint64_t first_ns;
-    (void)number;
-    if (!interrupted)
-        first_ns = infer_now_ns();
-    else if (infer_now_ns() - first_ns > 1000000000u)
-        _exit(EXIT_INTERRUPTED);
-    interrupted = 1;
-}
-
-static void catch_interrupts(void)
-{
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    sigaddset(&action.sa_mask, SIGINT);
-    sigaddset(&action.sa_mask, SIGTERM);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
 typedef struct watcher {
     cli_progress bar;
     bool started, quiet;
@@ -307,13 +281,13 @@ static int on_progress(void *user, const infer_convert_progress *p)
 {
     watcher *w = user;
     if (!p->total_bytes)
-        return interrupted;
+        return cli_interrupted;
     if (!w->started && !w->quiet)
         cli_progress_start(&w->bar, "converting", p->total_bytes, NULL);
     w->started = true;
     if (!w->quiet)
         cli_progress_update(&w->bar, p->bytes);
-    return interrupted;
+    return cli_interrupted;
 }
 
 /* Why a tensor has its layout. */
@@ -369,7 +343,7 @@ static int on_tokens(watcher *w, const char *label, uint64_t done, uint64_t tota
     w->started = true;
     if (!w->quiet)
         cli_progress_update(&w->bar, done);
-    return interrupted;
+    return cli_interrupted;
 }
 
 static int on_measure(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "measuring", done, total); }
@@ -696,7 +670,7 @@ static int convert(const arguments *a)
 
     if (same_file(a->in, a->out) || (a->tokenizer && same_file(a->tokenizer, a->out)))
         cli_die("%s: input and output are the same file", a->out);
-    catch_interrupts();
+    cli_catch_interrupts();
     if (infer_source_open(NULL, a->in, a->tokenizer, &source, &err) != INFER_OK)
         cli_die("%s", err.message);
     w.types = calloc(source.tensor_count + 1, sizeof *w.types);
@@ -729,7 +703,7 @@ static int convert(const arguments *a)
     infer_source_close(&source);
     if (status == INFER_ERROR_CANCELLED) {
         cli_note("interrupted, nothing was written");
-        return EXIT_INTERRUPTED;
+        return CLI_EXIT_INTERRUPTED;
     }
     if (status != INFER_OK)
         cli_die("%s", err.message);
