@@ -207,8 +207,9 @@ infer_status calibrate_mix(infer_model *model, const infer_source *source, const
     if (status == INFER_OK)
         status = find_used(&m, open, types);
     if (status == INFER_OK && (over = excess(&m, types, bits, &least_bits)) > 0)
-        status = infer_fail(err, INFER_ERROR_ARGUMENT, "found %g bits a weight, expected at least the %.4f of this model with codes of at most 4 bits",
-                            bits, ceil(least_bits * 1e4) / 1e4);
+        status = infer_fail(err, INFER_ERROR_ARGUMENT,
+                            "found %g bits a weight, expected at least the %.4f of this model with codes of at most 4 bits", bits,
+                            ceil(least_bits * 1e4) / 1e4);
     if (status == INFER_OK) {
         m.p.c.total = count_work(&m);
         if ((status = calibrate_probe_record(&m.p)) == INFER_OK && (status = measure_embeddings(&m)) == INFER_OK)
