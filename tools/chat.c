@@ -1,6 +1,7 @@
 #include "chat.h"
 
 #include "core/core.h"
+#include "interrupts.h"
 #include "joules.h"
 
 #include <errno.h>
@@ -34,7 +35,6 @@ typedef struct chat {
     infer_sampler *sampler;
     infer_decoder *decoder;
     const chat_options *options;
-    volatile sig_atomic_t *interrupted;
     bool terminal;
     int32_t end; /* of an answer, beside the model's own end tokens */
     infer_chat_message *messages; /* their texts are allocated */
@@ -158,7 +158,7 @@ static bool evaluate(chat *c, const int32_t *ids, size_t n)
     infer_status s;
     do
         s = infer_session_eval(c->session, ids, n, INFER_LOGITS_LAST, &err);
-    while (s == INFER_ERROR_CANCELLED && !*c->interrupted);
+    while (s == INFER_ERROR_CANCELLED && !cli_interrupted);
     if (s != INFER_OK && s != INFER_ERROR_CANCELLED)
         cli_die("%s", err.message);
     return s == INFER_OK;
@@ -204,7 +204,7 @@ static void write_answer(chat *c, cli_buffer *answer)
     uint64_t start = infer_now_ns();
     size_t evaluated = 0;
     start_meter(c);
-    for (uint32_t i = 0; i < c->options->tokens && !*c->interrupted; i++) {
+    for (uint32_t i = 0; i < c->options->tokens && !cli_interrupted; i++) {
         int32_t id = infer_sampler_sample(c->sampler, infer_session_logits(c->session, 0));
         uint32_t position = infer_session_position(c->session);
         if (id == c->end || infer_model_token_is_end(c->model, id))
@@ -246,8 +246,8 @@ static void answer(chat *c)
     } else {
         drop_last(c, INFER_CHAT_USER);
     }
-    if (*c->interrupted == SIGINT)
-        *c->interrupted = 0;
+    if (cli_interrupted == SIGINT)
+        cli_interrupted = 0;
     cli_buffer_free(&text);
     free(ids);
 }
@@ -274,7 +274,7 @@ static bool read_line(chat *c, const char *prompt, cli_buffer *line)
         fflush(stderr);
     }
     restart_reads(false);
-    n = *c->interrupted ? -1 : getline(&data, &room, stdin);
+    n = cli_interrupted ? -1 : getline(&data, &room, stdin);
     restart_reads(true);
     if (n > 0 && data[n - 1] == '\n')
         n--;
@@ -283,7 +283,7 @@ static bool read_line(chat *c, const char *prompt, cli_buffer *line)
     if (n >= 0 && !cli_buffer_add(line, data, (size_t)n))
         cli_die("out of memory for a line");
     free(data);
-    return n >= 0 && !*c->interrupted;
+    return n >= 0 && !cli_interrupted;
 }
 
 /* A message, or a command, in `text`. False at the end. */
@@ -300,13 +300,13 @@ static bool read_message(chat *c, cli_buffer *text)
         while (text->size && text->data[text->size - 1] == '\n')
             text->size--;
         text->data[text->size] = 0;
-        return more || (text->size && !*c->interrupted);
+        return more || (text->size && !cli_interrupted);
     }
     while (more && text->size && text->data[text->size - 1] == '\\') {
         text->data[text->size - 1] = '\n';
         more = read_line(c, ". ", text);
     }
-    return more || (text->size && !*c->interrupted);
+    return more || (text->size && !cli_interrupted);
 }
 
 static double per_second(size_t tokens, uint64_t ns) { return ns ? tokens * 1e9 / ns : 0; }
@@ -385,10 +385,9 @@ static void converse(chat *c)
     cli_buffer_free(&text);
 }
 
-void chat_run(infer_model *model, infer_session *session, infer_sampler *sampler, const chat_options *options,
-              volatile sig_atomic_t *interrupted)
+void chat_run(infer_model *model, infer_session *session, infer_sampler *sampler, const chat_options *options)
 {
-    chat c = {.model = model, .session = session, .sampler = sampler, .options = options, .interrupted = interrupted};
+    chat c = {.model = model, .session = session, .sampler = sampler, .options = options};
     infer_error err;
     if (!options->template_name && !infer_model_chat_template(model))
         cli_die("the model has no chat template that is known here; choose one with --chat-template");

@@ -4,7 +4,6 @@
 
 #include "cli.h"
 
-#include <signal.h>
 
 typedef struct chat_options {
     const char *template_name; /* NULL: the model's own */
@@ -15,9 +14,8 @@ typedef struct chat_options {
     bool quiet;
 } chat_options;
 
-/* The conversation until the end of input, /quit, or an interruption. Failure is cli_die. The caller's signal handler puts the signal's
- * number into `interrupted` and cancels the session; SIGINT only ends an answer, where one is being written. */
-void chat_run(infer_model *model, infer_session *session, infer_sampler *sampler, const chat_options *options,
-              volatile sig_atomic_t *interrupted);
+/* The conversation until the end of input, /quit, or an interruption. Failure is cli_die. Interrupts cancel the session
+ * (interrupts.h); SIGINT only ends an answer, where one is being written. */
+void chat_run(infer_model *model, infer_session *session, infer_sampler *sampler, const chat_options *options);
 
 #endif

@@ -6,6 +6,7 @@
 #include "cli.h"
 #include "cost.h"
 #include "kept/costs.h"
+#include "interrupts.h"
 #include "joules.h"
 #include "bench/records.h"
 
@@ -287,9 +288,9 @@ static void measure(const arguments *a, record *r)
     if (o->events > 0 && model->events.rates == 0)
         find_thresholds(model, o->events);
     bench_check(infer_session_create(model, &session_options, &session, &err), &err);
-    bench_watch(session);
-    s = bench_interrupted ? INFER_ERROR_CANCELLED : infer_speed_measure(model, session, o, &r->speed, &err);
-    bench_watch(NULL);
+    cli_cancel_session(session);
+    s = cli_interrupted ? INFER_ERROR_CANCELLED : infer_speed_measure(model, session, o, &r->speed, &err);
+    cli_cancel_session(NULL);
     r->args = a;
     r->model = bench_name(&a->model);
     r->cpu_level = infer_runtime_cpu_level(rt); /* static storage */

@@ -4,6 +4,7 @@
 #include "calibrate/calibrate.h"
 #include "calibrate/events.h"
 #include "core/core.h"
+#include "interrupts.h"
 #include "kept/costs.h"
 #include "eval/writing.h"
 #include "qtypes.h"
@@ -14,14 +15,12 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-#define EXIT_INTERRUPTED 130
 #define CALIBRATE_WINDOW 512u /* tokens at once, or the model's context where that is less */
 #define CALIBRATE_TOKENS_DEFAULT 65536u
 #define CALIBRATE_GENERATE "generate" /* in place of a file: the model writes the text */
@@ -67,7 +66,8 @@ static void help(void)
            "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
            "      --calibrate FILE  round q4g32, n4g32, q8g32 matrices so that what they make of this text changes least\n"
            "      --calibrate generate  the same with a text that the model writes itself\n"
-           "      --bpw X           q4g32, n4g32 or q8g32 for each matrix, as its rounding is felt on the text of --calibrate: X bits a weight in all\n"
+           "      --bpw X           q4g32, n4g32 or q8g32 for each matrix, as its rounding is felt on the text of --calibrate: X bits a weight in all,\n"
+           "                        or fewer where ternary matrices, which t2r keeps as they are, leave some over\n"
            "      --events TARGET   find thresholds with which this share of the layers' inputs, 0.05 to 0.9, is silent and skipped on the text of\n"
            "                        --calibrate; for matrices in q4g64 and q8g64\n"
            "      --calibrate-tokens N  of the text's first tokens; default 65536\n"
@@ -223,7 +223,7 @@ static void parse(int argc, char **argv, arguments *a)
         case CALIBRATE: a->calibrate = optarg; break;
         case CALIBRATE_TOKENS: a->calibrate_tokens = cli_whole("--calibrate-tokens", optarg, 1, 1u << 30); break;
         case SEPARATOR: a->separator = optarg; break;
-        case BPW: a->bits = cli_real("--bpw", optarg, 4, 32); break;
+        case BPW: a->bits = cli_real("--bpw", optarg, 2, 32); break;
         case EVENTS: a->events = cli_real("--events", optarg, 0.05, 0.9); break;
         case DAMPING: a->damping = cli_real("--damping", optarg, 1e-6, 10); break;
         case PRUNE: add_prune(a, optarg); break;
@@ -271,31 +271,6 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Ctrl-C ends the conversion at the next panel of rows, so that the temporary file goes; another one, a second later, ends the process (at once, there
- * may be two that mean one: timeout(1) sends it to the process and to its group). */
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    static uint64_t first_ns;
-    (void)number;
-    if (!interrupted)
-        first_ns = infer_now_ns();
-    else if (infer_now_ns() - first_ns > 1000000000u)
-        _exit(EXIT_INTERRUPTED);
-    interrupted = 1;
-}
-
-static void catch_interrupts(void)
-{
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    sigaddset(&action.sa_mask, SIGINT);
-    sigaddset(&action.sa_mask, SIGTERM);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
 typedef struct watcher {
     cli_progress bar;
     bool started, quiet;
@@ -306,13 +281,13 @@ static int on_progress(void *user, const infer_convert_progress *p)
 {
     watcher *w = user;
     if (!p->total_bytes)
-        return interrupted;
+        return cli_interrupted;
     if (!w->started && !w->quiet)
         cli_progress_start(&w->bar, "converting", p->total_bytes, NULL);
     w->started = true;
     if (!w->quiet)
         cli_progress_update(&w->bar, p->bytes);
-    return interrupted;
+    return cli_interrupted;
 }
 
 /* Why a tensor has its layout. */
@@ -368,7 +343,7 @@ static int on_tokens(watcher *w, const char *label, uint64_t done, uint64_t tota
     w->started = true;
     if (!w->quiet)
         cli_progress_update(&w->bar, done);
-    return interrupted;
+    return cli_interrupted;
 }
 
 static int on_measure(void *user, uint64_t done, uint64_t total) { return on_tokens(user, "measuring", done, total); }
@@ -695,7 +670,7 @@ static int convert(const arguments *a)
 
     if (same_file(a->in, a->out) || (a->tokenizer && same_file(a->tokenizer, a->out)))
         cli_die("%s: input and output are the same file", a->out);
-    catch_interrupts();
+    cli_catch_interrupts();
     if (infer_source_open(NULL, a->in, a->tokenizer, &source, &err) != INFER_OK)
         cli_die("%s", err.message);
     w.types = calloc(source.tensor_count + 1, sizeof *w.types);
@@ -708,6 +683,7 @@ static int convert(const arguments *a)
         from = costs_load(&w.costs);
     options.sparse = a->sparse ? &w.costs : NULL;
     status = prepare(a, &source, &options, &bar, &w, &err);
+    options.types = w.types;
     options.packed = w.packed;
     options.metadata = w.metadata;
     options.rates = w.rates;
@@ -727,7 +703,7 @@ static int convert(const arguments *a)
     infer_source_close(&source);
     if (status == INFER_ERROR_CANCELLED) {
         cli_note("interrupted, nothing was written");
-        return EXIT_INTERRUPTED;
+        return CLI_EXIT_INTERRUPTED;
     }
     if (status != INFER_OK)
         cli_die("%s", err.message);

@@ -3,6 +3,7 @@
 #include "cli.h"
 #include "convert/convert.h"
 #include "distill/trainer.h"
+#include "interrupts.h"
 #include "joules.h"
 #include "svg.h"
 
@@ -10,7 +11,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -84,9 +84,6 @@ static const char usage[] =
     "  -h, --help\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 the command line is wrong, 130 interrupted.\n";
-
-static volatile sig_atomic_t interrupted;
-static void on_interrupt(int signal_number) { interrupted = signal_number; }
 
 /* ---- arguments ---- */
 
@@ -365,7 +362,7 @@ static void train(run *r)
     r->started_ns = r->window_ns = saved_ns = infer_now_ns();
     if (infer_meter_kind(r->meter) != INFER_ENERGY_NONE)
         check(infer_meter_start(r->meter, &err), &err);
-    while (distill_trainer_steps(r->trainer) < a->set.steps && !interrupted) {
+    while (distill_trainer_steps(r->trainer) < a->set.steps && !cli_interrupted) {
         check(distill_trainer_step(r->trainer, &err), &err);
         draw_progress(r);
         if (distill_trainer_steps(r->trainer) % a->report == 0 || distill_trainer_steps(r->trainer) == a->set.steps) {
@@ -408,7 +405,6 @@ static void print_summary(const run *r)
 
 int main(int argc, char **argv)
 {
-    struct sigaction action = {.sa_handler = on_interrupt};
     arguments a;
     run r = {.a = &a, .terminal = isatty(STDERR_FILENO)};
     char *teacher;
@@ -417,11 +413,10 @@ int main(int argc, char **argv)
     parse(argc, argv, &a);
     teacher = cache_model(a.teacher, &(cache_options){.quiet = a.quiet});
     open_all(&r, teacher);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    cli_catch_interrupts();
     train(&r);
     draw_curve(&r);
-    if (!interrupted) {
+    if (!cli_interrupted) {
         write_student(&r);
         print_summary(&r);
     }
@@ -433,5 +428,5 @@ int main(int argc, char **argv)
     infer_model_close(r.vocabulary);
     infer_runtime_destroy(r.rt);
     free(teacher);
-    return interrupted ? 130 : 0;
+    return cli_interrupted ? CLI_EXIT_INTERRUPTED : 0;
 }

@@ -7,13 +7,13 @@
 #include "eval/teacher.h"
 #include "eval/text.h"
 #include "file.h"
+#include "interrupts.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
 #include <infer/infer_experimental.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,26 +62,6 @@ static const char usage[] =
     "  -h, --help\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 the command line is wrong, 130 interrupted.\n";
-
-/* ---- interruption ---- */
-
-static infer_session *volatile running; /* what the signal handler cancels */
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signal_number)
-{
-    interrupted = signal_number;
-    if (running)
-        infer_session_cancel(running); /* one atomic store */
-}
-
-static void catch_interrupts(infer_session *session)
-{
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    running = session;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 /* ---- arguments ---- */
 
@@ -229,12 +209,13 @@ static void open_all(run *r)
     r->job = hash_more(r->model_hash, &a->session.kv_type, sizeof a->session.kv_type);
     if (a->events != 0)
         r->job = hash_more(r->job, &a->events, sizeof a->events);
-    catch_interrupts(r->session);
+    cli_cancel_session(r->session);
+    cli_catch_interrupts();
 }
 
 static void close_all(run *r)
 {
-    running = NULL;
+    cli_cancel_session(NULL);
     eval_results_free(&r->results);
     infer_session_destroy(r->session);
     infer_model_close(r->model);
@@ -252,7 +233,7 @@ static bool evaluate_units(run *r, const char *label, unit_fn *unit, const void 
     if (r->args->state)
         check(eval_results_attach(all, r->args->state, &err), &err);
     cli_progress_start(&progress, "evaluating", all->units - all->done, label);
-    for (size_t first = all->done; all->done < all->units && !interrupted; cli_progress_update(&progress, all->done - first)) {
+    for (size_t first = all->done; all->done < all->units && !cli_interrupted; cli_progress_update(&progress, all->done - first)) {
         infer_status s = unit(user, all->done, all->data + all->starts[all->done], &err);
         if (s == INFER_ERROR_CANCELLED)
             break;
@@ -508,5 +489,5 @@ int main(int argc, char **argv)
     if (fflush(stdout) != 0 || ferror(stdout))
         cli_die("standard output: %s", strerror(errno));
     close_all(&r);
-    return interrupted ? 130 : 0;
+    return cli_interrupted ? CLI_EXIT_INTERRUPTED : 0;
 }

@@ -3,6 +3,7 @@
 #include "chat.h"
 #include "cli.h"
 #include "cores.h"
+#include "interrupts.h"
 #include "joules.h"
 #include "model/default_model.h"
 #include "kept/tuned.h"
@@ -13,7 +14,6 @@
 #include <getopt.h>
 #include <infer/infer_experimental.h>
 #include <math.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,26 +102,6 @@ static const char usage[] =
     "  -h, --help\n"
     "\n"
     "Exit status: 0 done, 1 it could not be done, 2 the command line is wrong, 130 interrupted.\n";
-
-/* ---- interruption ---- */
-
-static infer_session *volatile running; /* what the signal handler cancels */
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signal_number)
-{
-    interrupted = signal_number;
-    if (running)
-        infer_session_cancel(running); /* one atomic store */
-}
-
-static void catch_interrupts(infer_session *session)
-{
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    running = session;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 /* ---- arguments ---- */
 
@@ -421,7 +401,7 @@ static void pace(const run *r, uint64_t *due)
     uint64_t now = infer_now_ns();
     *due += (uint64_t)(1e9 / r->args->target_tps);
     if (*due > now)
-        infer_sleep_until(*due, &interrupted);
+        infer_sleep_until(*due, &cli_interrupted);
     else
         *due = now;
 }
@@ -439,7 +419,7 @@ static void generate(run *r)
 {
     int32_t id = 0;
     uint64_t start = infer_now_ns(), due = start;
-    for (r->generated = 0; r->generated < r->args->tokens && !interrupted;) {
+    for (r->generated = 0; r->generated < r->args->tokens && !cli_interrupted;) {
         if (r->generated) {
             if (infer_session_position(r->session) == infer_session_context(r->session)) {
                 r->context_full = true;
@@ -447,9 +427,9 @@ static void generate(run *r)
             }
             if (r->args->target_tps > 0)
                 pace(r, &due);
-            if (!interrupted)
+            if (!cli_interrupted)
                 evaluate(r, &id, 1);
-            if (interrupted)
+            if (cli_interrupted)
                 break;
             r->evaluated++;
         }
@@ -473,7 +453,7 @@ static void generate_drafted(run *r)
     infer_error err;
     if (!ended)
         ids[0] = infer_sampler_sample(r->sampler, infer_session_logits(r->session, 0));
-    while (!ended && !interrupted) {
+    while (!ended && !cli_interrupted) {
         size_t left;
         for (size_t i = 0; i < n && !ended; i++) {
             ended = infer_model_token_is_end(r->model, ids[i]);
@@ -517,7 +497,7 @@ static void continue_prompt(run *r, const char *prompt, size_t bytes)
     stop_meter(r, &r->prompt_energy);
     r->prompt_tokens = n;
     free(ids);
-    if (!interrupted) {
+    if (!cli_interrupted) {
         use_events(r);
         start_meter(r);
         if (r->drafter)
@@ -558,7 +538,8 @@ static void open_all(run *r)
         cli_die("%s", err.message);
     r->load_ns = infer_now_ns() - start;
     free(path);
-    catch_interrupts(r->session);
+    cli_cancel_session(r->session);
+    cli_catch_interrupts();
 }
 
 /* Before anything runs, so that the baseline is that of a machine at rest. */
@@ -585,7 +566,7 @@ static void explain(const run *r)
 
 static void close_all(run *r)
 {
-    running = NULL;
+    cli_cancel_session(NULL);
     infer_drafter_destroy(r->drafter);
     infer_meter_destroy(r->meter);
     infer_decoder_destroy(r->decoder);
@@ -627,7 +608,7 @@ int main(int argc, char **argv)
         explain(&r);
     if (a.converse) {
         a.chat.meter = r.meter;
-        chat_run(r.model, r.session, r.sampler, &a.chat, &interrupted);
+        chat_run(r.model, r.session, r.sampler, &a.chat);
     } else if (a.dot) {
         describe(&r, "dot", stdout);
     } else if (input.data || !a.explain) {
@@ -644,5 +625,5 @@ int main(int argc, char **argv)
         describe(&r, "profile", stderr);
     cli_buffer_free(&input);
     close_all(&r);
-    return interrupted ? 130 : 0;
+    return cli_interrupted ? CLI_EXIT_INTERRUPTED : 0;
 }

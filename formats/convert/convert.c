@@ -198,13 +198,15 @@ static infer_status declare(converter *c)
 {
     const infer_source *s = c->source;
     uint64_t total = 0;
-    infer_status status = infer_convert_types(s, c->options, c->types, c->err);
+    infer_status status = INFER_OK;
 
+    if (c->options->types)
+        memcpy(c->types, c->options->types, s->tensor_count * sizeof *c->types);
+    else
+        status = infer_convert_types(s, c->options, c->types, c->err);
     for (size_t i = 0; i < s->tensor_count && status == INFER_OK; i++) {
         const infer_source_tensor *t = &s->tensors[i];
         infer_matrix_choice *choice = &c->choices[i];
-        if (packed(c, i))
-            c->types[i] = c->options->packed[i].type;
         c->progress.tensor = t->name;
         if ((status = choose(c, i, choice)) != INFER_OK)
             break;

@@ -25,7 +25,6 @@ typedef struct infer_convert_progress {
 
 /* A matrix that is there already. */
 typedef struct infer_convert_packed {
-    infer_qtype type;
     infer_matrix_choice choice;
     const void *data; /* choice.bytes of it; NULL: the tensor is converted from the source */
 } infer_convert_packed;
@@ -42,7 +41,8 @@ typedef struct infer_convert_options {
     /* Called for each tensor before anything is written: what it becomes, and why. May be NULL. */
     void (*explain)(void *user, const infer_source_tensor *tensor, infer_qtype type, const infer_matrix_choice *choice);
     void *user;
-    const infer_convert_packed *packed; /* [tensors of the source], instead of type and rules where it has data; NULL: none */
+    const infer_qtype *types;           /* [tensors of the source], in place of type and rules; NULL: as these say */
+    const infer_convert_packed *packed; /* [tensors of the source], of their types; NULL: none */
     const char *metadata;               /* instead of the source's; NULL: the source's */
     const double *rates; /* [tensors of the source] share to prune by magnitude of a matrix that is not in `packed`; NULL: none */
     infer_prune_block block;

@@ -240,21 +240,29 @@ static void set_ternary(uint8_t *panel, uint32_t r, uint64_t i, int32_t code)
     *byte = (uint8_t)((*byte & ~(3u << shift)) | (uint32_t)(code + 1) << shift);
 }
 
-static bool pack_ternary_row(const float *x, uint64_t k, uint8_t *panel, uint32_t r)
+float infer_ternary_scale(const float *row, uint64_t k)
 {
     float scale = 0;
+
+    for (uint64_t i = 0; i < k; i++) {
+        scale = scale > 0 ? scale : fabsf(row[i]);
+        if (row[i] != 0 && fabsf(row[i]) != scale)
+            return -1;
+    }
+    return scale;
+}
+
+static bool pack_ternary_row(const float *x, uint64_t k, uint8_t *panel, uint32_t r)
+{
+    float scale = infer_ternary_scale(x, k);
     double sum = 0;
-    bool ternary = true;
 
     for (uint64_t i = 0; i < k; i++) {
         if (!isfinite(x[i]))
             return false;
-        if (scale == 0)
-            scale = fabsf(x[i]);
-        ternary = ternary && (x[i] == 0 || fabsf(x[i]) == scale);
         sum += fabs((double)x[i]);
     }
-    if (!ternary)
+    if (scale < 0)
         scale = (float)(sum / (double)k);
     if (scale == 0)
         return true; /* the panel was cleared */

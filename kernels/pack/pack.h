@@ -25,6 +25,9 @@ uint64_t infer_panel_bytes(infer_qtype type, uint64_t k);
  * codes as in infer_code_range. False: a value is not finite or does not fit the type's scale. */
 bool infer_pack_group(infer_qtype type, const float *x, uint32_t count, uint16_t *scale, int8_t *codes);
 
+/* The magnitude s of a row that holds only -s, 0 and s, which t2r keeps as it is; -1 of others. */
+float infer_ternary_scale(const float *row, uint64_t k);
+
 /* ---- the sparse layouts (sparse.h): a matrix is counted first, panel by panel, then packed, panel by panel in rising order ---- */
 
 /* Units of a panel, rows [n][k], n in 1..16: what is not 0.0 is kept, with the rest of its block. csr: numbers. */

@@ -79,18 +79,6 @@ static void set_code(uint8_t *group, size_t width, uint32_t bits, uint32_t i, si
     *byte = bits == 8 ? (uint8_t)code : (uint8_t)((*byte & ~(15u << shift)) | (uint32_t)(code + 8) << shift);
 }
 
-/* The magnitude of a row that holds only -s, 0 and s; -1 for others. */
-static float ternary(const float *w, uint64_t k)
-{
-    float s = 0;
-    for (uint64_t i = 0; i < k; i++) {
-        s = s > 0 ? s : fabsf(w[i]);
-        if (w[i] != 0 && fabsf(w[i]) != s)
-            return -1;
-    }
-    return s;
-}
-
 /* Codes -1, 0, 1, all scales 1. */
 static float pack_ternary_row(const float *w, uint64_t k, const infer_cols *c, uint64_t o, float s)
 {
@@ -139,7 +127,7 @@ bool infer_pack_cols(infer_qtype type, const float *rows, uint64_t n, uint64_t k
         if (!isfinite(rows[i]))
             return false;
     for (uint64_t o = 0; o < n && exact; o++)
-        exact = ternary(rows + o * k, k) >= 0;
+        exact = infer_ternary_scale(rows + o * k, k) >= 0;
     for (uint64_t i = 0; i < k && exact; i++)
         factors[i] = 1;
     if (!exact && !balance(rows, n, k, factors, factors + k, factors + k + n))
@@ -154,7 +142,7 @@ bool infer_pack_cols(infer_qtype type, const float *rows, uint64_t n, uint64_t k
             memset(group + width, c.bits == 8 ? 0 : 0x88, infer_cols_group_bytes(width, c.bits) - width);
         }
     for (uint64_t o = 0; o < n; o++)
-        row[o] = exact ? pack_ternary_row(rows + o * k, k, &c, o, ternary(rows + o * k, k)) : pack_row(rows + o * k, k, &c, o);
+        row[o] = exact ? pack_ternary_row(rows + o * k, k, &c, o, infer_ternary_scale(rows + o * k, k)) : pack_row(rows + o * k, k, &c, o);
     return true;
 }
 

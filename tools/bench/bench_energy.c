@@ -2,6 +2,7 @@
 
 #include "cli.h"
 #include "cores.h"
+#include "interrupts.h"
 #include "joules.h"
 #include "machine.h"
 #include "model/model.h"
@@ -13,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+_Static_assert(INFER_ENERGY_SUBJECTS <= CLI_SESSIONS, "an interrupt cancels all subjects");
 
 /* One of those compared, opened. */
 typedef struct subject {
@@ -70,13 +73,13 @@ static void add_subject(bench *b, const bench_model *file, uint32_t threads, con
     if (infer_meter_kind(s->meter) == INFER_ENERGY_NONE)
         cli_usage("--energy=off leaves nothing to measure");
     name_type(s->model, s->type);
-    bench_watch(s->session);
+    cli_cancel_session(s->session);
     b->count++;
 }
 
 static void close_subjects(bench *b)
 {
-    bench_watch(NULL);
+    cli_cancel_session(NULL);
     for (uint32_t i = 0; i < b->count; i++) {
         subject *s = &b->subjects[i];
         infer_meter_destroy(s->meter);
@@ -136,9 +139,9 @@ static void measure(bench *b)
                                         o->seed};
     infer_machine_cpu_name(b->cpu, sizeof b->cpu);
     infer_machine_read_state("", &b->before);
-    bench_check(infer_energy_measure(subjects, b->count, &b->options, &bench_interrupted, &b->result, &err), &err);
+    bench_check(infer_energy_measure(subjects, b->count, &b->options, &cli_interrupted, &b->result, &err), &err);
     infer_machine_read_state("", &b->after);
-    bench_watch(NULL);
+    cli_cancel_session(NULL);
     for (uint32_t i = 0; o->kl.reference && i < b->count; i++)
         b->subjects[i].kl = bench_kl(b->subjects[i].model, &o->kl);
 }

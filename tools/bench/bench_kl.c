@@ -4,6 +4,7 @@
 #include "cli.h"
 #include "eval/teacher.h"
 #include "eval/text.h"
+#include "interrupts.h"
 
 #include <stdlib.h>
 #include <xxhash.h>
@@ -48,7 +49,7 @@ eval_estimate bench_kl(infer_model *model, const bench_kl_options *o)
     session.logit_rows = ROWS;
     session.kv_type = o->kv_type;
     bench_check(infer_session_create(model, &session, &run.session, &err), &err);
-    bench_watch(run.session);
+    cli_cancel_session(run.session);
     run.vocab = setting.vocab;
     run.text = &text;
     run.teacher = &teacher;
@@ -57,7 +58,7 @@ eval_estimate bench_kl(infer_model *model, const bench_kl_options *o)
     for (size_t w = 0; w < text.window_count; token += text.counted[w++])
         bench_check(eval_text_window(&run, w, token, results + token * eval_token_bytes(&run), &err), &err);
     bench_check(eval_text_summarize(&run, results, &report, &err), &err);
-    bench_watch(NULL);
+    cli_cancel_session(NULL);
     free(results);
     infer_session_destroy(run.session);
     eval_text_free(&text);

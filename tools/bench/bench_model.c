@@ -1,7 +1,7 @@
 #include "bench_model.h"
 
 #include "cli.h"
-#include "energy.h"
+#include "interrupts.h"
 #include "model/default_model.h"
 
 #include <errno.h>
@@ -9,18 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-volatile sig_atomic_t bench_interrupted;
-static infer_session *volatile watched[INFER_ENERGY_SUBJECTS];
-static volatile sig_atomic_t watched_count;
 static char *temporary_folder, *temporary_file;
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    bench_interrupted = 1;
-    for (int i = 0; i < watched_count; i++)
-        infer_session_cancel(watched[i]); /* one atomic store */
-}
 
 static void remove_temporary(void)
 {
@@ -35,26 +24,14 @@ static void remove_temporary(void)
 
 void bench_start(void)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     atexit(remove_temporary);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-void bench_watch(infer_session *session)
-{
-    if (!session) {
-        watched_count = 0;
-    } else if (watched_count < (int)INFER_ENERGY_SUBJECTS) {
-        watched[watched_count] = session;
-        watched_count = watched_count + 1;
-    }
+    cli_catch_interrupts();
 }
 
 void bench_check(infer_status s, const infer_error *err)
 {
     if (s == INFER_ERROR_CANCELLED)
-        exit(130);
+        exit(CLI_EXIT_INTERRUPTED);
     if (s != INFER_OK)
         cli_die("%s", err->message);
 }
@@ -92,7 +69,7 @@ infer_model *bench_open(const bench_model *m, infer_runtime *rt)
     if (m->shape) {
         if (!path)
             path = make_temporary(m);
-        bench_check(infer_shape_write(m->shape, m->type, &m->prune, path, &bench_interrupted, &err), &err);
+        bench_check(infer_shape_write(m->shape, m->type, &m->prune, path, &cli_interrupted, &err), &err);
     }
     bench_check(infer_model_open(rt, path, NULL, &model, &err), &err);
     remove_temporary(); /* the mapping keeps the bytes */

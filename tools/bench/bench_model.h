@@ -1,11 +1,10 @@
-/* What the ways of infer-bench share: models from files or of random weights, interruption. */
+/* What the ways of infer-bench share: models from files or of random weights. */
 #ifndef INFER_TOOLS_BENCH_MODEL_H
 #define INFER_TOOLS_BENCH_MODEL_H
 
 #include "shapes.h"
 
 #include <infer/infer.h>
-#include <signal.h>
 
 typedef struct bench_model {
     const char *path;         /* NULL: of random weights */
@@ -15,12 +14,8 @@ typedef struct bench_model {
     const char *folder, *keep; /* for the file of random weights; NULL: a temporary one */
 } bench_model;
 
-extern volatile sig_atomic_t bench_interrupted;
-
-/* From now on SIGINT and SIGTERM cancel the sessions that were handed in, and temporary files are removed at the end. */
+/* From now on interrupts are caught, and temporary files are removed at the end. */
 void bench_start(void);
-/* A session that an interruption cancels; NULL forgets all of them, before they are destroyed. */
-void bench_watch(infer_session *session);
 /* Ends the program where the status is not OK. */
 void bench_check(infer_status status, const infer_error *err);
 /* Opens it, written before if need be. Failure ends the program. */

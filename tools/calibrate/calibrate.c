@@ -28,7 +28,7 @@ static infer_status fit_matrix(fitter *f, uint32_t node, const infer_gptq *gptq,
         return s;
     if (fit.pruner)
         c->o->pruned[tensor] = fitted.pruned;
-    f->packed[tensor] = (infer_convert_packed){fit.type, fitted.choice, fitted.packed};
+    f->packed[tensor] = (infer_convert_packed){fitted.choice, fitted.packed};
     f->floats[tensor] = fitted.floats;
     calibrate_use(c, calibrate_node(c, node)->weight.info, fitted.floats);
     return INFER_OK;

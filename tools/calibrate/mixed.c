@@ -1,5 +1,8 @@
 #include "probe.h"
 
+#include "pack/pack.h"
+#include "tile16x4.h"
+
 #include <math.h>
 
 static const infer_qtype candidates[] = {INFER_QTYPE_Q4G32, INFER_QTYPE_N4G32, INFER_QTYPE_Q8G32};
@@ -7,7 +10,7 @@ static const infer_qtype candidates[] = {INFER_QTYPE_Q4G32, INFER_QTYPE_N4G32, I
 
 /* One tensor whose type is to be chosen. */
 typedef struct choice {
-    bool used, measured;   /* used: by a node, so that it can be measured */
+    bool used, measured;   /* used: by a node, so that it can be measured; not those that a smaller type holds exactly */
     double kl[CANDIDATES]; /* of the predictions, this tensor alone rounded */
 } choice;
 
@@ -21,6 +24,43 @@ static bool wanted(const mixer *m, uint32_t node, infer_op_kind op)
 {
     size_t t = calibrate_tensor_of(&m->p.c, node);
     return calibrate_node(&m->p.c, node)->op == op && t < m->p.c.source->tensor_count && m->tensors[t].used && !m->tensors[t].measured;
+}
+
+/* Whether t2r holds the node's matrix exactly. rows: 16 of it. */
+static bool is_ternary(const infer_weight *w, float *rows)
+{
+    uint64_t k = w->info->cols, left = w->info->rows, n;
+    const uint8_t *panel = w->data;
+
+    for (; left; left -= n, panel += infer_panel_bytes(INFER_QTYPE_F32, k)) {
+        n = left < INFER_TILE_ROWS ? left : INFER_TILE_ROWS;
+        infer_unpack_panel(INFER_QTYPE_F32, panel, (uint32_t)n, k, rows);
+        for (uint64_t r = 0; r < n; r++)
+            if (infer_ternary_scale(rows + r * k, k) < 0)
+                return false;
+    }
+    return true;
+}
+
+/* The tensors that have a choice, but for ternary ones: t2r costs them nothing, and takes the fewest bits. */
+static infer_status find_used(mixer *m, const bool *open, infer_qtype *types)
+{
+    calibrator *c = &m->p.c;
+
+    for (uint32_t i = 0; i < calibrate_node_count(c); i++) {
+        const infer_node *node = calibrate_node(c, i);
+        size_t t = calibrate_tensor_of(c, i);
+        float *rows;
+        if (t == c->source->tensor_count || !open[t] || (node->op != INFER_OP_MATMUL && node->op != INFER_OP_EMBED))
+            continue;
+        if (!(rows = infer_alloc_array(NULL, INFER_TILE_ROWS * node->weight.info->cols, sizeof *rows)))
+            return infer_fail_memory(c->err, INFER_TILE_ROWS * node->weight.info->cols * sizeof *rows, "16 rows of a tensor");
+        m->tensors[t].used = !is_ternary(&node->weight, rows);
+        if (!m->tensors[t].used)
+            types[t] = INFER_QTYPE_T2R;
+        infer_free(NULL, rows);
+    }
+    return INFER_OK;
 }
 
 /* The node's tensor in each type. */
@@ -110,7 +150,7 @@ static double tensor_bytes(const infer_source_tensor *t, infer_qtype type)
     return (double)bytes;
 }
 
-/* Bytes beyond `most` when all that can have 4 bits do; negative: as many are left. */
+/* Bytes beyond the budget of `bits` a weight when all that have a choice take 4; negative: as many are left. */
 static double excess(const mixer *m, const infer_qtype *types, double bits, double *least_bits)
 {
     const infer_source *source = m->p.c.source;
@@ -164,15 +204,12 @@ infer_status calibrate_mix(infer_model *model, const infer_source *source, const
 
     m.tensors = infer_alloc_array(NULL, source->tensor_count, sizeof *m.tensors);
     status = m.tensors ? calibrate_probe_open(&m.p) : infer_fail_memory(err, source->tensor_count * sizeof *m.tensors, "a list of tensors");
-    for (uint32_t i = 0; status == INFER_OK && i < calibrate_node_count(&m.p.c); i++) {
-        size_t t = calibrate_tensor_of(&m.p.c, i);
-        infer_op_kind op = calibrate_node(&m.p.c, i)->op;
-        if (t < source->tensor_count && open[t] && (op == INFER_OP_MATMUL || op == INFER_OP_EMBED))
-            m.tensors[t].used = true;
-    }
+    if (status == INFER_OK)
+        status = find_used(&m, open, types);
     if (status == INFER_OK && (over = excess(&m, types, bits, &least_bits)) > 0)
-        status = infer_fail(err, INFER_ERROR_ARGUMENT, "found %g bits a weight, expected at least the %.4f of this model with 4-bit codes",
-                            bits, ceil(least_bits * 1e4) / 1e4);
+        status = infer_fail(err, INFER_ERROR_ARGUMENT,
+                            "found %g bits a weight, expected at least the %.4f of this model with codes of at most 4 bits", bits,
+                            ceil(least_bits * 1e4) / 1e4);
     if (status == INFER_OK) {
         m.p.c.total = count_work(&m);
         if ((status = calibrate_probe_record(&m.p)) == INFER_OK && (status = measure_embeddings(&m)) == INFER_OK)

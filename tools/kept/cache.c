@@ -4,6 +4,7 @@
 
 #include "convert/convert.h"
 #include "file.h"
+#include "interrupts.h"
 #include "model/default_model.h"
 
 #include <dirent.h>
@@ -12,7 +13,6 @@
 #include <fnmatch.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -138,14 +138,6 @@ static char *cached_path(const char *model, const cache_options *o)
 
 /* ---- conversion ---- */
 
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
 typedef struct watcher {
     cli_progress bar;
     bool started;
@@ -158,7 +150,7 @@ static int on_progress(void *user, const infer_convert_progress *p)
         cli_progress_start(&w->bar, "converting, once", p->total_bytes, NULL);
     w->started = true;
     cli_progress_update(&w->bar, p->bytes);
-    return interrupted;
+    return cli_interrupted;
 }
 
 /* Rules that give floats the type q8g32; the others stay as they are stored. */
@@ -175,7 +167,7 @@ static infer_convert_rule *default_rules(const infer_source *s, size_t *count)
 
 static void convert(const char *model, const char *path, const cache_options *o)
 {
-    struct sigaction action = {.sa_handler = on_interrupt}, old_int, old_term;
+    struct sigaction old_int, old_term;
     const infer_qtype_info *type = o->type ? infer_qtype_find_name(o->type) : NULL;
     infer_convert_options options = {.type = type ? type->type : INFER_QTYPE_NONE, .overwrite = true, .progress = on_progress};
     infer_convert_rule *rules = NULL;
@@ -189,8 +181,9 @@ static void convert(const char *model, const char *path, const cache_options *o)
         cli_die("%s", err.message);
     if (!type)
         options.rules = rules = default_rules(&source, &options.rule_count);
-    sigaction(SIGINT, &action, &old_int);
-    sigaction(SIGTERM, &action, &old_term);
+    sigaction(SIGINT, NULL, &old_int);
+    sigaction(SIGTERM, NULL, &old_term);
+    cli_catch_interrupts();
     s = infer_convert(NULL, &source, path, &options, NULL, &err);
     sigaction(SIGINT, &old_int, NULL);
     sigaction(SIGTERM, &old_term, NULL);
@@ -199,7 +192,7 @@ static void convert(const char *model, const char *path, const cache_options *o)
     free(rules);
     if (s == INFER_ERROR_CANCELLED) {
         cli_note("interrupted, nothing was written");
-        exit(130);
+        exit(CLI_EXIT_INTERRUPTED);
     }
     if (s != INFER_OK)
         cli_die("%s", err.message);
