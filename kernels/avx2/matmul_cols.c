@@ -10,9 +10,11 @@
 #include "vector.h"
 
 enum {
-    HALF = 32,    /* inputs whose sum fits */
+    HALF = 32, /* inputs whose sum fits */
+    MANY = 28,         /* of 32 inputs: where more are not 0, hardly anything is skipped */
+    LINES = INFER_COLS_STRIPE / 64,
     LINE = 64,    /* bytes of a column that are added at once */
-    AHEAD = 3,    /* lines of a column from the one in use to the one that is asked for (measured) */
+    AHEAD = 4,    /* lines of a column from the one in use to the one that is asked for (measured) */
     LISTED = 256, /* groups whose lists are kept */
     BLOCK_TOKENS = 16,
     BLOCK_OUTPUTS = 512 /* with more tokens */
@@ -115,44 +117,72 @@ typedef struct span {
 
 /* ---- one token ---- */
 
-/* A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. */
+/*
+ * A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. Where inputs are skipped,
+ * neither they nor the lines of their columns are taken in the order of memory: the hardware would take it for a pattern, and read what is
+ * skipped.
+ */
 typedef struct active {
     uint32_t end;
-    int16_t start[2]; /* q4g64: of the sums of the first 32, of the others */
-    uint8_t input[2 * HALF];
-    int8_t x[2 * HALF];
+    bool scattered;
+    int16_t start[2];        /* q4g64: of the sums of the first 32, of the others */
+    uint8_t input[4 * HALF]; /* behind `end` the last one */
+    int8_t x[4 * HALF];
 } active;
+
+/* Numbers of six bits, the bits reversed. */
+ALWAYS_INLINE uint32_t reversed(uint32_t i)
+{
+    i = (i & 7) << 3 | i >> 3;
+    return (i & 011) << 2 | (i & 022) | (i & 044) >> 2;
+}
+
+/* Without branches: which inputs are silent cannot be predicted. */
+ALWAYS_INLINE void list_inputs(active *a, const int8_t codes[2 * HALF], const bool scattered)
+{
+    uint32_t n = 0;
+#pragma GCC unroll 64
+    for (uint32_t i = 0; i < 2 * HALF; i++) {
+        uint32_t input = scattered ? reversed(i) : i;
+        a->input[n] = (uint8_t)input;
+        a->x[n] = codes[input];
+        n += codes[input] != 0;
+    }
+}
 
 ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t bits)
 {
     const uint32_t unit = bits == 4 ? 2 : 4;
-    int32_t sum[2] = {0, 0};
-    uint32_t n = 0;
-    for (size_t h = 0; h < halves; h++)
-        for (uint32_t mask = active_mask(codes + HALF * h); mask; mask &= mask - 1, n++) {
-            size_t i = HALF * h + (uint32_t)__builtin_ctz(mask);
-            a->input[n] = (uint8_t)i;
-            a->x[n] = codes[i];
-            sum[n / HALF] += codes[i];
-        }
+    int8_t all[2 * HALF] = {0};
+    uint32_t n;
+    memcpy(all, codes, halves == 2 ? 2 * HALF : HALF);
+    n = (uint32_t)__builtin_popcount(active_mask(all)) + (uint32_t)__builtin_popcount(active_mask(all + HALF));
+    a->scattered = n < MANY * halves;
+    if (a->scattered)
+        list_inputs(a, all, true);
+    else
+        list_inputs(a, all, false);
+    memset(a->input + n, n ? a->input[n - 1] : 0, 2 * HALF);
+    memset(a->x + n, 0, 2 * HALF);
     a->end = (n + unit - 1) / unit * unit;
-    for (; n < 2 * HALF; n++) {
-        a->input[n] = n ? a->input[n - 1] : 0;
-        a->x[n] = 0;
+    for (int part = 0; part < 2; part++) {
+        int32_t sum = 0;
+        for (int i = 0; i < HALF; i++)
+            sum += a->x[HALF * part + i];
+        a->start[part] = (int16_t)(-8 * sum);
     }
-    for (int part = 0; part < 2; part++)
-        a->start[part] = (int16_t)(-8 * sum[part]);
 }
 
 /* Where the columns of a list begin: offsets from the codes of the group's first input. */
 typedef struct columns {
-    const uint8_t *codes;
+    const uint8_t *codes, *lines;   /* their order */
     uint32_t end, offset[2 * HALF]; /* behind `end` any column's */
 } columns;
 
-ALWAYS_INLINE void find_columns(columns *c, const active *a, const uint8_t *codes, size_t pitch)
+ALWAYS_INLINE void find_columns(columns *c, const active *a, const uint8_t *codes, size_t pitch, uint8_t (*orders)[LINES])
 {
     c->codes = codes;
+    c->lines = orders[a->scattered];
     c->end = a->end;
     for (uint32_t i = 0; i < 2 * HALF; i++)
         c->offset[i] = a->input[i] * (uint32_t)pitch;
@@ -194,19 +224,19 @@ ALWAYS_INLINE void add_columns(__m256i out[8], const active *a, const columns *c
         out[v] = s[v];
 }
 
-/* y += a group. Of the next group what `ahead` bytes reach is asked for, behind the last one of the group itself. */
-ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, const columns *next, size_t bytes, const uint8_t *scales,
+/* y += a group, of whose columns `lines` lines are taken. Those of the next group are asked for behind its own. */
+ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, const columns *next, uint32_t lines, const uint8_t *scales,
                              const uint8_t *next_scales, float x_scale, const uint32_t bits)
 {
-    const size_t outputs = LINE * 8 / bits, ahead = bytes < AHEAD * LINE ? bytes : AHEAD * LINE;
-    const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end;
-    for (size_t b = 0; b < bytes; b += LINE, y += outputs, scales += outputs, next_scales += outputs) {
-        bool inside = b + ahead < bytes;
+    const size_t outputs = LINE * 8 / bits;
+    const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end, ahead = lines < AHEAD ? lines : AHEAD;
+    for (uint32_t l = 0; l < lines; l++) {
+        bool inside = l + ahead < lines;
         const columns *to_come = inside ? now : next;
-        size_t b_to_come = b + ahead - (inside ? 0 : bytes);
+        size_t b = LINE * now->lines[l], b_to_come = LINE * to_come->lines[l + ahead - (inside ? 0 : lines)], o0 = outputs * now->lines[l];
         __m256i first[8], second[8];
         for (size_t o = 0; o < outputs; o += LINE)
-            ask_for(next_scales + o);
+            ask_for(next_scales + o0 + o);
         add_columns(first, a, now, b, to_come, b_to_come, 0, part, bits);
         if (part < a->end)
             add_columns(second, a, now, b, to_come, b_to_come, part, a->end, bits);
@@ -215,7 +245,7 @@ ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, cons
                 second[v] = _mm256_setzero_si256();
         for (uint32_t i = a->end; i < to_come->end; i++)
             ask_for(to_come->codes + b_to_come + to_come->offset[i]);
-        add_line(y, first, second, scales, _mm256_set1_ps(x_scale), bits);
+        add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
     }
 }
 
@@ -238,7 +268,15 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
     const uint8_t *scales = infer_cols_group(w, s->stripe, 0) + s->first, *codes = infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8;
     _Alignas(64) float y[INFER_COLS_STRIPE];
     columns both[2];
+    uint8_t orders[2][LINES]; /* of lines: as they lie, scattered */
+    uint32_t lines = (uint32_t)(bytes / LINE);
 
+    for (uint32_t i = 0, n = 0; i < 2 * HALF && n < lines; i++) {
+        if (i < lines)
+            orders[0][i] = (uint8_t)i;
+        if (reversed(i) < lines)
+            orders[1][n++] = (uint8_t)reversed(i);
+    }
     memset(y, 0, s->count * sizeof *y);
     for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes) {
         const active *now = &lists[g % LISTED];
@@ -247,11 +285,11 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
             if (*listed != g)
                 list_groups(lists, a, t, g, w->groups, bits);
             *listed = g;
-            find_columns(&both[g % 2], now, codes, pitch);
+            find_columns(&both[g % 2], now, codes, pitch, orders);
         }
         if (more)
-            find_columns(&both[(g + 1) % 2], now + 1, codes + group_bytes, pitch);
-        add_group(y, now, &both[g % 2], &both[more ? (g + 1) % 2 : g % 2], bytes, scales, more ? scales + group_bytes : scales,
+            find_columns(&both[(g + 1) % 2], now + 1, codes + group_bytes, pitch, orders);
+        add_group(y, now, &both[g % 2], &both[more ? (g + 1) % 2 : g % 2], lines, scales, more ? scales + group_bytes : scales,
                   x_scales[2 * g], bits);
     }
     finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
