@@ -11,7 +11,7 @@
 
 enum {
     HALF = 32, /* inputs whose sum fits */
-    MANY = 28,         /* of 32 inputs: where more are not 0, hardly anything is skipped */
+    MANY = 28, /* of 32 inputs: where more are not 0, hardly anything is skipped */
     LINES = INFER_COLS_STRIPE / 64,
     LINE = 64,    /* bytes of a column that are added at once */
     AHEAD = 4,    /* lines of a column from the one in use to the one that is asked for (measured) */
