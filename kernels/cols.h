@@ -22,7 +22,7 @@
 enum {
     INFER_COLS_GROUP = 64,    /* inputs that share a scale */
     INFER_COLS_TILE = 128,    /* outputs are padded to it, and regions are cut at multiples of it */
-    INFER_COLS_STRIPE = 4096
+    INFER_COLS_STRIPE = 1024
 };
 
 static inline size_t infer_cols_padded(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }

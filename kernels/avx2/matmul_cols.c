@@ -1,19 +1,21 @@
 /*
  * y = x w^T in layout `cols`. Columns of inputs that are not 0 are taken in pairs (q4g64) or fours (q8g64): interleaving their bytes gives
  * what vpmaddubsw multiplies. Sums: q4g64 of 32 inputs in 16 bits, starting from -8 x the activations (32 x 127 x 8 fits), so that a group
- * of which more are not 0 has two; q8g64 in 32 bits. One token: eight columns at a time go over the outputs of a stripe, while those AHEAD
- * of them are prefetched: the hardware cannot know which ones they are. More tokens: the columns that any of them needs are interleaved
- * into L1 and meet every token.
+ * of which more are not 0 has two; q8g64 in 32 bits. One token: a line of 64 bytes of each column of a group at a time, whose sums stay in
+ * registers, while lines to come are asked for: the hardware cannot know which ones they are. More tokens: the columns that any of them
+ * needs are interleaved into L1 and meet every token.
  */
 #include "cols.h"
 #include "kernels.h"
 #include "vector.h"
 
 enum {
-    HALF = 32,         /* inputs whose sum fits */
-    BLOCK = 8,         /* columns that are added at once */
-    AHEAD = 4 * BLOCK, /* columns from the one in use to the one that is prefetched */
-    LISTED = 256,      /* groups whose lists are kept */
+    HALF = 32, /* inputs whose sum fits */
+    MANY = 28, /* of 32 inputs: where more are not 0, hardly anything is skipped */
+    LINES = INFER_COLS_STRIPE / 64,
+    LINE = 64,    /* bytes of a column that are added at once */
+    AHEAD = 4,    /* lines of a column from the one in use to the one that is asked for (measured) */
+    LISTED = 256, /* groups whose lists are kept */
     BLOCK_TOKENS = 16,
     BLOCK_OUTPUTS = 512 /* with more tokens */
 };
@@ -54,50 +56,58 @@ ALWAYS_INLINE void add_four(__m256i sums[4], __m256i a, __m256i b, __m256i c, __
     sums[3] = add_products(sums[3], _mm256_unpackhi_epi16(ab, cd), x, magnitude);
 }
 
-/* Sums of outputs o..o+7 of 128. */
-ALWAYS_INLINE __m256i sums_at(const __m256i *sums, uint32_t o, const uint32_t bits)
+/*
+ * Sums that lie in memory, and y, have runs of 32 outputs in the order in which interleaving leaves them: four vectors, outputs 0-3 16-19,
+ * 4-7 20-23, 8-11 24-27, 12-15 28-31.
+ */
+
+/* y[32] += sums x (scales x activation scale). infer_cols_scale has 16 bits that are not 0. */
+ALWAYS_INLINE void add_run(float *y, const __m256i sums[4], const uint8_t *scales, __m256 x_scale)
 {
-    if (bits == 4) { /* byte o % 64, low nibbles below 64 */
-        const __m128i *at = (const __m128i *)(sums + o % 64 / 32 * 4 + o % 16 / 8 * 2 + o / 64) + o % 32 / 16;
-        return _mm256_cvtepi16_epi32(_mm_load_si128(at));
-    } else {
-        const __m128i *at = (const __m128i *)(sums + o / 32 * 4 + o % 16 / 4) + o % 32 / 16;
-        return _mm256_setr_m128i(_mm_load_si128(at), _mm_load_si128(at + 2));
+    const __m256i zero = _mm256_setzero_si256(), bits = _mm256_set1_epi16((int16_t)0x83f8), bias = _mm256_set1_epi16(120 << 7);
+    __m256i bytes = load_256(scales);
+    for (int half = 0; half < 2; half++, y += 16) {
+        __m256i top = half ? _mm256_unpackhi_epi8(zero, bytes) : _mm256_unpacklo_epi8(zero, bytes);
+        top = _mm256_add_epi16(_mm256_and_si256(_mm256_srai_epi16(top, 5), bits), bias);
+        __m256 first = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, top)),
+               second = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, top));
+        _mm256_store_ps(y, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[2 * half]), _mm256_mul_ps(first, x_scale), _mm256_load_ps(y)));
+        _mm256_store_ps(y + 8,
+                        _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[2 * half + 1]), _mm256_mul_ps(second, x_scale), _mm256_load_ps(y + 8)));
     }
 }
 
-/* infer_cols_scale of eight bytes. */
-ALWAYS_INLINE __m256 scales_at(const uint8_t *bytes)
+/* y += what a line of a group's columns gave: 128 outputs of q4g64, 64 of q8g64. `second`: q4g64's other part of the sums. */
+ALWAYS_INLINE void add_line(float *y, const __m256i first[8], const __m256i second[8], const uint8_t *scales, __m256 x_scale,
+                            const uint32_t bits)
 {
-    __m256i v = _mm256_slli_epi32(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)bytes)), 19);
-    v = _mm256_and_si256(v, _mm256_set1_epi32((int32_t)0x83f80000));
-    return _mm256_castsi256_ps(_mm256_add_epi32(v, _mm256_set1_epi32(120 << 23)));
-}
-
-/* y[outputs] += sums x (scales x activation scale); `second`: the other part of the sums, NULL where there is none. */
-ALWAYS_INLINE void add_group(float *y, const __m256i *first, const __m256i *second, const uint8_t *scales, float x_scale, size_t outputs,
-                             const uint32_t bits)
-{
-    const size_t step = bits == 4 ? 8 : 16; /* vectors of sums for 128 outputs */
-    __m256 x = _mm256_set1_ps(x_scale);
-    for (size_t tile = 0; tile < outputs / INFER_COLS_TILE; tile++, y += INFER_COLS_TILE, scales += INFER_COLS_TILE) {
-#pragma GCC unroll 16
-        for (uint32_t o = 0; o < INFER_COLS_TILE; o += 8) {
-            __m256i sum = sums_at(first + tile * step, o, bits);
-            if (second)
-                sum = _mm256_add_epi32(sum, sums_at(second + tile * step, o, bits));
-            _mm256_store_ps(y + o,
-                            _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scales_at(scales + o), x), _mm256_load_ps(y + o)));
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (uint32_t h = 0; h < 2; h++)
+        for (uint32_t high = 0; high < (bits == 4 ? 2 : 1); high++) {
+            __m256i sums[4];
+            for (uint32_t v = 0; v < 4; v++) {
+                if (bits == 4) {
+                    __m256i a = first[4 * h + v / 2 * 2 + high], b = second[4 * h + v / 2 * 2 + high];
+                    sums[v] = _mm256_madd_epi16(v % 2 ? _mm256_unpackhi_epi16(a, b) : _mm256_unpacklo_epi16(a, b), ones);
+                } else {
+                    sums[v] = first[4 * h + v];
+                }
+            }
+            add_run(y + 32 * h + 64 * high, sums, scales + 32 * h + 64 * high, x_scale);
         }
-    }
 }
 
 /* out[count] = y x row */
 ALWAYS_INLINE void finish(float *out, const float *y, const float *row, uint32_t count)
 {
-    for (uint32_t o = 0; o < count; o += 16)
-        store_16(out + o, count - o, _mm256_mul_ps(_mm256_load_ps(y + o), _mm256_loadu_ps(row + o)),
-                 _mm256_mul_ps(_mm256_load_ps(y + o + 8), _mm256_loadu_ps(row + o + 8)));
+    for (uint32_t o = 0; o < count; o += 32) {
+        __m256 v[4] = {_mm256_load_ps(y + o), _mm256_load_ps(y + o + 8), _mm256_load_ps(y + o + 16), _mm256_load_ps(y + o + 24)};
+        store_16(out + o, count - o, _mm256_mul_ps(_mm256_permute2f128_ps(v[0], v[1], 0x20), _mm256_loadu_ps(row + o)),
+                 _mm256_mul_ps(_mm256_permute2f128_ps(v[2], v[3], 0x20), _mm256_loadu_ps(row + o + 8)));
+        if (count - o > 16)
+            store_16(out + o + 16, count - o - 16, _mm256_mul_ps(_mm256_permute2f128_ps(v[0], v[1], 0x31), _mm256_loadu_ps(row + o + 16)),
+                     _mm256_mul_ps(_mm256_permute2f128_ps(v[2], v[3], 0x31), _mm256_loadu_ps(row + o + 24)));
+    }
 }
 
 /* Outputs of a stripe: all of it, and those of the region in it, whole tiles. */
@@ -107,115 +117,135 @@ typedef struct span {
 
 /* ---- one token ---- */
 
-/* A group's inputs that are not 0, and their codes, filled up to whole units with inputs times 0. `down`: lines are taken from a column's
- * last to its first, so that the hardware, which goes on where a run of rising lines ends, does not read what is skipped. */
+/*
+ * A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. Where inputs are skipped,
+ * neither they nor the lines of their columns are taken in the order of memory: the hardware would take it for a pattern, and read what is
+ * skipped.
+ */
 typedef struct active {
-    uint8_t end;
-    bool down;
-    uint8_t input[2 * HALF];
-    int8_t x[2 * HALF];
+    uint32_t end;
+    bool scattered;
+    int16_t start[2];        /* q4g64: of the sums of the first 32, of the others */
+    uint8_t input[4 * HALF]; /* behind `end` the last one */
+    int8_t x[4 * HALF];
 } active;
 
-ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t unit)
+/* Numbers of six bits, the bits reversed. */
+ALWAYS_INLINE uint32_t reversed(uint32_t i)
+{
+    i = (i & 7) << 3 | i >> 3;
+    return (i & 011) << 2 | (i & 022) | (i & 044) >> 2;
+}
+
+/* Without branches: which inputs are silent cannot be predicted. */
+ALWAYS_INLINE void list_inputs(active *a, const int8_t codes[2 * HALF], const bool scattered)
 {
     uint32_t n = 0;
-    for (size_t h = 0; h < halves; h++)
-        for (uint32_t mask = active_mask(codes + HALF * h); mask; mask &= mask - 1, n++) {
-            size_t i = HALF * h + (uint32_t)__builtin_ctz(mask);
-            a->input[n] = (uint8_t)i;
-            a->x[n] = codes[i];
+#pragma GCC unroll 64
+    for (uint32_t i = 0; i < 2 * HALF; i++) {
+        uint32_t input = scattered ? reversed(i) : i;
+        a->input[n] = (uint8_t)input;
+        a->x[n] = codes[input];
+        n += codes[input] != 0;
+    }
+}
+
+ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t bits)
+{
+    const uint32_t unit = bits == 4 ? 2 : 4;
+    int8_t all[2 * HALF] = {0};
+    uint32_t n;
+    memcpy(all, codes, halves == 2 ? 2 * HALF : HALF);
+    n = (uint32_t)__builtin_popcount(active_mask(all)) + (uint32_t)__builtin_popcount(active_mask(all + HALF));
+    a->scattered = n < MANY * halves;
+    if (a->scattered)
+        list_inputs(a, all, true);
+    else
+        list_inputs(a, all, false);
+    memset(a->input + n, n ? a->input[n - 1] : 0, 2 * HALF);
+    memset(a->x + n, 0, 2 * HALF);
+    a->end = (n + unit - 1) / unit * unit;
+    for (int part = 0; part < 2; part++) {
+        int32_t sum = 0;
+        for (int i = 0; i < HALF; i++)
+            sum += a->x[HALF * part + i];
+        a->start[part] = (int16_t)(-8 * sum);
+    }
+}
+
+/* Where the columns of a list begin: offsets from the codes of the group's first input. */
+typedef struct columns {
+    const uint8_t *codes, *lines;   /* their order */
+    uint32_t end, offset[2 * HALF]; /* behind `end` any column's */
+} columns;
+
+ALWAYS_INLINE void find_columns(columns *c, const active *a, const uint8_t *codes, size_t pitch, uint8_t (*orders)[LINES])
+{
+    c->codes = codes;
+    c->lines = orders[a->scattered];
+    c->end = a->end;
+    for (uint32_t i = 0; i < 2 * HALF; i++)
+        c->offset[i] = a->input[i] * (uint32_t)pitch;
+}
+
+ALWAYS_INLINE void ask_for(const uint8_t *line)
+{
+    _mm_prefetch((const char *)line, _MM_HINT_T0);
+}
+
+/* out = byte b.. of the columns i..end - 1 of a list, while byte b_next.. of as many of `next` is asked for. */
+ALWAYS_INLINE void add_columns(__m256i out[8], const active *a, const columns *c, size_t b, const columns *next, size_t b_next, uint32_t i,
+                               uint32_t end, const uint32_t bits)
+{
+    const uint8_t *codes = c->codes + b, *ahead = next->codes + b_next;
+    __m256i s[8];
+    for (int v = 0; v < 8; v++)
+        s[v] = bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
+    for (; i < end; i += bits == 4 ? 2 : 4) {
+        const uint8_t *c0 = codes + c->offset[i], *c1 = codes + c->offset[i + 1];
+        ask_for(ahead + next->offset[i]);
+        ask_for(ahead + next->offset[i + 1]);
+        if (bits == 4) {
+            int16_t pair;
+            memcpy(&pair, a->x + i, sizeof pair);
+            __m256i x = _mm256_set1_epi16(pair);
+            add_pair(s, load_256(c0), load_256(c1), x);
+            add_pair(s + 4, load_256(c0 + 32), load_256(c1 + 32), x);
+        } else {
+            const uint8_t *c2 = codes + c->offset[i + 2], *c3 = codes + c->offset[i + 3];
+            __m256i x = broadcast_32(a->x + i), magnitude = _mm256_abs_epi8(x);
+            ask_for(ahead + next->offset[i + 2]);
+            ask_for(ahead + next->offset[i + 3]);
+            add_four(s, load_256(c0), load_256(c1), load_256(c2), load_256(c3), x, magnitude);
+            add_four(s + 4, load_256(c0 + 32), load_256(c1 + 32), load_256(c2 + 32), load_256(c3 + 32), x, magnitude);
         }
-    for (; n % unit; n++) {
-        a->input[n] = a->input[n - 1];
-        a->x[n] = 0;
     }
-    a->end = (uint8_t)n;
-    a->down = n < 28 * halves;
+    for (int v = 0; v < 8; v++)
+        out[v] = s[v];
 }
 
-/* What the sums of the columns i..end - 1 start from. */
-ALWAYS_INLINE __m256i start_of(const active *a, uint32_t i, uint32_t end, const uint32_t bits)
+/* y += a group, of whose columns `lines` lines are taken. Those of the next group are asked for behind its own. */
+ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, const columns *next, uint32_t lines, const uint8_t *scales,
+                             const uint8_t *next_scales, float x_scale, const uint32_t bits)
 {
-    int32_t sum = 0;
-    for (; bits == 4 && i < end; i++)
-        sum += a->x[i];
-    return _mm256_set1_epi16((int16_t)(-8 * sum));
-}
-
-/* sums = start, or what they are, + the columns whose inputs are i.. of a list, while those of `next` are prefetched: not into L1, where
- * columns a power of two apart displace each other. */
-ALWAYS_INLINE void add_columns(__m256i *sums, const __m256i *start, const active *a, const uint8_t *const *column,
-                               const uint8_t *const *next, uint32_t i, const uint32_t columns, size_t bytes, const uint32_t bits)
-{
-    __m256i x[BLOCK / 2], magnitude[BLOCK / 4];
-    size_t line = 0;
-    for (uint32_t c = 0; bits == 4 && c < columns; c += 2) {
-        int16_t pair;
-        memcpy(&pair, a->x + i + c, sizeof pair);
-        x[c / 2] = _mm256_set1_epi16(pair);
-    }
-    for (uint32_t c = 0; bits == 8 && c < columns; c += 4) {
-        x[c / 4] = broadcast_32(a->x + i + c);
-        magnitude[c / 4] = _mm256_abs_epi8(x[c / 4]);
-    }
-    for (size_t done = 0; done < bytes; done += 32) {
-        size_t b = a->down ? bytes - 32 - done : done;
-        __m256i s[4], *at = sums + b / 8;
-        for (int v = 0; v < 4; v++)
-            s[v] = start ? *start : at[v];
-#pragma GCC unroll 8
-        for (uint32_t c = 0; c < columns; c += bits == 4 ? 2 : 4) {
-            if (bits == 4)
-                add_pair(s, load_256(column[c] + b), load_256(column[c + 1] + b), x[c / 2]);
-            else
-                add_four(s, load_256(column[c] + b), load_256(column[c + 1] + b), load_256(column[c + 2] + b), load_256(column[c + 3] + b),
-                         x[c / 4], magnitude[c / 4]);
-        }
-        for (int v = 0; v < 4; v++)
-            at[v] = s[v];
-        if (a->down) {
-            for (uint32_t c = 0; c < columns / 2; c++) /* those of one half of the columns with each half of a line */
-                _mm_prefetch((const char *)(next[b % 64 / 32 * (columns / 2) + c] + b), _MM_HINT_T1);
-        } else { /* hardly anything is skipped: in the order of memory */
-            for (uint32_t c = 0; c < columns / 2; c++) {
-                _mm_prefetch((const char *)(*next + line), _MM_HINT_T1);
-                line += 64;
-                if (line == bytes) {
-                    line = 0;
-                    next++;
-                }
-            }
-        }
-    }
-}
-
-/* The same with `columns` that the compiler does not know, fewer than BLOCK. */
-ALWAYS_INLINE void add_rest(__m256i *sums, const __m256i *start, const active *a, const uint8_t *const *column, const uint8_t *const *next,
-                            uint32_t i, uint32_t columns, size_t bytes, const uint32_t bits)
-{
-    if (columns == 4)
-        add_columns(sums, start, a, column, next, i, 4, bytes, bits);
-    else if (bits == 4 && columns == 2)
-        add_columns(sums, start, a, column, next, i, 2, bytes, bits);
-    else if (bits == 4 && columns == 6)
-        add_columns(sums, start, a, column, next, i, 6, bytes, bits);
-}
-
-/* Sums of the columns i..end - 1. */
-ALWAYS_INLINE void add_part(__m256i *sums, const active *a, const uint8_t *const *column, const uint8_t *const *ahead, uint32_t i,
-                            uint32_t end, size_t bytes, const uint32_t bits)
-{
-    __m256i start = start_of(a, i, end, bits);
-    if (end - i >= BLOCK) {
-        add_columns(sums, &start, a, column + i, ahead + i, i, BLOCK, bytes, bits);
-        for (i += BLOCK; end - i >= BLOCK; i += BLOCK)
-            add_columns(sums, NULL, a, column + i, ahead + i, i, BLOCK, bytes, bits);
-        add_rest(sums, NULL, a, column + i, ahead + i, i, end - i, bytes, bits);
-    } else if (end > i) {
-        add_rest(sums, &start, a, column + i, ahead + i, i, end - i, bytes, bits);
-    } else {
-        for (size_t v = 0; v < bytes / 8; v++)
-            sums[v] = start;
+    const size_t outputs = LINE * 8 / bits;
+    const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end, ahead = lines < AHEAD ? lines : AHEAD;
+    for (uint32_t l = 0; l < lines; l++) {
+        bool inside = l + ahead < lines;
+        const columns *to_come = inside ? now : next;
+        size_t b = LINE * now->lines[l], b_to_come = LINE * to_come->lines[l + ahead - (inside ? 0 : lines)], o0 = outputs * now->lines[l];
+        __m256i first[8], second[8];
+        for (size_t o = 0; o < outputs; o += LINE)
+            ask_for(next_scales + o0 + o);
+        add_columns(first, a, now, b, to_come, b_to_come, 0, part, bits);
+        if (part < a->end)
+            add_columns(second, a, now, b, to_come, b_to_come, part, a->end, bits);
+        else
+            for (int v = 0; v < 8; v++)
+                second[v] = _mm256_setzero_si256();
+        for (uint32_t i = a->end; i < to_come->end; i++)
+            ask_for(to_come->codes + b_to_come + to_come->offset[i]);
+        add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
     }
 }
 
@@ -225,7 +255,7 @@ ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32
     const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
     size_t halves = infer_q8_groups(a->k);
     for (size_t i = g; i < groups && i < g + LISTED; i++)
-        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2, bits == 4 ? 2 : 4);
+        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2, bits);
 }
 
 /* *listed: the group that the lists begin with. */
@@ -234,37 +264,33 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
 {
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
-           o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+           group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+    const uint8_t *scales = infer_cols_group(w, s->stripe, 0) + s->first, *codes = infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8;
     _Alignas(64) float y[INFER_COLS_STRIPE];
-    __m256i sums[2][INFER_COLS_STRIPE / 8];
+    columns both[2];
+    uint8_t orders[2][LINES]; /* of lines: as they lie, scattered */
+    uint32_t lines = (uint32_t)(bytes / LINE);
 
+    for (uint32_t i = 0, n = 0; i < 2 * HALF && n < lines; i++) {
+        if (i < lines)
+            orders[0][i] = (uint8_t)i;
+        if (reversed(i) < lines)
+            orders[1][n++] = (uint8_t)reversed(i);
+    }
     memset(y, 0, s->count * sizeof *y);
-    for (size_t g = 0; g < w->groups; g++) {
-        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first,
-                      *codes = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
-        const uint8_t *column[4 * HALF], **ahead, *next_codes = codes + infer_cols_group_bytes(s->width, bits);
-        const active *now = &lists[g % LISTED], *next = now + 1;
-        uint32_t end, part, n = 0;
-        if (g % LISTED == 0 && *listed != g) {
-            list_groups(lists, a, t, g, w->groups, bits);
+    for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes) {
+        const active *now = &lists[g % LISTED];
+        bool more = g + 1 < w->groups && (g + 1) % LISTED;
+        if (g % LISTED == 0) {
+            if (*listed != g)
+                list_groups(lists, a, t, g, w->groups, bits);
             *listed = g;
+            find_columns(&both[g % 2], now, codes, pitch, orders);
         }
-        end = now->end;
-        part = bits == 4 && end > HALF ? HALF : end;
-        for (; n < end; n++)
-            column[n] = codes + now->input[n] * pitch;
-        ahead = column + (end < AHEAD ? end : AHEAD);
-        if (g + 1 < w->groups && (g + 1) % LISTED)
-            for (uint32_t i = 0; i < next->end && n < 2 * end; i++)
-                column[n++] = next_codes + next->input[i] * pitch;
-        while (n < 2 * end) /* nothing to come, or little */
-            column[n++] = codes;
-        for (size_t b = 0; b < s->count; b += 64)
-            _mm_prefetch((const char *)(scales + b), _MM_HINT_T0);
-        add_part(sums[0], now, column, ahead, 0, part, bytes, bits);
-        if (part < end)
-            add_part(sums[1], now, column, ahead, part, end, bytes, bits);
-        add_group(y, sums[0], part < end ? sums[1] : NULL, scales, x_scales[2 * g], s->count, bits);
+        if (more)
+            find_columns(&both[(g + 1) % 2], now + 1, codes + group_bytes, pitch, orders);
+        add_group(y, now, &both[g % 2], &both[more ? (g + 1) % 2 : g % 2], lines, scales, more ? scales + group_bytes : scales,
+                  x_scales[2 * g], bits);
     }
     finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
 }
@@ -316,7 +342,8 @@ ALWAYS_INLINE void join(joined *j, uint32_t mask, const uint8_t *codes, size_t p
         j->input[i] = HALF;
 }
 
-ALWAYS_INLINE void multiply(const joined *j, const int8_t *codes, const int16_t *offset8, __m256i *out, const uint32_t bits)
+/* out = a tile's columns x the activations of a token; `more`: out += them (q8g64) */
+ALWAYS_INLINE void multiply(const joined *j, const int8_t *codes, const int16_t *offset8, __m256i *out, bool more, const uint32_t bits)
 {
     int8_t x[HALF + 1];
     memcpy(x, codes, HALF);
@@ -324,7 +351,7 @@ ALWAYS_INLINE void multiply(const joined *j, const int8_t *codes, const int16_t 
     for (int part = 0; part < (bits == 4 ? 1 : 2); part++, out += 8) {
         __m256i sums[8];
         for (int v = 0; v < 8; v++)
-            sums[v] = bits == 4 ? _mm256_set1_epi16((int16_t)(offset8[0] + offset8[1])) : _mm256_setzero_si256();
+            sums[v] = bits == 4 ? _mm256_set1_epi16((int16_t)(offset8[0] + offset8[1])) : more ? out[v] : _mm256_setzero_si256();
         for (uint32_t i = 0; i < j->count; i += bits == 4 ? 2 : 4) {
             const __m256i *w = (const __m256i *)(const void *)j->codes[i] + 8 * part;
             if (bits == 4) {
@@ -368,8 +395,13 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
                 size_t at = t * (size_t)a->xq.row_groups + 2 * g;
                 __m256i sums[2][16];
                 for (size_t h = 0; h < count; h++)
-                    multiply(&j[h], a->xq.codes + HALF * (at + h), a->xq.offset8 + 2 * (at + h), sums[h], bits);
-                add_group(y[t - t0] + o, sums[0], count > 1 ? sums[1] : NULL, scales + o, a->xq.scales[at], INFER_COLS_TILE, bits);
+                    multiply(&j[h], a->xq.codes + HALF * (at + h), a->xq.offset8 + 2 * (at + h), sums[bits == 4 ? h : 0],
+                             bits == 8 && h > 0, bits);
+                for (int v = 0; v < 8 && bits == 4 && count == 1; v++)
+                    sums[1][v] = _mm256_setzero_si256();
+                for (size_t l = 0; l < bits / 4; l++)
+                    add_line(y[t - t0] + o + 64 * l, sums[0] + 8 * l, sums[1] + 8 * l, scales + o + 64 * l,
+                             _mm256_set1_ps(a->xq.scales[at]), bits);
             }
         }
     }
@@ -397,5 +429,11 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
     }
 }
 
-void matmul_q8g64_cols__avx2(const void *args, infer_region at) { matmul(args, at, 8); }
-void matmul_q4g64_cols__avx2(const void *args, infer_region at) { matmul(args, at, 4); }
+void matmul_q8g64_cols__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, 8);
+}
+void matmul_q4g64_cols__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, 4);
+}

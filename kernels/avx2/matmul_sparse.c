@@ -1,15 +1,16 @@
 /*
- * y = x w^T, weights in the layouts bcsr16x1, bcsr16x4 and csr. A unit is 16 rows x 4 kept inputs; what it meets are the activations of these
- * inputs.
+ * y = x w^T, weights in the layouts bcsr16x1, bcsr16x4 and csr. A unit is 16 rows x 4 kept inputs; what it meets are the activations of
+ * these inputs.
  *
  * Few tokens, bcsr16x1: the inputs' numbers are what byte shuffles take, so a block's activations come out of two vectors in a window of 16
- * at a time, in the order of the units, and each unit's four are broadcast from there. A block may begin and end within a unit: the other
- * inputs of that unit get zeros, and the unit is multiplied twice. bcsr16x4: a unit's activations are broadcast from memory, where its bit
- * says. A fixed number of units is multiplied always, and more only where needed: see infer_sparse_always.
+ * at a time, in the order of the units, the first two windows of dense blocks together, and each unit's four are broadcast from there. A
+ * block may begin and end within a unit: the other inputs of that unit get zeros, and the unit is multiplied twice. bcsr16x4: a unit's
+ * activations are broadcast from memory, where its bit says. A fixed number of units is multiplied always, and more only where needed: see
+ * infer_sparse_always.
  *
  * Many tokens: bcsr16x4 multiplies the kept tiles as they lie, four tokens at a time. bcsr16x1 puts a panel's codes back to their places,
- * in L1, and goes on as if it were dense: moving activations together for every panel and token would cost more than the zeros. So does csr, for
- * one token too: its numbers stand alone.
+ * in L1, and goes on as if it were dense: moving activations together for every panel and token would cost more than the zeros. So does
+ * csr, for one token too: its numbers stand alone.
  *
  * q4g64: sums in 16 bits, of codes 0..15, wrap around; with 8 x the activations taken off they are right again: 32 inputs x 127 x 8 fits.
  */
@@ -81,15 +82,10 @@ ALWAYS_INLINE void add_block(__m256 y[2], const sums *s, const uint16_t *scales,
 
 /* ---- few tokens ---- */
 
-/* The 64 activations of a block; zeros for the half behind the last one. */
+/* The 64 activations of a block. */
 typedef struct block_inputs {
     __m256i x[2];
 } block_inputs;
-
-ALWAYS_INLINE block_inputs load_inputs(const int8_t *x, bool both)
-{
-    return (block_inputs){{load_256(x), both ? load_256(x + 32) : _mm256_setzero_si256()}};
-}
 
 /* The activations of 16 inputs, twice. A shuffle takes the lowest 4 bits of each number, and gives 0 where bit 7 is set: + 0x70 sets it for
  * all but the 16 numbers that this quarter of the activations has. */
@@ -103,14 +99,24 @@ ALWAYS_INLINE __m256i gather(const block_inputs *in, const uint8_t *numbers)
     return _mm256_or_si256(parts, _mm256_permute2x128_si256(parts, parts, 1));
 }
 
+/* The activations of 32 inputs. Shuffles look at the lowest 4 bits of a number; bits 4 and 5 say which quarter of the activations it is. */
+ALWAYS_INLINE __m256i gather_32(const int8_t *x, const uint8_t *numbers)
+{
+    __m256i list = load_256(numbers), bit4 = _mm256_slli_epi16(list, 3), bit5 = _mm256_slli_epi16(list, 2), part[4];
+    for (int q = 0; q < 4; q++)
+        part[q] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(x + 16 * q))), list);
+    return _mm256_blendv_epi8(_mm256_blendv_epi8(part[0], part[1], bit4), _mm256_blendv_epi8(part[2], part[3], bit4), bit5);
+}
+
+#define SET 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255
+static const uint8_t set_from[3 + 32] = {[3] = SET, SET}, set_to[67 + 48 + 16] = {SET, SET, SET, SET, 255, 255, 255};
+#undef SET
+
 /* Bytes first..end - 1 of 16 are set, twice; first 0..3, end -48..67. */
 ALWAYS_INLINE __m256i bytes_between(uint32_t first, int32_t end)
 {
-#define SET 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255
-    static const uint8_t from[3 + 16] = {[3] = SET}, to[67 + 48 + 16] = {SET, SET, SET, SET, 255, 255, 255};
-#undef SET
-    __m128i behind = _mm_loadu_si128((const __m128i *)(const void *)(from + 3 - first));
-    __m128i before = _mm_loadu_si128((const __m128i *)(const void *)(to + 67 - end));
+    __m128i behind = _mm_loadu_si128((const __m128i *)(const void *)(set_from + 3 - first));
+    __m128i before = _mm_loadu_si128((const __m128i *)(const void *)(set_to + 67 - end));
     return _mm256_broadcastsi128_si256(_mm_and_si128(behind, before));
 }
 
@@ -156,13 +162,28 @@ ALWAYS_INLINE void fold_offset(sums *s, const infer_qtype type)
     }
 }
 
-/* A block of bcsr16x1, whose inputs are first..end - 1 of those that stand from `numbers` on; so are its units, from `values` on. */
-ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const uint8_t *numbers, const uint8_t *values, uint32_t first, uint32_t end,
-                                 const uint32_t always, const infer_qtype type)
+/* A block of bcsr16x1 with the activations x, also in `in`, whose inputs are first..end - 1 of those that stand from `numbers` on; so are
+ * its units, from `values` on. */
+ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const int8_t *x, const uint8_t *numbers, const uint8_t *values, uint32_t first,
+                                 uint32_t end, const uint32_t always, const infer_qtype type)
 {
     sums s = no_sums();
+    const uint32_t joined = always > 4 ? 2 : 0; /* windows whose activations are gathered at once */
+    if (joined) {
+        _Alignas(32) int32_t fours[8];
+        __m256i both =
+            _mm256_and_si256(gather_32(x, numbers), _mm256_and_si256(load_256(set_from + 3 - first), load_256(set_to + 67 - end)));
+        _mm256_store_si256((__m256i *)(void *)fours, both);
+#pragma GCC unroll 8
+        for (uint32_t q = 0; q < (always < 8 ? always : 8); q++)
+            add_unit(&s, values + q * infer_sparse_unit_bytes(type), _mm256_set1_epi32(fours[q]), type);
+        if (type == INFER_QTYPE_Q4G64) {
+            __m256i offset = _mm256_maddubs_epi16(_mm256_set1_epi8(8), both);
+            s.offset = _mm256_add_epi16(offset, _mm256_permute2x128_si256(offset, offset, 1));
+        }
+    }
 #pragma GCC unroll 4
-    for (uint32_t w = 0; w < (always + 3) / 4; w++)
+    for (uint32_t w = joined; w < (always + 3) / 4; w++)
         add_window(&s, in, numbers, values, w, first, end, always - 4 * w < 4 ? always - 4 * w : 4, type);
     if (__builtin_expect(end > 4 * always, 0)) {
         if (always % 4) { /* the last window was not whole */
@@ -224,10 +245,13 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
     const int8_t *x = a->xq.codes + 32 * t * (size_t)a->xq.row_groups;
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     const uint8_t *values = s->values + s->pointers[panel] * unit_bytes, *numbers = NULL, *counts = NULL;
+    int8_t last[64] = {0}; /* of a block with one half */
     const uint16_t *scales = s->scales + panel * s->blocks * 16;
     uint32_t kept = 0; /* bcsr16x1: inputs of this panel before the block */
     fours f;
 
+    if (groups % 2)
+        memcpy(last, x + 32 * (groups - 1), 32);
     if (layout == INFER_LAYOUT_BCSR16X1) {
         numbers = infer_sparse_inputs(s, panel);
         counts = s->counts + panel * s->blocks;
@@ -235,14 +259,14 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
         for (int i = 16; i < NO_FOUR + 8; i += 8)
             _mm256_store_si256((__m256i *)(void *)(f.x + i), _mm256_setzero_si256());
     }
-    for (size_t b = 0; b < s->blocks; b++, x += 64, scales += 16) {
-        block_inputs in = load_inputs(x, 2 * b + 1 < groups);
+    for (size_t b = 0; b < s->blocks; b++, scales += 16) {
+        const int8_t *inputs = 2 * b + 1 < groups ? x + 64 * b : last;
+        block_inputs in = {{load_256(inputs), load_256(inputs + 32)}};
         sums sum;
         if (layout == INFER_LAYOUT_BCSR16X1) {
             uint32_t first = kept % 4, before = kept - first;
-            if (always >= 8) /* sparser panels, and bcsr16x4, lose by it (measured) */
-                prefetch_weights(values + before * (unit_bytes / 4), always * unit_bytes);
-            sum = multiply_16x1(&in, numbers + before, values + before * (unit_bytes / 4), first, first + counts[b], always, type);
+            prefetch_weights(values + before * (unit_bytes / 4), always * unit_bytes); /* bcsr16x4 gains nothing (measured) */
+            sum = multiply_16x1(&in, inputs, numbers + before, values + before * (unit_bytes / 4), first, first + counts[b], always, type);
             kept += counts[b];
         } else {
             uint32_t mask = infer_sparse_fours(s, panel, b);
@@ -264,15 +288,14 @@ ALWAYS_INLINE void few_tokens(const infer_matmul_args *a, infer_region at, KIND)
         for (uint32_t t = at.row0; t < at.row1; t++) {
             __m256 y[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
             switch (always) {
-#define ALWAYS(count)                                                                               \
-    case count:                                                                                     \
-        one_token(a, &s, o / 16, t, y, count, type, layout);                                        \
+#define ALWAYS(count)                                                                                                                      \
+    case count:                                                                                                                            \
+        one_token(a, &s, o / 16, t, y, count, type, layout);                                                                               \
         break;
-                ALWAYS(0) ALWAYS(1) ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6)
-            case 7: /* 7 and 9 run what the next number has */
-                ALWAYS(8)
-            default:
-                one_token(a, &s, o / 16, t, y, MOST_ALWAYS, type, layout);
+                ALWAYS(0)
+                ALWAYS(1) ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6) case 7 : /* 7 and 9 run what the next number has */
+                                                                                     ALWAYS(8) default
+                    : one_token(a, &s, o / 16, t, y, MOST_ALWAYS, type, layout);
 #undef ALWAYS
             }
             store_16(a->y + (size_t)t * a->y_stride + o, at.col1 - o, y[0], y[1]);
@@ -393,8 +416,8 @@ ALWAYS_INLINE void expand_columns(expanded *e, const infer_sparse *s, uint32_t p
 }
 
 /* y[t][16] += expanded blocks b0.. x tokens t0.. */
-ALWAYS_INLINE void multiply_expanded(const expanded *e, const uint16_t *scales, const infer_q8_rows *xq, uint32_t t0,
-                                     const uint32_t tokens, size_t b0, size_t count, size_t groups, float (*y)[16], const infer_qtype type)
+ALWAYS_INLINE void multiply_expanded(const expanded *e, const uint16_t *scales, const infer_q8_rows *xq, uint32_t t0, const uint32_t tokens,
+                                     size_t b0, size_t count, size_t groups, float (*y)[16], const infer_qtype type)
 {
     size_t row_groups = xq->row_groups;
 
@@ -475,9 +498,27 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, KIND)
         many_tiles(a, at, type);
 }
 
-void matmul_q8g64_bcsr16x1__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1); }
-void matmul_q4g64_bcsr16x1__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1); }
-void matmul_q8g64_bcsr16x4__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4); }
-void matmul_q4g64_bcsr16x4__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4); }
-void matmul_q8g64_csr__avx2(const void *args, infer_region at) { expanded_panels(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR); }
-void matmul_q4g64_csr__avx2(const void *args, infer_region at) { expanded_panels(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_CSR); }
+void matmul_q8g64_bcsr16x1__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1);
+}
+void matmul_q4g64_bcsr16x1__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1);
+}
+void matmul_q8g64_bcsr16x4__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4);
+}
+void matmul_q4g64_bcsr16x4__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4);
+}
+void matmul_q8g64_csr__avx2(const void *args, infer_region at)
+{
+    expanded_panels(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR);
+}
+void matmul_q4g64_csr__avx2(const void *args, infer_region at)
+{
+    expanded_panels(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_CSR);
+}

@@ -184,7 +184,7 @@ void test_matmul(test *t)
     /* stories260K, TinyStories-656K, a 15M, a slice of a 1B; and token counts that cross the blocks a kernel may use */
     static const uint32_t shapes[][3] = {{1, 172, 64},   {9, 64, 172},   {1, 512, 64},    {33, 128, 384},  {66, 288, 768},  {1, 768, 288},
                                          {1, 256, 2048}, {5, 64, 5632},  {129, 48, 160},  {257, 17, 2049}, {31, 100, 1100}, {6, 320, 33},
-                                         {1, 1025, 130},  {1, 4300, 100},  {19, 4200, 97}};
+                                         {1, 1025, 130},  {1, 4300, 100},  {19, 4200, 97}, {1, 1200, 200},  {1, 130, 16500}};
     uint32_t next = 0;
 
     if (infer_layout_sparse(t->kernel->layout)) {

@@ -9,9 +9,9 @@
 #include <math.h>
 #include <string.h>
 
-/* How much is kept. */
-typedef enum keep { KEEP_RANDOM, KEEP_HALF, KEEP_FEW, KEEP_NONE, KEEP_ALL, KEEP_ONE, KEEP_PANELS, KEEP_COUNT } keep;
-static const char *const keep_names[KEEP_COUNT] = {"random", "half", "few", "none", "all", "one input", "whole panels"};
+/* How much is kept. KEEP_SEVEN, KEEP_NINE: so much that kernels for one token always multiply 7 units of a block, 9 (bcsr16x1). */
+typedef enum keep { KEEP_RANDOM, KEEP_HALF, KEEP_SEVEN, KEEP_NINE, KEEP_FEW, KEEP_NONE, KEEP_ALL, KEEP_ONE, KEEP_PANELS, KEEP_COUNT } keep;
+static const char *const keep_names[KEEP_COUNT] = {"random", "half", "7 units", "9 units", "few", "none", "all", "one input", "whole panels"};
 
 typedef struct chooser {
     keep kind;
@@ -38,7 +38,8 @@ static bool choose(test *t, const chooser *c, uint64_t i)
 /* Positions of rows (csr) or panels, for all `lines` of them: kept[line * width + i], a byte each; returns the units. */
 static uint64_t choose_all(test *t, uint8_t *kept, uint32_t lines, uint32_t width, keep kind, infer_layout layout)
 {
-    chooser c = {kind, kind == KEEP_HALF ? 128 : kind == KEEP_FEW ? 12 : random_below(t, 257), random_below(t, width), false};
+    static const uint32_t shares[KEEP_COUNT] = {[KEEP_HALF] = 128, [KEEP_SEVEN] = 90, [KEEP_NINE] = 116, [KEEP_FEW] = 12};
+    chooser c = {kind, kind == KEEP_RANDOM ? random_below(t, 257) : shares[kind], random_below(t, width), false};
     uint64_t units = 0;
 
     for (uint32_t l = 0; l < lines; l++) {

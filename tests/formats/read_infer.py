@@ -223,8 +223,8 @@ class Tensor:
         bits, groups, outputs = COLS_BITS[self.type], -(-self.cols // 64), -(-self.rows // 128) * 128
         column, = struct.unpack_from("<f", raw, 4 * col)
         factor, = struct.unpack_from("<f", raw, 256 * groups + 4 * row)
-        stripe, o = row // 4096 * 4096, row % 4096
-        width = min(4096, outputs - stripe)
+        stripe, o = row // 1024 * 1024, row % 1024
+        width = min(1024, outputs - stripe)
         group = 256 * groups + 4 * outputs + groups * stripe * (1 + 8 * bits) + col // 64 * width * (1 + 8 * bits)
         byte = raw[group + o]
         scale = (16 + (byte & 15)) / 16 * 2.0 ** ((byte >> 4 & 7) - 7) * (-1 if byte & 128 else 1) * factor * column

@@ -118,14 +118,14 @@ def examples_of_the_specification():
     raw[1664] = 0xFF
     holder.raw = bytes(raw)
     assert t.at(16, 32)[0] == -0.5
-    t = read_infer.Tensor(holder, "x", 10, 2, 4172, 70, 0, 296192, 0)
-    raw = bytearray(296192)
+    t = read_infer.Tensor(holder, "x", 10, 2, 1100, 70, 0, 81152, 0)
+    raw = bytearray(81152)
     raw[4 * 69:4 * 70] = struct.pack("<f", 3.0)
-    raw[512 + 4 * 4167:512 + 4 * 4168] = struct.pack("<f", 0.5)
-    raw[292039] = 0xE8
-    raw[292423] = 0xB4
+    raw[512 + 4 * 1095:512 + 4 * 1096] = struct.pack("<f", 0.5)
+    raw[76999] = 0xE8
+    raw[77383] = 0xB4
     holder.raw = bytes(raw)
-    assert t.at(4167, 69)[0] == -3.375
+    assert t.at(1095, 69)[0] == -3.375
     counts, inputs, fours = bytes((2, 3, 0, 0)), bytes((1, 3, 2, 3, 5, 0, 0, 0)), struct.pack("<2H", 1, 3)
     for layout, places, scale, unit, size in ((3, {64: counts, 128: inputs}, 242, 356, 384), (4, {64: fours}, 178, 325, 352)):
         raw = bytearray(size)
