@@ -140,8 +140,10 @@ static infer_layout block_of(const char *name)
         return INFER_LAYOUT_BCSR16X1;
     if (strcmp(name, "16x4") == 0)
         return INFER_LAYOUT_BCSR16X4;
-    if (strcmp(name, "1x1") != 0)
-        cli_usage("--block: found \"%s\", expected 16x1, 16x4 or 1x1", name);
+    if (strcmp(name, "1x1") == 0)
+        return INFER_LAYOUT_BITMASK;
+    if (strcmp(name, "csr") != 0)
+        cli_usage("--block: found \"%s\", expected 16x1, 16x4, 1x1 or csr", name);
     return INFER_LAYOUT_CSR;
 }
 
