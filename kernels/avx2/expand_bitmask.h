@@ -24,12 +24,17 @@ ALWAYS_INLINE void nibbles_to_bytes(uint8_t *bytes, const uint8_t *values, size_
     }
 }
 
+/* What the second eight's places are moved by: how many the first eight have. */
+#define EIGHT(n) {[8] = n, n, n, n, n, n, n, n}
+static const _Alignas(16) uint8_t second_eight[9][16] = {EIGHT(0), EIGHT(1), EIGHT(2), EIGHT(3), EIGHT(4), EIGHT(5), EIGHT(6), EIGHT(7), EIGHT(8)};
+#undef EIGHT
+
 /* Of `numbers`, 16 bytes are read. */
 ALWAYS_INLINE __m128i expand_16(const uint8_t *numbers, uint32_t mask)
 {
     __m128d low = _mm_load_sd((const double *)(const void *)infer_expand8[mask & 255]);
     __m128i places = _mm_castpd_si128(_mm_loadh_pd(low, (const double *)(const void *)infer_expand8[mask >> 8]));
-    __m128i behind = _mm_slli_si128(_mm_set1_epi8((char)_mm_popcnt_u32(mask & 255)), 8);
+    __m128i behind = _mm_load_si128((const __m128i *)(const void *)second_eight[_mm_popcnt_u32(mask & 255)]);
     return _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)numbers), _mm_add_epi8(places, behind));
 }
 

@@ -23,9 +23,9 @@ typedef struct dense {
 ALWAYS_INLINE __m512i expand(const uint8_t *values, uint64_t mask, const infer_qtype type)
 {
     __m512i numbers;
-    if (type == INFER_QTYPE_Q8G64) {
-        numbers = _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(values));
-        return _mm512_xor_si512(numbers, _mm512_set1_epi8((char)0x80));
+    if (type == INFER_QTYPE_Q8G64) { /* the sign first: vpexpandb from memory is microcode on Zen */
+        const __m512i sign = _mm512_set1_epi8((char)0x80);
+        return _mm512_mask_expand_epi8(sign, mask, _mm512_xor_si512(_mm512_loadu_si512(values), sign));
     }
     numbers = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)values));
     numbers = _mm512_ternarylogic_epi32(numbers, _mm512_slli_epi16(numbers, 4), _mm512_set1_epi8(15), 0xa8); /* (a | b) & c */
