@@ -26,6 +26,20 @@ static void set_position(infer_layout layout, const infer_sparse *s, uint32_t li
     }
 }
 
+/* bitmask: which weights of every tile are kept; returns the units. */
+static uint64_t choose_masks(uint64_t *masks, uint32_t rows, uint32_t k, size_t blocks, uint32_t *kept, double rate, uint64_t *random)
+{
+    uint64_t units = 0;
+    for (uint32_t o = 0; o < rows; o++) {
+        uint32_t count = choose(kept, k, rate, random);
+        for (uint32_t i = 0; i < count; i++)
+            masks[o / 16 * blocks * 16 + kept[i] / 4] |= 1ull << (4 * (o % 16) + kept[i] % 4);
+    }
+    for (size_t tile = 0; tile < (rows + 15) / 16 * blocks * 16; tile++)
+        units += infer_sparse_mask_units(masks[tile]);
+    return units;
+}
+
 static void fill_values(infer_qtype type, const infer_sparse *s, uint8_t *end, uint64_t *random)
 {
     const uint16_t scale = type == INFER_QTYPE_Q8G64 ? 0x0c7c : 0x1ce1; /* deviation 0.02 of random codes: 0.00027, 0.0048 */
@@ -33,6 +47,35 @@ static void fill_values(infer_qtype type, const infer_sparse *s, uint8_t *end, u
         ((uint16_t *)s->scales)[i] = scale;
     for (uint8_t *at = (uint8_t *)s->values; at < end; at++)
         *at = (uint8_t)(infer_random(random) >> 32);
+}
+
+static infer_status random_bitmask(infer_qtype type, uint32_t rows, uint32_t k, uint32_t *kept, double rate, uint64_t *random,
+                                   uint8_t **out, uint64_t *bytes, infer_error *err)
+{
+    const size_t panels = (rows + 15) / 16, tiles = (k + 63) / 64 * 16;
+    uint64_t *masks = infer_alloc_zero(NULL, panels * tiles * sizeof *masks), units;
+    uint32_t *pointers;
+    infer_sparse s;
+
+    if (!masks)
+        return infer_fail_memory(err, panels * tiles * sizeof *masks, "random weights");
+    units = choose_masks(masks, rows, k, tiles / 16, kept, rate, random);
+    if (!infer_sparse_bytes(type, INFER_LAYOUT_BITMASK, rows, k, units, bytes) || !(*out = infer_alloc_zero(NULL, (size_t)*bytes))) {
+        infer_free(NULL, masks);
+        return infer_fail_memory(err, (size_t)*bytes, "random weights");
+    }
+    pointers = (uint32_t *)(void *)*out;
+    pointers[panels] = (uint32_t)units;
+    s = infer_sparse_at(INFER_LAYOUT_BITMASK, *out, rows, k);
+    memcpy((uint64_t *)infer_sparse_masks(&s, 0, 0), masks, panels * tiles * sizeof *masks);
+    for (size_t tile = 0; tile < panels * tiles; tile++) {
+        if (tile % tiles == 0)
+            pointers[tile / tiles + 1] = pointers[tile / tiles];
+        pointers[tile / tiles + 1] += infer_sparse_mask_units(masks[tile]);
+    }
+    fill_values(type, &s, *out + *bytes - INFER_SPARSE_TAIL_BYTES, random);
+    infer_free(NULL, masks);
+    return INFER_OK;
 }
 
 infer_status infer_random_sparse(infer_qtype type, infer_layout layout, uint32_t rows, uint32_t k, double rate, uint64_t *random, uint8_t **out,
@@ -44,6 +87,11 @@ infer_status infer_random_sparse(infer_qtype type, infer_layout layout, uint32_t
     infer_sparse s;
     if (!(kept = infer_alloc_array(NULL, width, sizeof *kept)))
         return infer_fail_memory(err, width * sizeof *kept, "random weights");
+    if (layout == INFER_LAYOUT_BITMASK) {
+        infer_status status = random_bitmask(type, rows, k, kept, rate, random, out, bytes, err);
+        infer_free(NULL, kept);
+        return status;
+    }
     for (uint32_t l = 0; l < lines; l++) {
         uint32_t count = choose(kept, width, rate, &seed);
         units += layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count;

@@ -44,6 +44,8 @@ const char *infer_layout_name(uint32_t layout)
         return "bcsr16x4";
     case INFER_LAYOUT_CSR:
         return "csr";
+    case INFER_LAYOUT_BITMASK:
+        return "bitmask";
     default:
         return NULL;
     }

@@ -19,7 +19,8 @@ typedef enum infer_layout {
     INFER_LAYOUT_COLS = 2,     /* each input's weights together */
     INFER_LAYOUT_BCSR16X1 = 3, /* only what is kept, in blocks of 16 rows x 1 input: see sparse.h */
     INFER_LAYOUT_BCSR16X4 = 4, /* 16 rows x 4 inputs */
-    INFER_LAYOUT_CSR = 5,      /* single weights */
+    INFER_LAYOUT_CSR = 5,      /* single weights, each with its input */
+    INFER_LAYOUT_BITMASK = 6,  /* single weights, and a bit for every one */
     INFER_LAYOUT_NONE = 255
 } infer_layout;
 
@@ -40,7 +41,7 @@ const infer_qtype_info *infer_qtype_find_name(const char *name);
 const char *infer_layout_name(uint32_t layout);
 
 /* Layouts whose size depends on how much is kept. */
-static inline bool infer_layout_sparse(uint32_t layout) { return layout >= INFER_LAYOUT_BCSR16X1 && layout <= INFER_LAYOUT_CSR; }
+static inline bool infer_layout_sparse(uint32_t layout) { return layout >= INFER_LAYOUT_BCSR16X1 && layout <= INFER_LAYOUT_BITMASK; }
 
 /* The layout of dense matrices of this type: cols where it has that one, else tile16x4. */
 infer_layout infer_matrix_layout(infer_qtype type);

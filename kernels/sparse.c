@@ -17,7 +17,7 @@ static bool add_part(uint64_t *total, uint64_t count, uint64_t bytes)
 static bool most_units(uint32_t layout, uint64_t n, uint64_t k, uint64_t *units)
 {
     uint64_t rows = layout == INFER_LAYOUT_CSR ? n : n / 16 + (n % 16 != 0), each = layout == INFER_LAYOUT_CSR ? k : k / 4 + (k % 4 != 0);
-    return !__builtin_mul_overflow(rows, each, units);
+    return !__builtin_mul_overflow(rows, each, units) && !(layout == INFER_LAYOUT_BITMASK && __builtin_mul_overflow(*units, 32, units));
 }
 
 bool infer_sparse_bytes(uint32_t type, uint32_t layout, uint64_t n, uint64_t k, uint64_t units, uint64_t *bytes)
@@ -30,9 +30,14 @@ bool infer_sparse_bytes(uint32_t type, uint32_t layout, uint64_t n, uint64_t k, 
         !most_units(layout, n, k, &most) || units > most || __builtin_mul_overflow(panels, blocks, &cells))
         return false;
     if (!add_part(&total, (csr ? n : panels) + 1, sizeof(uint32_t)) || (layout == INFER_LAYOUT_BCSR16X1 && !add_part(&total, cells, 1)) ||
-        !(layout == INFER_LAYOUT_BCSR16X4 ? add_part(&total, cells, 2) : add_part(&total, units, csr ? 2 : 4)) || !add_part(&total, cells, 32))
+        !(layout == INFER_LAYOUT_BCSR16X4   ? add_part(&total, cells, 2)
+          : layout == INFER_LAYOUT_BITMASK ? add_part(&total, cells, 16 * sizeof(uint64_t))
+                                            : add_part(&total, units, csr ? 2 : 4)) ||
+        !add_part(&total, cells, 32))
         return false;
-    if (csr)
+    if (layout == INFER_LAYOUT_BITMASK)
+        values = units * infer_sparse_mask_unit_bytes((infer_qtype)type) + INFER_SPARSE_TAIL_BYTES;
+    else if (csr)
         values = type == INFER_QTYPE_Q8G64 ? units : units / 2 + units % 2;
     else
         values = units * infer_sparse_unit_bytes((infer_qtype)type);
@@ -129,6 +134,30 @@ static bool check_rows(const infer_sparse *s, uint64_t n, uint64_t k, infer_spar
     return true;
 }
 
+/* The bits of a tile of `rows` rows x `inputs` inputs, of which 16 x 4 have room. */
+static uint64_t bits_within(uint64_t rows, uint64_t inputs)
+{
+    uint64_t row = inputs < 4 ? (1u << inputs) - 1 : 15;
+    return (rows < 16 ? (1ull << 4 * rows) - 1 : ~0ull) & row * 0x1111111111111111;
+}
+
+static bool check_masks(const infer_sparse *s, uint64_t n, uint64_t k, infer_sparse_fault *fault)
+{
+    uint64_t at = 0;
+
+    for (size_t p = 0; p < s->panels; p++) {
+        for (size_t tile = 0; tile < 16 * s->blocks; tile++) {
+            uint64_t mask = infer_sparse_masks(s, p, 0)[tile], within = 4 * tile < k ? bits_within(n - 16 * p, k - 4 * tile) : 0;
+            if (mask & ~within)
+                return fault_at(fault, "weights beyond the matrix in tile", 16 * p * s->blocks + tile, mask, mask & within);
+            at += infer_sparse_mask_units(mask);
+        }
+        if (s->pointers[p + 1] != at)
+            return fault_at(fault, "pointer", p + 1, s->pointers[p + 1], at);
+    }
+    return true;
+}
+
 bool infer_sparse_check(infer_qtype type, infer_layout layout, uint64_t n, uint64_t k, const void *w, uint64_t bytes,
                         infer_sparse_fault *fault)
 {
@@ -147,6 +176,8 @@ bool infer_sparse_check(infer_qtype type, infer_layout layout, uint64_t n, uint6
         return check_inputs(&s, k, fault);
     case INFER_LAYOUT_BCSR16X4:
         return check_fours(&s, k, fault);
+    case INFER_LAYOUT_BITMASK:
+        return check_masks(&s, n, k, fault);
     default:
         return check_rows(&s, n, k, fault);
     }

@@ -7,11 +7,14 @@
  *   positions  bcsr16x1  uint8_t [units][4]: the kept inputs, 0..63 within their blocks: what a byte shuffle takes as it is
  *              bcsr16x4  uint16_t [panels][blocks]: bit i is set where inputs 4i..4i + 3 of the block are kept, as 16 rows x 4 inputs
  *              csr       uint16_t [numbers]: inputs, rising within a row
+ *              bitmask   uint64_t [panels][blocks][16]: a tile each; of tile c, 16 rows x 4 inputs, bit 4r + j is set where row r, input 4c + j is kept
  *   scales     fp16 [panels][blocks][16]
  *   values     bcsr16    units of 16 rows x 4 kept inputs. The kept inputs of a panel follow each other whatever their block; a panel's
  *                        last unit is padded. q8g64: 64 bytes, byte 4r + j is row r, kept input j. q4g64: 32 bytes, byte 4r + j has row r in the low
  *                        and row 8 + r in the high nibble, r = 0..7; nibbles mean nibble - 8.
  *              csr       q8g64: a byte a number. q4g64: number n in the low nibble of byte n / 2 where n is even, else in the high one.
+ *              bitmask   units of two numbers, as in csr. A tile's numbers follow each other in the order of its bits; it begins with a unit. Behind the
+ *                        last one stand 64 more bytes, so that what a vector reads too much is there.
  */
 #ifndef INFER_KERNELS_SPARSE_H
 #define INFER_KERNELS_SPARSE_H
@@ -20,7 +23,7 @@
 
 #include <string.h>
 
-enum { INFER_SPARSE_BLOCK = 64 };
+enum { INFER_SPARSE_BLOCK = 64, INFER_SPARSE_TAIL_BYTES = 64 };
 
 typedef struct infer_sparse {
     const uint32_t *pointers;
@@ -42,6 +45,8 @@ static inline size_t infer_sparse_positions_bytes(infer_layout layout, size_t pa
         return (size_t)units * 4;
     case INFER_LAYOUT_BCSR16X4:
         return panels * blocks * sizeof(uint16_t);
+    case INFER_LAYOUT_BITMASK:
+        return panels * blocks * 16 * sizeof(uint64_t);
     default:
         return units * sizeof(uint16_t);
     }
@@ -111,6 +116,16 @@ static inline uint32_t infer_sparse_always(infer_layout layout, const infer_spar
     return always < most ? always : most;
 }
 
+/* bitmask: what is kept of the 16 tiles of a block. */
+static inline const uint64_t *infer_sparse_masks(const infer_sparse *s, size_t panel, size_t b)
+{
+    return (const uint64_t *)s->positions + 16 * (panel * s->blocks + b);
+}
+
+/* bitmask: units of a tile. */
+static inline uint32_t infer_sparse_mask_units(uint64_t mask) { return ((uint32_t)__builtin_popcountll(mask) + 1) / 2; }
+static inline size_t infer_sparse_mask_unit_bytes(infer_qtype type) { return type == INFER_QTYPE_Q8G64 ? 2 : 1; }
+
 /* fp16 bits of the scale of row r (0..15) in block b of a panel. */
 static inline uint16_t infer_sparse_scale(const infer_sparse *s, size_t panel, size_t b, uint32_t r)
 {
@@ -134,10 +149,18 @@ static inline int32_t infer_sparse_code(infer_qtype type, const uint8_t *unit, u
     return type == INFER_QTYPE_Q8G64 ? (int8_t)byte : (int32_t)(byte >> infer_sparse_shift(r) & 15) - 8;
 }
 
-/* Number i of csr. */
+/* Number i of csr, or of a tile of bitmask. */
 static inline int32_t infer_sparse_csr_code(infer_qtype type, const uint8_t *values, size_t i)
 {
     return type == INFER_QTYPE_Q8G64 ? (int8_t)values[i] : (int32_t)(values[i / 2] >> (i % 2 * 4) & 15) - 8;
+}
+
+/* bitmask: code of bit i of a tile's mask; 0 where it is not kept. */
+static inline int32_t infer_sparse_mask_code(infer_qtype type, const uint8_t *values, uint64_t mask, uint32_t i)
+{
+    if (!(mask >> i & 1))
+        return 0;
+    return infer_sparse_csr_code(type, values, (size_t)__builtin_popcountll(mask & ((1ull << i) - 1)));
 }
 
 /* csr: rows o.. (at most 16, to row n) of blocks b0.. as tiles of 16 rows x 4 inputs, byte 4r + j being code + bias of row r, input j. next[r]:

@@ -51,7 +51,7 @@ static const char usage[] =
     "      --shape NAME         a model of this shape with random weights instead of a file\n"
     "      --type TYPE          its number type: f32, f16, bf16, q8g32, q4g32, n4g32, t2r, q8g64, q4g64\n"
     "      --prune RATE         blocks of its weights are zero at random, and not stored\n"
-    "      --block 16x1|16x4|1x1\n"
+    "      --block 16x1|16x4|1x1|csr\n"
     "                           of so many rows x inputs (16x1)\n"
     "      --dir FOLDER         where its temporary file goes (TMPDIR, else /tmp)\n"
     "      --keep FILE          write it to FILE and leave it there\n"
@@ -141,8 +141,10 @@ static infer_layout block_of(const char *name)
         return INFER_LAYOUT_BCSR16X1;
     if (strcmp(name, "16x4") == 0)
         return INFER_LAYOUT_BCSR16X4;
-    if (strcmp(name, "1x1") != 0)
-        cli_usage("--block: found \"%s\", expected 16x1, 16x4 or 1x1", name);
+    if (strcmp(name, "1x1") == 0)
+        return INFER_LAYOUT_BITMASK;
+    if (strcmp(name, "csr") != 0)
+        cli_usage("--block: found \"%s\", expected 16x1, 16x4, 1x1 or csr", name);
     return INFER_LAYOUT_CSR;
 }
 

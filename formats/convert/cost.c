@@ -3,13 +3,15 @@
 #include "cols.h"
 
 const infer_qtype infer_cost_types[INFER_COST_TYPES] = {INFER_QTYPE_Q4G64, INFER_QTYPE_Q8G64};
-const infer_layout infer_cost_layouts[INFER_COST_LAYOUTS] = {INFER_LAYOUT_COLS, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_BCSR16X1};
+const infer_layout infer_cost_layouts[INFER_COST_LAYOUTS] = {INFER_LAYOUT_COLS, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_BCSR16X1,
+                                                               INFER_LAYOUT_BITMASK};
 
 /* Medians of three runs of `infer-bench --calibrate-cost -t 2 --cpu avx2` on 2 CPUs of a shared AMD EPYC (Zen 4), gcc 12.2; memory as in its
  * quiet minutes. */
 const infer_costs infer_costs_default = {
     .byte_ns = 0.0291,
-    .kernels = {{{0.694, 0, 0}, {0.380, 1.43, 2.77}, {0.435, 2.79, 4.44}}, {{1.045, 0, 0}, {0.509, 1.33, 1.58}, {0.617, 2.44, 5.65}}},
+    .kernels = {{{0.694, 0, 0}, {0.380, 1.43, 2.77}, {0.435, 2.79, 4.44}, {0.0075, 33.5, 0}},
+                {{1.045, 0, 0}, {0.509, 1.33, 1.58}, {0.617, 2.44, 5.65}, {0.0001, 34.8, 0}}},
 };
 
 infer_work infer_cost_work(infer_layout layout, uint64_t n, uint64_t k, uint64_t bytes, uint64_t units)

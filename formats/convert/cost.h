@@ -6,12 +6,12 @@
 
 /* Of a kernel, from the caches, on all threads, in nanoseconds: units x unit + blocks x block + panels x panel. */
 typedef struct infer_cost {
-    double unit_ns;  /* 16 rows x 4 inputs that are stored: of cols all, padding too */
+    double unit_ns;  /* 16 rows x 4 inputs that are stored: of cols all, padding too; of bitmask two numbers */
     double block_ns; /* 16 rows x 64 inputs, whatever is kept of them; cols 0: blocks are units there */
     double panel_ns; /* 16 rows */
 } infer_cost;
 
-enum { INFER_COST_TYPES = 2, INFER_COST_LAYOUTS = 3 };
+enum { INFER_COST_TYPES = 2, INFER_COST_LAYOUTS = 4 };
 /* Those that can be chosen, the simplest first. */
 extern const infer_qtype infer_cost_types[INFER_COST_TYPES];
 extern const infer_layout infer_cost_layouts[INFER_COST_LAYOUTS];

@@ -1,6 +1,6 @@
 /*
- * y = x w^T, weights in the layouts bcsr16x1, bcsr16x4 and csr. A unit is 16 rows x 4 kept inputs; what it meets are the activations of
- * these inputs.
+ * y = x w^T, weights in the layouts bcsr16x1, bcsr16x4, csr and bitmask. A unit is 16 rows x 4 kept inputs; what it meets are the activations of these
+ * inputs.
  *
  * Few tokens, bcsr16x1: the inputs' numbers are what byte shuffles take, so a block's activations come out of two vectors in a window of 16
  * at a time, in the order of the units, the first two windows of dense blocks together, and each unit's four are broadcast from there. A
@@ -9,11 +9,12 @@
  * infer_sparse_always.
  *
  * Many tokens: bcsr16x4 multiplies the kept tiles as they lie, four tokens at a time. bcsr16x1 puts a panel's codes back to their places,
- * in L1, and goes on as if it were dense: moving activations together for every panel and token would cost more than the zeros. So does
- * csr, for one token too: its numbers stand alone.
+ * in L1, and goes on as if it were dense: moving activations together for every panel and token would cost more than the zeros. So do csr
+ * and bitmask, for one token too: their numbers stand alone.
  *
  * q4g64: sums in 16 bits, of codes 0..15, wrap around; with 8 x the activations taken off they are right again: 32 inputs x 127 x 8 fits.
  */
+#include "avx2/expand_bitmask.h"
 #include "kernels.h"
 #include "sparse.h"
 #include "vector.h"
@@ -351,7 +352,7 @@ ALWAYS_INLINE void many_tiles(const infer_matmul_args *a, infer_region at, const
     }
 }
 
-/* ---- bcsr16x1 of many tokens, csr ---- */
+/* ---- bcsr16x1 of many tokens, csr, bitmask ---- */
 
 typedef struct expanded {
     _Alignas(64) uint8_t weights[EXPAND_BLOCKS][16][64]; /* tile c: inputs 4c..4c + 3; q4g64: 0..15 */
@@ -468,6 +469,7 @@ ALWAYS_INLINE void expanded_panels(const infer_matmul_args *a, infer_region at, 
         uint32_t tokens = at.row1 - t0 < BLOCK_TOKENS ? at.row1 - t0 : BLOCK_TOKENS;
         for (uint32_t o = at.col0; o < at.col1; o += 16) {
             const uint16_t *scales = s.scales + o / 16 * s.blocks * 16;
+            const uint8_t *values = s.values + s.pointers[o / 16] * infer_sparse_mask_unit_bytes(type); /* bitmask */
             uint32_t next[16] = {0}; /* bcsr16x1: inputs kept so far; csr: of each row, numbers */
             memset(y, 0, tokens * sizeof y[0]);
             for (size_t b = 0; b < s.blocks; b += EXPAND_BLOCKS) {
@@ -475,6 +477,9 @@ ALWAYS_INLINE void expanded_panels(const infer_matmul_args *a, infer_region at, 
                 uint32_t t = 0;
                 if (layout == INFER_LAYOUT_CSR)
                     infer_sparse_csr_tiles(&s, type, o, a->n, b, count, next, type == INFER_QTYPE_Q4G64 ? 8 : 0, e.weights[0][0]);
+                else if (layout == INFER_LAYOUT_BITMASK)
+                    for (size_t i = 0; i < count; i++)
+                        values = expand_bitmask(e.weights[i][0], infer_sparse_masks(&s, o / 16, b + i), values, type);
                 else
                     expand_columns(&e, &s, o / 16, s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type), b, count, next, type);
                 for (; t + TOKENS <= tokens; t += TOKENS)
@@ -498,27 +503,17 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, KIND)
         many_tiles(a, at, type);
 }
 
-void matmul_q8g64_bcsr16x1__avx2(const void *args, infer_region at)
+void matmul_q8g64_bcsr16x1__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1); }
+void matmul_q4g64_bcsr16x1__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1); }
+void matmul_q8g64_bcsr16x4__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4); }
+void matmul_q4g64_bcsr16x4__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4); }
+void matmul_q8g64_csr__avx2(const void *args, infer_region at) { expanded_panels(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR); }
+void matmul_q4g64_csr__avx2(const void *args, infer_region at) { expanded_panels(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_CSR); }
+void matmul_q8g64_bitmask__avx2(const void *args, infer_region at)
 {
-    matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1);
+    expanded_panels(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BITMASK);
 }
-void matmul_q4g64_bcsr16x1__avx2(const void *args, infer_region at)
+void matmul_q4g64_bitmask__avx2(const void *args, infer_region at)
 {
-    matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1);
-}
-void matmul_q8g64_bcsr16x4__avx2(const void *args, infer_region at)
-{
-    matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4);
-}
-void matmul_q4g64_bcsr16x4__avx2(const void *args, infer_region at)
-{
-    matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4);
-}
-void matmul_q8g64_csr__avx2(const void *args, infer_region at)
-{
-    expanded_panels(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR);
-}
-void matmul_q4g64_csr__avx2(const void *args, infer_region at)
-{
-    expanded_panels(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_CSR);
+    expanded_panels(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BITMASK);
 }

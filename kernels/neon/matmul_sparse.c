@@ -1,5 +1,5 @@
 /*
- * y = x w^T, weights in bcsr16x1, bcsr16x4 and csr, without dot product instructions: products of bytes in 16 bits. q4g64: nibbles 0..15 as they
+ * y = x w^T, weights in bcsr16x1, bcsr16x4, csr and bitmask, without dot product instructions: products of bytes in 16 bits. q4g64: nibbles 0..15 as they
  * are, a block's 17 units at most in one 16-bit sum (17 x 15 x 127 = 32385), and 8 x the activations taken off. q8g64: two units, then
  * widened: see matmul_q8g32.c.
  */
@@ -80,4 +80,12 @@ void matmul_q8g64_csr__neon(const void *args, infer_region at)
 void matmul_q4g64_csr__neon(const void *args, infer_region at)
 {
     infer_sparse_matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_CSR, block_q8g64, 1);
+}
+void matmul_q8g64_bitmask__neon(const void *args, infer_region at)
+{
+    infer_sparse_matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BITMASK, block_q8g64, 1);
+}
+void matmul_q4g64_bitmask__neon(const void *args, infer_region at)
+{
+    infer_sparse_matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BITMASK, block_q8g64, 1);
 }

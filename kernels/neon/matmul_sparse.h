@@ -1,14 +1,15 @@
 /*
- * The frame of the matmuls with weights in bcsr16x1, bcsr16x4 and csr: what a block's units meet, scales, output. A kernel gives `block`, which
+ * The frame of the matmuls with weights in bcsr16x1, bcsr16x4, csr and bitmask: what a block's units meet, scales, output. A kernel gives `block`, which
  * turns a block's units into exact int32 sums.
  *
  * A block's kept activations are brought together once for each token, by TBL out of its 64 (bcsr16x1: by the inputs' numbers) or four by
- * four (bcsr16x4). csr's numbers are put back to their places, in units of all of a block's inputs; `block` is then that of q8g64. A block's
+ * four (bcsr16x4). Numbers of csr and bitmask are put back to their places, in units of all of a block's inputs; `block` is then that of q8g64. A block's
  * weights meet all tokens before the next block's: they stay in L1, and outputs in memory.
  */
 #ifndef INFER_KERNELS_NEON_MATMUL_SPARSE_H
 #define INFER_KERNELS_NEON_MATMUL_SPARSE_H
 
+#include "expand8.h"
 #include "neon.h"
 #include "sparse.h"
 
@@ -75,6 +76,36 @@ static inline void infer_sparse_add(float *y, const int32x4_t sum[4], const uint
                   vfmaq_f32(vld1q_f32(y + 4 * v), vcvtq_f32_s32(sum[v]), vmulq_n_f32(infer_neon_f16x4(scales + 4 * v), x_scale)));
 }
 
+/* bitmask: tiles [16][64] of codes; returns where the block's numbers end. Sixteen weights at a time are brought to their places by a
+ * table for each eight bits of the mask, the second eight's places moved behind the first ones' numbers. */
+static inline const uint8_t *infer_sparse_expand(uint8_t *tiles, const uint64_t *masks, const uint8_t *values, infer_qtype type)
+{
+    const uint8_t *bits = (const uint8_t *)masks, *numbers = values;
+    uint8_t counts[128], bytes[16 * INFER_SPARSE_BLOCK + 16]; /* q4g64: numbers as bytes; up to 15 bytes of values are read too much */
+    uint32_t units = 0;
+
+    for (uint32_t i = 0; i < 128; i += 16)
+        vst1q_u8(counts + i, vcntq_u8(vld1q_u8(bits + i)));
+    for (uint32_t c = 0; c < 16; c++)
+        units += (vaddv_u8(vld1_u8(counts + 8 * c)) + 1u) / 2;
+    for (uint32_t i = 0; type == INFER_QTYPE_Q4G64 && i < units; i += 16) {
+        uint8x16_t both = vld1q_u8(values + i), eight = vdupq_n_u8(8);
+        uint8x16x2_t pair = {{vsubq_u8(vandq_u8(both, vdupq_n_u8(15)), eight), vsubq_u8(vshrq_n_u8(both, 4), eight)}};
+        vst2q_u8(bytes + 2 * i, pair);
+        numbers = bytes;
+    }
+    for (uint32_t c = 0; c < 16; c++) {
+        uint32_t at = 0;
+        for (uint32_t i = 8 * c; i < 8 * c + 8; i += 2, tiles += 16) {
+            uint8x8_t second = vadd_u8(vld1_u8(infer_expand8[bits[i + 1]]), vdup_n_u8(counts[i]));
+            vst1q_u8(tiles, vqtbl1q_u8(vld1q_u8(numbers + at), vcombine_u8(vld1_u8(infer_expand8[bits[i]]), second)));
+            at += counts[i] + counts[i + 1];
+        }
+        numbers += (at + 1) / 2 * 2;
+    }
+    return values + units * infer_sparse_mask_unit_bytes(type);
+}
+
 /* Where a block is: first and end as infer_sparse_gather takes them; mask: bcsr16x4. */
 typedef struct infer_sparse_place {
     const uint8_t *values, *numbers;
@@ -108,12 +139,13 @@ INFER_ALWAYS_INLINE void infer_sparse_matmul(const infer_matmul_args *a, infer_r
 {
     infer_sparse s = infer_sparse_at(layout, a->w, a->n, a->k);
     float y[INFER_NEON_TOKENS_IN_CACHE][16];
-    uint8_t tiles[16 * INFER_SPARSE_BLOCK]; /* csr */
+    uint8_t tiles[16 * INFER_SPARSE_BLOCK]; /* csr, bitmask */
 
     for (uint32_t t0 = at.row0; t0 < at.row1; t0 += INFER_NEON_TOKENS_IN_CACHE) {
         uint32_t count = at.row1 - t0 < INFER_NEON_TOKENS_IN_CACHE ? at.row1 - t0 : INFER_NEON_TOKENS_IN_CACHE;
         for (uint32_t o = at.col0; o < at.col1; o += 16) {
-            const bool ones = layout == INFER_LAYOUT_BCSR16X1, numbers = layout == INFER_LAYOUT_CSR;
+            const bool ones = layout == INFER_LAYOUT_BCSR16X1, numbers = layout == INFER_LAYOUT_CSR || layout == INFER_LAYOUT_BITMASK;
+            const uint8_t *values = s.values + s.pointers[o / 16] * infer_sparse_mask_unit_bytes(type); /* bitmask */
             infer_sparse_place p = {.values = numbers ? tiles : s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type),
                                     .numbers = ones ? infer_sparse_inputs(&s, o / 16) : NULL,
                                     .scales = s.scales + o / 16 * s.blocks * 16};
@@ -122,7 +154,9 @@ INFER_ALWAYS_INLINE void infer_sparse_matmul(const infer_matmul_args *a, infer_r
             for (size_t b = 0; b < s.blocks; b++, p.scales += 16) {
                 const bool both = 2 * b + 1 < infer_q8_groups(a->k);
                 uint32_t t = 0, whole;
-                if (numbers)
+                if (layout == INFER_LAYOUT_BITMASK)
+                    values = infer_sparse_expand(tiles, infer_sparse_masks(&s, o / 16, b), values, type);
+                else if (numbers)
                     infer_sparse_csr_tiles(&s, type, o, a->n, b, 1, next, 0, tiles);
                 p.end = ones ? p.first + s.counts[o / 16 * s.blocks + b] : 0;
                 p.mask = ones ? 0 : !numbers ? infer_sparse_fours(&s, o / 16, b) : both ? 0xffff : 0xff;

@@ -1,4 +1,4 @@
-/* y = x w^T, weights in bcsr16x1, bcsr16x4 and csr, with SDOT: a unit is four of its operands. q4g64: nibbles 0..15 as they are, and 8 x the
+/* y = x w^T, weights in bcsr16x1, bcsr16x4, csr and bitmask, with SDOT: a unit is four of its operands. q4g64: nibbles 0..15 as they are, and 8 x the
  * activations taken off by starting there. */
 #include "matmul_sparse.h"
 
@@ -62,4 +62,12 @@ void matmul_q8g64_csr__neon_dotprod(const void *args, infer_region at)
 void matmul_q4g64_csr__neon_dotprod(const void *args, infer_region at)
 {
     infer_sparse_matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_CSR, block_q8g64, INFER_SPARSE_MAX_TOKENS);
+}
+void matmul_q8g64_bitmask__neon_dotprod(const void *args, infer_region at)
+{
+    infer_sparse_matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BITMASK, block_q8g64, INFER_SPARSE_MAX_TOKENS);
+}
+void matmul_q4g64_bitmask__neon_dotprod(const void *args, infer_region at)
+{
+    infer_sparse_matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BITMASK, block_q8g64, INFER_SPARSE_MAX_TOKENS);
 }

@@ -14,6 +14,16 @@ static bool any(const float *rows, uint32_t n, uint64_t k, uint64_t i, uint32_t 
     return false;
 }
 
+/* Tile of inputs i..i + 3 of a panel: a bit for every number other than 0. */
+static uint64_t kept_mask(const float *rows, uint32_t n, uint64_t k, uint64_t i)
+{
+    uint64_t mask = 0;
+    for (uint32_t r = 0; r < n; r++)
+        for (uint32_t j = 0; j < 4 && i + j < k; j++)
+            mask |= (uint64_t)(rows[r * k + i + j] != 0) << (4 * r + j);
+    return mask;
+}
+
 uint64_t infer_sparse_count(infer_layout layout, const float *rows, uint32_t n, uint64_t k)
 {
     uint64_t kept = 0;
@@ -26,6 +36,10 @@ uint64_t infer_sparse_count(infer_layout layout, const float *rows, uint32_t n, 
     case INFER_LAYOUT_BCSR16X4:
         for (uint64_t i = 0; i < k; i += 4)
             kept += any(rows, n, k, i, 4);
+        return kept;
+    case INFER_LAYOUT_BITMASK:
+        for (uint64_t i = 0; i < k; i += 4)
+            kept += infer_sparse_mask_units(kept_mask(rows, n, k, i));
         return kept;
     default:
         for (uint64_t i = 0; i < n * k; i++)
@@ -55,6 +69,15 @@ static void put_codes(infer_qtype type, uint8_t *units, uint64_t mask, size_t ke
     }
 }
 
+/* Number i of csr, or of a tile of bitmask. */
+static void put_number(infer_qtype type, uint8_t *values, uint32_t i, int8_t code)
+{
+    if (type == INFER_QTYPE_Q8G64)
+        values[i] = (uint8_t)code;
+    else
+        values[i / 2] |= (uint8_t)((uint32_t)(code + 8) << (i % 2 * 4));
+}
+
 static void put_numbers(infer_qtype type, uint16_t *inputs, uint8_t *values, uint32_t *at, const float *x, uint64_t first, uint32_t count,
                         const int8_t *codes)
 {
@@ -62,11 +85,7 @@ static void put_numbers(infer_qtype type, uint16_t *inputs, uint8_t *values, uin
         if (x[i] == 0)
             continue;
         inputs[*at] = (uint16_t)(first + i);
-        if (type == INFER_QTYPE_Q8G64)
-            values[*at] = (uint8_t)codes[i];
-        else
-            values[*at / 2] |= (uint8_t)((uint32_t)(codes[i] + 8) << (*at % 2 * 4));
-        ++*at;
+        put_number(type, values, (*at)++, codes[i]);
     }
 }
 
@@ -105,6 +124,34 @@ static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, c
     return 16 * panel + count < n || at == s.units;
 }
 
+static bool pack_bitmask(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, const float *rows, void *w)
+{
+    infer_sparse s = infer_sparse_at(INFER_LAYOUT_BITMASK, w, (size_t)n, (size_t)k);
+    uint32_t *pointers = w, count = n - 16 * panel < 16 ? (uint32_t)(n - 16 * panel) : 16;
+    uint8_t *values = (uint8_t *)s.values + pointers[panel] * infer_sparse_mask_unit_bytes(type);
+    uint64_t kept = infer_sparse_count(INFER_LAYOUT_BITMASK, rows, count, k);
+
+    if (kept > s.units - pointers[panel] || (panel + 1 == s.panels && kept != s.units - pointers[panel]))
+        return false;
+    for (uint64_t b = 0; b < s.blocks; b++) {
+        uint64_t *masks = (uint64_t *)infer_sparse_masks(&s, panel, b);
+        int8_t codes[16][64];
+        for (uint32_t r = 0; r < count; r++)
+            if (!infer_pack_group(type, rows + r * k + 64 * b, k - 64 * b < 64 ? (uint32_t)(k - 64 * b) : 64,
+                                  (uint16_t *)s.scales + (panel * s.blocks + b) * 16 + r, codes[r]))
+                return false;
+        for (uint32_t c = 0; c < 16; c++) {
+            uint32_t i = 0;
+            masks[c] = kept_mask(rows, count, k, 64 * b + 4 * c);
+            for (uint64_t mask = masks[c]; mask; mask &= mask - 1, i++)
+                put_number(type, values, i, codes[__builtin_ctzll(mask) / 4][4 * c + __builtin_ctzll(mask) % 4]);
+            values += infer_sparse_mask_units(masks[c]) * infer_sparse_mask_unit_bytes(type);
+        }
+    }
+    pointers[panel + 1] = pointers[panel] + (uint32_t)kept;
+    return true;
+}
+
 /* mask: kept_inputs of a block; kept: inputs kept before it in the panel. */
 static void put_positions(infer_layout layout, const infer_sparse *s, uint64_t panel, size_t cell, uint64_t mask, size_t kept)
 {
@@ -129,6 +176,8 @@ bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, 
 
     if (layout == INFER_LAYOUT_CSR)
         return pack_csr(type, n, k, panel, rows, w);
+    if (layout == INFER_LAYOUT_BITMASK)
+        return pack_bitmask(type, n, k, panel, rows, w);
     s = infer_sparse_at(layout, w, (size_t)n, (size_t)k);
     units = (uint8_t *)s.values + pointers[panel] * infer_sparse_unit_bytes(type);
     count = infer_sparse_count(layout, rows, rows_here, k);
@@ -153,12 +202,31 @@ bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, 
     return true;
 }
 
+static void unpack_bitmask(infer_qtype type, const infer_sparse *s, uint64_t k, uint64_t row0, uint64_t count, float *rows)
+{
+    for (uint64_t o = row0; o < row0 + count; o++, rows += k) {
+        const uint8_t *values = s->values + s->pointers[o / 16] * infer_sparse_mask_unit_bytes(type);
+        const uint64_t *masks = infer_sparse_masks(s, o / 16, 0);
+        for (uint64_t i = 0; i < k; i += 4) {
+            uint64_t mask = masks[i / 4];
+            float scale = infer_ref_f16_to_f32(infer_sparse_scale(s, o / 16, i / 64, o % 16));
+            for (uint32_t j = 0; j < 4 && i + j < k; j++)
+                rows[i + j] = (float)infer_sparse_mask_code(type, values, mask, 4 * (o % 16) + j) * scale;
+            values += infer_sparse_mask_units(mask) * infer_sparse_mask_unit_bytes(type);
+        }
+    }
+}
+
 void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, uint64_t n, uint64_t k, uint64_t row0, uint64_t count,
                          float *rows)
 {
     infer_sparse s = infer_sparse_at(layout, w, (size_t)n, (size_t)k);
 
     memset(rows, 0, (size_t)(count * k) * sizeof *rows);
+    if (layout == INFER_LAYOUT_BITMASK) {
+        unpack_bitmask(type, &s, k, row0, count, rows);
+        return;
+    }
     for (uint64_t o = row0; o < row0 + count; o++, rows += k) {
         const uint8_t *unit = s.values + s.pointers[o / 16] * infer_sparse_unit_bytes(type);
         uint32_t r = o % 16;

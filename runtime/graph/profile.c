@@ -55,7 +55,10 @@ static void put_kept(sink *s, const infer_node *n)
     if (!info || !infer_layout_sparse(info->layout))
         return;
     w = infer_sparse_at(info->layout, n->weight.data, (size_t)info->rows, (size_t)info->cols);
-    all = info->layout == INFER_LAYOUT_CSR ? (double)info->rows * (double)info->cols : (double)w.panels * (double)((info->cols + 3) / 4);
+    if (info->layout == INFER_LAYOUT_CSR || info->layout == INFER_LAYOUT_BITMASK)
+        all = (double)info->rows * (double)info->cols / (info->layout == INFER_LAYOUT_BITMASK ? 2 : 1);
+    else
+        all = (double)w.panels * (double)((info->cols + 3) / 4);
     put(s, "; %.0f %% kept", 100 * w.units / all);
 }
 

@@ -19,6 +19,9 @@ typedef struct chooser {
     bool panel;
 } chooser;
 
+/* Where tile c of a panel's rows has input i. */
+static uint64_t mask_bit(uint32_t r, uint32_t i) { return 1ull << (4 * (r % 16) + i % 4); }
+
 static bool choose(test *t, const chooser *c, uint64_t i)
 {
     switch (c->kind) {
@@ -35,7 +38,25 @@ static bool choose(test *t, const chooser *c, uint64_t i)
     }
 }
 
-/* Positions of rows (csr) or panels, for all `lines` of them: kept[line * width + i], a byte each; returns the units. */
+/* Each row chooses for itself, in csr and in bitmask. */
+static bool by_rows(infer_layout layout) { return layout == INFER_LAYOUT_CSR || layout == INFER_LAYOUT_BITMASK; }
+
+/* bitmask: of all tiles. */
+static uint64_t mask_units(const uint8_t *kept, uint32_t n, uint32_t k)
+{
+    uint64_t units = 0;
+    for (uint32_t o = 0; o < n; o += 16)
+        for (uint32_t i = 0; i < k; i += 4) {
+            uint32_t count = 0;
+            for (uint32_t r = o; r < o + 16 && r < n; r++)
+                for (uint32_t j = i; j < i + 4 && j < k; j++)
+                    count += kept[(size_t)r * k + j];
+            units += (count + 1) / 2;
+        }
+    return units;
+}
+
+/* Positions of rows or panels, for all `lines` of them: kept[line * width + i], a byte each; returns the units. */
 static uint64_t choose_all(test *t, uint8_t *kept, uint32_t lines, uint32_t width, keep kind, infer_layout layout)
 {
     static const uint32_t shares[KEEP_COUNT] = {[KEEP_HALF] = 128, [KEEP_SEVEN] = 90, [KEEP_NINE] = 116, [KEEP_FEW] = 12};
@@ -49,7 +70,7 @@ static uint64_t choose_all(test *t, uint8_t *kept, uint32_t lines, uint32_t widt
             count += kept[(size_t)l * width + i] = choose(t, &c, i);
         units += layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count;
     }
-    return units;
+    return layout == INFER_LAYOUT_BITMASK ? mask_units(kept, lines, width) : units;
 }
 
 enum { MAX_CELLS = 1 << 20 };
@@ -58,8 +79,8 @@ static uint8_t kept_cells[MAX_CELLS];
 /* A matrix [n][k] at the end of SLOT_W: every byte filled, padding with anything. */
 static void *make_matrix(test *t, infer_qtype type, infer_layout layout, uint32_t n, uint32_t k, keep kind, fill f, size_t *bytes_out)
 {
-    bool csr = layout == INFER_LAYOUT_CSR;
-    uint32_t lines = csr ? n : (n + 15) / 16, width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k,
+    bool csr = layout == INFER_LAYOUT_CSR, bitmask = layout == INFER_LAYOUT_BITMASK;
+    uint32_t lines = by_rows(layout) ? n : (n + 15) / 16, width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k,
             per_block = layout == INFER_LAYOUT_BCSR16X4 ? 16 : 64;
     uint64_t bytes = 0, units;
     infer_sparse s;
@@ -82,6 +103,8 @@ static void *make_matrix(test *t, infer_qtype type, infer_layout layout, uint32_
                 continue;
             if (csr) {
                 ((uint16_t *)s.positions)[at + count] = (uint16_t)i;
+            } else if (bitmask) {
+                ((uint64_t *)infer_sparse_masks(&s, l / 16, 0))[i / 4] |= mask_bit(l, i);
             } else if (layout == INFER_LAYOUT_BCSR16X4) {
                 ((uint16_t *)s.positions)[cell] |= (uint16_t)(1u << i % 16);
             } else {
@@ -90,8 +113,15 @@ static void *make_matrix(test *t, infer_qtype type, infer_layout layout, uint32_
             }
             count++;
         }
+        if (bitmask)
+            continue;
         at += layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count;
         pointers[l + 1] = at;
+    }
+    for (size_t p = 0; bitmask && p < s.panels; p++) {
+        for (size_t tile = 0; tile < 16 * s.blocks; tile++)
+            at += ((uint32_t)__builtin_popcountll(infer_sparse_masks(&s, p, 0)[tile]) + 1) / 2;
+        pointers[p + 1] = at;
     }
     for (size_t i = 0; i < s.panels * s.blocks * 16; i++)
         ((uint16_t *)s.scales)[i] = random_scale(t, f);
@@ -193,7 +223,7 @@ static const uint8_t *read_matrix(const uint8_t *w, infer_qtype type, infer_layo
     size_t panels = (n + 15) / 16, blocks = (k + 63) / 64, lines = layout == INFER_LAYOUT_CSR ? n : panels;
     const uint32_t *pointers = (const uint32_t *)(const void *)w;
     const uint8_t *counts = w + (4 * (lines + 1) + 63) / 64 * 64, *positions = counts, *scales, *values;
-    size_t positions_bytes = layout == INFER_LAYOUT_CSR ? 2 * pointers[n] : layout == INFER_LAYOUT_BCSR16X1 ? 4 * pointers[panels] : 2 * panels * blocks;
+    size_t positions_bytes = layout == INFER_LAYOUT_CSR ? 2 * pointers[n] : layout == INFER_LAYOUT_BITMASK ? 128 * panels * blocks : layout == INFER_LAYOUT_BCSR16X1 ? 4 * pointers[panels] : 2 * panels * blocks;
     bool q8 = type == INFER_QTYPE_Q8G64;
 
     if (layout == INFER_LAYOUT_BCSR16X1)
@@ -216,6 +246,13 @@ static const uint8_t *read_matrix(const uint8_t *w, infer_qtype type, infer_layo
             codes[(size_t)o * k + (input[0] | input[1] << 8)] = (int8_t)(q8 ? (int8_t)values[i] : (values[i / 2] >> (i % 2 * 4) & 15) - 8);
         }
     }
+    for (size_t tile = 0, at = 0; layout == INFER_LAYOUT_BITMASK && tile < panels * blocks * 16; tile++, at += at % 2)
+        for (uint32_t bit = 0; bit < 64; bit++)
+            if (positions[8 * tile + bit / 8] >> bit % 8 & 1) {
+                size_t o = tile / (16 * blocks) * 16 + bit / 4, i = tile % (16 * blocks) * 4 + bit % 4;
+                codes[o * k + i] = (int8_t)(q8 ? (int8_t)values[at] : (values[at / 2] >> (at % 2 * 4) & 15) - 8);
+                at++;
+            }
     return scales;
 }
 
@@ -256,7 +293,7 @@ void formula_sparse(test *t)
 
 /* ---- packing ---- */
 
-static const infer_layout sparse_layouts[] = {INFER_LAYOUT_BCSR16X1, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_CSR};
+static const infer_layout sparse_layouts[] = {INFER_LAYOUT_BCSR16X1, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_CSR, INFER_LAYOUT_BITMASK};
 static const infer_qtype sparse_types[] = {INFER_QTYPE_Q8G64, INFER_QTYPE_Q4G64};
 
 static void pack_case(test *t, infer_qtype type, infer_layout layout, uint32_t n, uint32_t k)
@@ -295,7 +332,7 @@ static void pack_case(test *t, infer_qtype type, infer_layout layout, uint32_t n
 void unit_pack_sparse(test *t)
 {
     for (uint32_t i = 0; i < 240; i++)
-        pack_case(t, sparse_types[i % 2], sparse_layouts[i % 3], 1 + random_below(t, MAX_N), 1 + random_below(t, MAX_K));
+        pack_case(t, sparse_types[i % 2], sparse_layouts[i / 2 % 4], 1 + random_below(t, MAX_N), 1 + random_below(t, MAX_K));
 }
 
 /* Whatever pointers and positions are: found out, or harmless. */
@@ -305,7 +342,7 @@ void unit_check_sparse(test *t)
 
     for (uint32_t i = 0; i < 6000; i++) {
         infer_qtype type = sparse_types[i % 2];
-        infer_layout layout = sparse_layouts[i % 3];
+        infer_layout layout = sparse_layouts[i / 2 % 4];
         uint32_t n = 1 + random_below(t, MAX_N), k = 1 + random_below(t, MAX_K);
         infer_matmul_args a = {.m = 1, .n = n, .k = k, .x_stride = k, .y_stride = n};
         size_t bytes, scales_at, at;

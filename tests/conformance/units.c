@@ -209,7 +209,7 @@ void unit_qtypes(test *t)
     CHECK(t, infer_qtype_find(INFER_QTYPE_Q4G32)->panel_bytes == 288 && infer_qtype_find(INFER_QTYPE_Q8G32)->panel_bytes == 544);
     CHECK(t, infer_qtype_find_name("bf16") == infer_qtype_find(INFER_QTYPE_BF16));
     CHECK(t, !infer_qtype_find(99) && !infer_qtype_find(INFER_QTYPE_NONE) && !infer_qtype_find(~0u) && !infer_qtype_find_name("q5"));
-    CHECK(t, strcmp(infer_layout_name(INFER_LAYOUT_TILE16X4), "tile16x4") == 0 && !infer_layout_name(6));
+    CHECK(t, strcmp(infer_layout_name(INFER_LAYOUT_TILE16X4), "tile16x4") == 0 && !infer_layout_name(7));
     CHECK(t, strcmp(infer_layout_name(INFER_LAYOUT_COLS), "cols") == 0);
     begin_case(t, "bytes");
     CHECK(t, !infer_tensor_bytes(INFER_QTYPE_Q8G32, INFER_LAYOUT_ROWS, 1, 1, &bytes));

@@ -144,7 +144,8 @@ TYPES = {0: ("f32", 4, 0, 256, 4), 1: ("f16", 4, 0, 128, 2), 2: ("bf16", 4, 0, 1
          5: ("n4g32", 32, 0, 288, 0), 6: ("t2r", 32, 64, 128, 0), 9: ("q8g64", 64, 0, 0, 0), 10: ("q4g64", 64, 0, 0, 0)}
 COLS_BITS = {"q8g64": 8, "q4g64": 4}
 N4_VALUES = (-63, -49, -39, -30, -23, -17, -11, -5, 0, 6, 12, 18, 25, 32, 41, 52)
-LAYOUTS = {0: "rows", 1: "tile16x4", 2: "cols", 3: "bcsr16x1", 4: "bcsr16x4", 5: "csr"}
+LAYOUTS = {0: "rows", 1: "tile16x4", 2: "cols", 3: "bcsr16x1", 4: "bcsr16x4", 5: "csr", 6: "bitmask"}
+SPARSE = ("bcsr16x1", "bcsr16x4", "csr", "bitmask")
 
 
 def align(x):
@@ -155,15 +156,16 @@ class Sparse:
     """The parts of a sparse tensor: offsets in its bytes."""
 
     def __init__(self, layout, type_, rows, cols, units):
-        self.panels, self.blocks, self.csr = -(-rows // 16), -(-cols // 64), layout == "csr"
+        self.panels, self.blocks, self.csr, bitmask = -(-rows // 16), -(-cols // 64), layout == "csr", layout == "bitmask"
         self.pointers = (rows if self.csr else self.panels) + 1
-        self.most = rows * cols if self.csr else self.panels * -(-cols // 4)
+        self.most = rows * cols if self.csr else self.panels * -(-cols // 4) * (32 if bitmask else 1)
         self.counts = align(4 * self.pointers)
         self.positions = self.counts + (align(self.panels * self.blocks) if layout == "bcsr16x1" else 0)
-        self.scales = self.positions + align({"bcsr16x1": 4 * units, "bcsr16x4": 2 * self.panels * self.blocks, "csr": 2 * units}[layout])
+        cells = self.panels * self.blocks
+        self.scales = self.positions + align({"bcsr16x1": 4 * units, "bcsr16x4": 2 * cells, "csr": 2 * units, "bitmask": 128 * cells}[layout])
         self.values = self.scales + align(32 * self.panels * self.blocks)
-        bits = (8 if type_ == "q8g64" else 4) * (1 if self.csr else 64)
-        self.bytes = self.values + -(-units * bits // 8)
+        bits = (8 if type_ == "q8g64" else 4) * (1 if self.csr else 2 if bitmask else 64)
+        self.bytes = self.values + -(-units * bits // 8) + (64 if bitmask else 0)
 
 
 def sparse_fits(layout, type_, rows, cols, size):
@@ -198,7 +200,7 @@ class Tensor:
             return self.number(raw, row * self.cols + col), None, None
         if self.layout == "cols":
             return self.at_cols(row, col, raw)
-        if self.layout in ("bcsr16x1", "bcsr16x4", "csr"):
+        if self.layout in SPARSE:
             return self.at_sparse(row, col, raw)
         panel = row // 16 * (self.head_bytes + -(-self.cols // self.group) * self.group_bytes)
         start = panel + self.head_bytes + col // self.group * self.group_bytes
@@ -269,6 +271,9 @@ class Tensor:
                 inputs = struct.unpack_from(f"<{starts[i + 1] - starts[i]}H", raw, s.positions + 2 * starts[i])
                 need(all(a < b for a, b in zip(inputs, inputs[1:])) and all(c < self.cols for c in inputs[-1:]), f"{self.name}: inputs")
                 continue
+            if self.layout == "bitmask":
+                self.check_masks(raw, s, i)
+                continue
             if self.layout == "bcsr16x1":
                 count = sum(raw[s.counts + i * s.blocks:s.counts + (i + 1) * s.blocks])
                 need(starts[i + 1] - starts[i] == -(-count // 4), f"{self.name}: pointers")
@@ -276,6 +281,18 @@ class Tensor:
             need(starts[i + 1] - starts[i] == -(-len(inputs) // 4), f"{self.name}: pointers")
             need(all(a < b for a, b in zip(inputs, inputs[1:])), f"{self.name}: positions")
             need(inputs[-1:] < [self.cols if self.layout == "bcsr16x1" else -(-self.cols // 4) * 4], f"{self.name}: positions")
+
+    def masks(self, raw, s, panel):
+        """bitmask: of each tile of a panel."""
+        return struct.unpack_from(f"<{16 * s.blocks}Q", raw, s.positions + 128 * panel * s.blocks)
+
+    def check_masks(self, raw, s, panel):
+        masks = self.masks(raw, s, panel)
+        first, end = struct.unpack_from("<2I", raw, 4 * panel)
+        need(end - first == sum((m.bit_count() + 1) // 2 for m in masks), f"{self.name}: pointers")
+        for tile, mask in enumerate(masks):
+            kept = [(16 * panel + i // 4, 4 * tile + i % 4) for i in range(64) if mask >> i & 1]
+            need(all(r < self.rows and c < self.cols for r, c in kept), f"{self.name}: masks")
 
     def at_sparse(self, row, col, raw):
         s, panel, r = self.sparse(raw), row // 16, row % 16
@@ -287,6 +304,14 @@ class Tensor:
                 return 0.0, scale, 0
             n = first + inputs.index(col)
             code = struct.unpack_from("<b", raw, s.values + n)[0] if self.type == "q8g64" else (raw[s.values + n // 2] >> 4 * (n % 2) & 15) - 8
+            return scale * code, scale, code
+        if self.layout == "bitmask":
+            masks, bit = self.masks(raw, s, panel), 4 * r + col % 4
+            if not masks[col // 4] >> bit & 1:
+                return 0.0, scale, 0
+            unit = s.values + (2 if self.type == "q8g64" else 1) * (u32(raw, 4 * panel) + sum((m.bit_count() + 1) // 2 for m in masks[:col // 4]))
+            n = (masks[col // 4] & (1 << bit) - 1).bit_count()
+            code = struct.unpack_from("<b", raw, unit + n)[0] if self.type == "q8g64" else (raw[unit + n // 2] >> 4 * (n % 2) & 15) - 8
             return scale * code, scale, code
         inputs = self.kept(raw, s, panel)
         if col not in inputs:
@@ -412,7 +437,7 @@ class File:
             end = t.offset + t.bytes
             need(not any(self.raw[end:align(end)]), f"{t.name}: padding")
             need(xxh3(t.data()) == t.hash, f"{t.name}: hash")
-            if t.layout in ("bcsr16x1", "bcsr16x4", "csr"):
+            if t.layout in SPARSE:
                 t.check_sparse(t.data())
 
 

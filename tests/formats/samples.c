@@ -172,18 +172,18 @@ void sample_sparse_rows(float rows[20 * 70])
 
 sample sample_sparse(void)
 {
-    static const infer_layout layouts[] = {INFER_LAYOUT_BCSR16X1, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_CSR};
+    static const infer_layout layouts[] = {INFER_LAYOUT_BCSR16X1, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_CSR, INFER_LAYOUT_BITMASK};
     infer_writer_options options = {.metadata = "{\"architecture\":\"none\"}", .vocab = "", .overwrite = true};
     const char *path = sample_path("sparse.infer");
     float rows[20 * 70];
-    void *data[6];
-    uint64_t bytes[6];
+    void *data[8];
+    uint64_t bytes[8];
     infer_writer *w;
     infer_error err = {0};
 
     sample_sparse_rows(rows);
     cr_assert_eq(infer_writer_create(NULL, path, &options, &w, &err), INFER_OK, "%s", err.message);
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 8; i++) {
         infer_qtype type = i % 2 ? INFER_QTYPE_Q4G64 : INFER_QTYPE_Q8G64;
         infer_layout layout = layouts[i / 2];
         uint64_t units = infer_sparse_count(layout, rows, 16, 70) + infer_sparse_count(layout, rows + 16 * 70, 4, 70);
@@ -194,8 +194,8 @@ sample sample_sparse(void)
         cr_assert(infer_sparse_pack_panel(type, layout, 20, 70, 1, rows + 16 * 70, data[i]));
         cr_assert_eq(infer_writer_declare_sparse(w, (const char[]){(char)('a' + i), 0}, type, layout, 20, 70, bytes[i], &err), INFER_OK, "%s", err.message);
     }
-    cr_assert_eq(infer_writer_declare_sparse(w, "g", INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR, 20, 70, bytes[4] + 20 * 70 * 4, &err), INFER_ERROR_ARGUMENT);
-    for (size_t i = 0; i < 6; i++) {
+    cr_assert_eq(infer_writer_declare_sparse(w, "z", INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR, 20, 70, bytes[4] + 20 * 70 * 4, &err), INFER_ERROR_ARGUMENT);
+    for (size_t i = 0; i < 8; i++) {
         cr_assert_eq(infer_writer_write(w, data[i], bytes[i], &err), INFER_OK, "%s", err.message);
         infer_free(NULL, data[i]);
     }

@@ -148,6 +148,16 @@ def examples_of_the_specification():
     holder.raw = bytes(raw[:321])
     t.check_sparse(t.data())
     assert t.at(9, 69)[0] == 1.5 and t.at(9, 4)[0] == 0 and t.at(8, 69)[0] == 0
+    raw = bytearray(770)  # bitmask: the same
+    raw[:12] = struct.pack("<3I", 0, 2, 2)
+    raw[64:72] = struct.pack("<Q", 1 << 39)
+    raw[200:208] = struct.pack("<Q", 1 << 37)
+    raw[576 + 18:576 + 20] = raw[576 + 32 + 18:576 + 32 + 20] = b"\x00\x38"
+    raw[704:706] = b"\x02\x0B"
+    t = read_infer.Tensor(holder, "x", 10, 6, 20, 70, 0, 770, 0)
+    holder.raw = bytes(raw)
+    t.check_sparse(t.data())
+    assert t.at(9, 69)[0] == 1.5 and t.at(9, 3)[0] == -3.0 and t.at(9, 4)[0] == 0 and t.at(8, 69)[0] == 0
     t = read_infer.Tensor(holder, "x", 0, 1, 2, 6, 0, 512, 0)
     holder.raw = bytes(276) + struct.pack("<f", 7.0) + bytes(232)
     assert t.at(1, 5)[0] == 7.0

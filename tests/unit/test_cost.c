@@ -53,10 +53,10 @@ static const float *pruned(uint32_t kept)
 /* The same weights, other machines. */
 Test(cost, the_choice_follows_the_coefficients)
 {
-    infer_costs costs = {.byte_ns = 0.001, .kernels = {{{1, 0, 0}, {1, 4, 0}, {1, 5, 0}}}};
+    infer_costs costs = {.byte_ns = 0.001, .kernels = {{{1, 0, 0}, {1, 4, 0}, {1, 5, 0}, {1, 99, 0}}}};
     infer_matrix_choice c = infer_matrix_choose(INFER_QTYPE_Q4G64, pruned(4), N, K, &costs);
     const uint64_t half = N / 16 * K / 8, blocks = N / 16 * K / 64;
-    cr_assert_eq(c.option_count, 3);
+    cr_assert_eq(c.option_count, 4);
     cr_expect(c.layout == INFER_LAYOUT_BCSR16X4 && c.units == half);
     cr_expect_float_eq(infer_matrix_ns(&c.options[0]), 2 * half, 1e-9);
     cr_expect_float_eq(infer_matrix_ns(&c.options[1]), half + 4 * blocks, 1e-9);
