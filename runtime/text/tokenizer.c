@@ -13,10 +13,13 @@ static infer_status check_supported(const infer_vocab_view *v, const char *name,
 {
     if (v->kind != INFER_VOCAB_BPE && v->flags & INFER_VOCAB_BYTE_LEVEL)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: only merge-based vocabularies may use GPT-2's byte alphabet", name);
-    if ((v->kind == INFER_VOCAB_WORDPIECE) != (v->pretokenizer == INFER_PRETOKENIZER_BERT))
+    if ((v->kind == INFER_VOCAB_WORDPIECE || v->pretokenizer == INFER_PRETOKENIZER_BERT) && v->pretokenizer != INFER_PRETOKENIZER_STEPS &&
+        (v->kind != INFER_VOCAB_WORDPIECE || v->pretokenizer != INFER_PRETOKENIZER_BERT))
         return infer_fail(err, INFER_ERROR_UNSUPPORTED,
                           "%s: tokenizer: kind %u with pre-tokenizer %u; only WordPiece (4) goes with BERT's (4)", name, v->kind,
                           v->pretokenizer);
+    if (v->kind != INFER_VOCAB_BPE && v->flags & (INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN))
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: only merge-based vocabularies mark the ends of words", name);
     return INFER_OK;
 }
 
@@ -85,37 +88,104 @@ static bool is_special(const infer_tokenizer *t, uint32_t id)
     return type == INFER_TOKEN_CONTROL || type == INFER_TOKEN_UNKNOWN || type == INFER_TOKEN_USER;
 }
 
-static void add_special(infer_tokenizer *t, uint32_t id)
+/* text[0..n), n >= 1, as the special tokens that are looked for behind normalization see it. */
+static infer_status normalize(infer_encoder *e, bool first, const char **text, size_t *n)
 {
-    const infer_vocab_view *v = &t->vocab;
-    const uint32_t start = id ? v->ends[id - 1] : 0, n = v->ends[id] - start;
-    const char *p = v->text + start; /* as it is written, even if spaces are U+2581 elsewhere */
-    if (n == 0 || n > INFER_SPECIAL_MAX_BYTES)
-        return;
-    infer_strmap_put(&t->specials, p, n, id);
-    if (n == 1)
-        memset(t->special_begin[(uint8_t)p[0]], 0xff, sizeof t->special_begin[0]);
-    else
-        t->special_begin[(uint8_t)p[0]][(uint8_t)p[1] >> 5] |= 1u << (p[1] & 31);
-    t->special_length[n] = 1;
+    const infer_tokenizer *t = e->t;
+    infer_status status = INFER_OK;
+    if (t->vocab.steps) {
+        status = infer_steps_run(e, *text, *n, first, true);
+        *text = e->work[0].p;
+        *n = e->work[0].n;
+    } else if (!infer_normalize_is_identity(&t->vocab)) {
+        status = infer_normalize(t, *text, *n, first, &e->normal, &e->space, e->err);
+        *text = e->normal.p;
+        *n = e->normal.n;
+    }
+    return status;
 }
 
-/* Fills texts, single, joints and specials. */
+static void free_work(infer_encoder *e)
+{
+    const infer_allocator *a = e->t->allocator;
+    infer_free(a, e->normal.p);
+    infer_free(a, e->space.p);
+    infer_free(a, e->symbols);
+    infer_free(a, e->links);
+    infer_free(a, e->heap);
+    infer_free(a, e->best);
+    infer_free(a, e->cache);
+    infer_steps_free(e);
+}
+
+/* Appends the normalized name of each such token; their ends go to `ends`. */
+static infer_status normalize_names(infer_tokenizer *t, infer_bytes *texts, uint32_t *ends, infer_error *err)
+{
+    const infer_vocab_view *v = &t->vocab;
+    infer_encoder e = {.t = t, .err = err};
+    infer_status status = INFER_OK;
+    for (uint32_t id = 0; id < v->tokens && status == INFER_OK; id++) {
+        const uint32_t start = id ? v->ends[id - 1] : 0;
+        const char *name = v->text + start;
+        size_t n = v->ends[id] - start;
+        if (!is_special(t, id) || !(v->types[id] & INFER_TOKEN_NORMALIZED))
+            continue;
+        if (n > INFER_SPECIAL_MAX_BYTES)
+            n = 0;
+        if (n > 0)
+            status = normalize(&e, true, &name, &n);
+        if (status == INFER_OK && !infer_bytes_add(texts, t->allocator, name, n))
+            status = infer_fail_memory(err, texts->n + n, "the names of special tokens");
+        *ends++ = (uint32_t)texts->n;
+    }
+    free_work(&e);
+    return status;
+}
+
+/* The names of special tokens that are looked for before normalization, and behind it. */
+static infer_status build_names(infer_tokenizer *t, infer_error *err)
+{
+    const infer_vocab_view *v = &t->vocab;
+    infer_bytes texts = {0};
+    uint32_t count = 0, normalized = 0, *ends, start = 0;
+    infer_status status;
+    for (uint32_t id = 0; id < v->tokens; id++) {
+        count += is_special(t, id);
+        normalized += is_special(t, id) && v->types[id] & INFER_TOKEN_NORMALIZED;
+    }
+    ends = infer_alloc(t->allocator, (normalized + 1) * sizeof *ends);
+    if (!ends || !infer_names_init(&t->names, t->allocator, count - normalized, v->tokens) ||
+        !infer_names_init(&t->normal_names, t->allocator, normalized, v->tokens)) {
+        infer_free(t->allocator, ends);
+        return infer_fail_memory(err, (size_t)count * sizeof(infer_strmap_slot), "the names of special tokens");
+    }
+    status = normalize_names(t, &texts, ends, err);
+    t->normal_text = texts.p;
+    for (uint32_t id = 0, i = 0; id < v->tokens && status == INFER_OK; id++) {
+        const uint32_t from = id ? v->ends[id - 1] : 0;
+        if (!is_special(t, id))
+            continue;
+        if (!(v->types[id] & INFER_TOKEN_NORMALIZED)) { /* as it is written, even if spaces are U+2581 elsewhere */
+            infer_names_add(&t->names, v->text + from, v->ends[id] - from, id);
+            continue;
+        }
+        infer_names_add(&t->normal_names, texts.p + start, ends[i] - start, id);
+        start = ends[i++];
+    }
+    infer_free(t->allocator, ends);
+    return status;
+}
+
+/* Fills texts, single and joints. */
 static infer_status build_maps(infer_tokenizer *t, infer_error *err)
 {
     const infer_vocab_view *v = &t->vocab;
-    uint32_t special_count = 0;
-    for (uint32_t id = 0; id < v->tokens; id++)
-        special_count += is_special(t, id);
-    if (!infer_strmap_init(&t->texts, t->allocator, v->tokens, v->tokens) ||
-        !infer_strmap_init(&t->specials, t->allocator, special_count, v->tokens))
-        return infer_fail_memory(err, 4 * (size_t)v->tokens * sizeof(infer_strmap_slot), "the tokenizer's index of texts");
+    if (!infer_strmap_init(&t->texts, t->allocator, v->tokens, v->tokens))
+        return infer_fail_memory(err, 2 * (size_t)v->tokens * sizeof(infer_strmap_slot), "the tokenizer's index of texts");
     memset(t->single, 0xff, sizeof t->single); /* INFER_NO_SYMBOL */
     for (uint32_t id = 0; id < v->tokens; id++) {
         uint32_t n;
         const uint8_t *p;
-        if (is_special(t, id))
-            add_special(t, id);
         if (!infer_token_merges(t, id))
             continue;
         p = (const uint8_t *)infer_token_surface(t, id, &n);
@@ -135,7 +205,9 @@ static infer_status build_tables(infer_tokenizer *t, infer_error *err)
 {
     infer_status status;
     if ((status = build_texts(t, err)) != INFER_OK || (status = build_maps(t, err)) != INFER_OK ||
-        (t->vocab.patterns && (status = infer_splitter_open(t->allocator, &t->vocab, t->name, &t->splitter, err)) != INFER_OK))
+        ((t->vocab.patterns || t->vocab.steps) &&
+         (status = infer_splitter_open(t->allocator, &t->vocab, t->name, &t->splitter, err)) != INFER_OK) ||
+        (status = build_names(t, err)) != INFER_OK)
         return status;
     switch (t->vocab.kind) {
     case INFER_VOCAB_BPE:
@@ -152,6 +224,7 @@ infer_status infer_tokenizer_open(const infer_allocator *a, const void *section,
 {
     infer_vocab_view view;
     infer_tokenizer *t;
+    infer_vocab_step step;
     size_t name_bytes = strlen(name) + 1;
     infer_status status = infer_vocab_parse(section, bytes, name, &view, err);
     if (status || (status = check_supported(&view, name, err)))
@@ -165,6 +238,8 @@ infer_status infer_tokenizer_open(const infer_allocator *a, const void *section,
         t->allocator = &t->own;
     }
     t->vocab = view;
+    for (uint32_t at = 0; view.steps && view.flags & INFER_VOCAB_BYTE_LEVEL && infer_vocab_next_step(view.steps, view.step_bytes, &at, &step);)
+        t->alphabet_step |= step.op == INFER_STEP_BYTES;
     if ((status = build_tables(t, err)) != INFER_OK) {
         infer_tokenizer_close(t);
         return status;
@@ -179,11 +254,13 @@ void infer_tokenizer_close(infer_tokenizer *t)
     if (!t)
         return;
     infer_strmap_free(&t->texts, t->allocator);
-    infer_strmap_free(&t->specials, t->allocator);
+    infer_strmap_free(&t->names.ids, t->allocator);
+    infer_strmap_free(&t->normal_names.ids, t->allocator);
     infer_pairs_free(&t->pairs, t->allocator);
     infer_splitter_close(t->splitter);
     infer_free(t->allocator, t->text);
     infer_free(t->allocator, t->ends);
+    infer_free(t->allocator, t->normal_text);
     a = t->own;
     infer_free(t->allocator ? &a : NULL, t);
 }
@@ -206,17 +283,18 @@ const char *infer_tokenizer_token(const infer_tokenizer *t, int32_t id, size_t *
 
 /* ---- encoding ---- */
 
+/* A character becomes byte tokens where there is one for each of its bytes. */
 void infer_encoder_put_unknown(infer_encoder *e, const char *text, size_t n)
 {
     const infer_tokenizer *t = e->t;
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t id = t->vocab.flags & INFER_VOCAB_BYTE_FALLBACK ? t->byte_token[(uint8_t)text[i]] : INFER_NO_SYMBOL;
-        if (id != INFER_NO_SYMBOL)
-            infer_encoder_put(e, id);
-        else if (t->vocab.unk != INFER_VOCAB_NO_ID && !e->unknown) {
-            infer_encoder_put(e, t->vocab.unk);
-            e->unknown = true;
-        }
+    bool bytes = t->vocab.flags & INFER_VOCAB_BYTE_FALLBACK;
+    for (size_t i = 0; i < n && bytes; i++)
+        bytes = t->byte_token[(uint8_t)text[i]] != INFER_NO_SYMBOL;
+    for (size_t i = 0; i < n && bytes; i++)
+        infer_encoder_put(e, t->byte_token[(uint8_t)text[i]]);
+    if (!bytes && t->vocab.unk != INFER_VOCAB_NO_ID && !e->unknown) {
+        infer_encoder_put(e, t->vocab.unk);
+        e->unknown = !(t->vocab.flags & INFER_VOCAB_UNKNOWN_EACH);
     }
 }
 
@@ -263,6 +341,13 @@ static infer_status encode_cached(void *encoder, const char *text, size_t n)
     return status;
 }
 
+/* A piece that a pattern has cut: unknown characters before it are another run. */
+static infer_status encode_cut(void *encoder, const char *text, size_t n)
+{
+    ((infer_encoder *)encoder)->unknown = false;
+    return encode_cached(encoder, text, n);
+}
+
 /* A text without pre-tokenizer, cut wherever no token can cross. */
 static infer_status encode_parts(infer_encoder *e, const char *text, size_t n)
 {
@@ -276,64 +361,108 @@ static infer_status encode_parts(infer_encoder *e, const char *text, size_t n)
     return status;
 }
 
-/* Text without special tokens. `first`: it begins the whole text. */
-static infer_status encode_text(infer_encoder *e, const char *text, size_t n, bool first)
+/* Longer pieces are cut where no token can cross. */
+#define PIECE_BYTES 64u
+
+static infer_status encode_step_piece(infer_encoder *e, const char *text, size_t n)
+{
+    const infer_vocab_view *v = &e->t->vocab;
+    uint32_t id;
+    e->unknown = false;
+    switch (v->kind) {
+    case INFER_VOCAB_WORDPIECE:
+        return infer_wordpiece_word(e, text, n);
+    case INFER_VOCAB_WORDS:
+        id = infer_strmap_get(&e->t->texts, text, n);
+        if (id != INFER_STRMAP_NONE || v->unk != INFER_VOCAB_NO_ID)
+            infer_encoder_put(e, id != INFER_STRMAP_NONE ? id : v->unk);
+        return INFER_OK;
+    default:
+        return n <= PIECE_BYTES || v->flags & (INFER_VOCAB_WHOLE_PIECES | INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN)
+                   ? encode_cached(e, text, n)
+                   : encode_parts(e, text, n);
+    }
+}
+
+/* Pieces into the characters that the texts of tokens are made of: spaces, and bytes. */
+static infer_status encode_steps(infer_encoder *e, bool bytes)
 {
     const infer_tokenizer *t = e->t;
-    if (n > 0 && !infer_normalize_is_identity(&t->vocab)) {
-        infer_status status = infer_normalize(t, text, n, first, &e->normal, &e->space, e->err);
-        if (status != INFER_OK)
-            return status;
-        text = e->normal.p;
-        n = e->normal.n;
+    const bool meta = t->vocab.flags & INFER_VOCAB_META_SPACE;
+    infer_status status = INFER_OK;
+    for (size_t i = 0; i < e->pieces[0].n && status == INFER_OK; i++) {
+        const infer_piece piece = e->pieces[0].p[i];
+        char *text = e->work[0].p + piece.start;
+        uint32_t n = piece.end - piece.start;
+        if (piece.id != INFER_NO_SYMBOL) {
+            infer_encoder_put(e, piece.id);
+            continue;
+        }
+        if (meta && memchr(text, META_SPACE[0], n)) /* in place: nothing grows */
+            n = replace_meta_space(text, n, text);
+        if (bytes)
+            n = infer_byte_alphabet_decode(text, n, text);
+        if (n > 0)
+            status = encode_step_piece(e, text, n);
     }
+    return status;
+}
+
+/* Normalized text without pre-tokenizing steps. */
+static infer_status encode_normal(infer_encoder *e, const char *text, size_t n)
+{
+    const infer_tokenizer *t = e->t;
     if (n == 0)
         return INFER_OK;
     if (t->vocab.pretokenizer == INFER_PRETOKENIZER_BERT)
         return infer_wordpiece_text(e, text, n);
-    return t->splitter ? infer_split(t->splitter, text, n, encode_cached, e, e->err) : encode_parts(e, text, n);
+    return t->splitter ? infer_split(t->splitter, text, n, encode_cut, e, e->err) : encode_parts(e, text, n);
 }
 
-/* The special token with the longest name that stands at text[0..n): its id and *length, or INFER_NO_SYMBOL. */
-static uint32_t find_special(const infer_tokenizer *t, const char *text, size_t n, unsigned flags, uint32_t *length)
-{
-    for (uint32_t m = n < INFER_SPECIAL_MAX_BYTES ? (uint32_t)n : INFER_SPECIAL_MAX_BYTES; m > 0; m--) {
-        uint32_t id = t->special_length[m] ? infer_strmap_get(&t->specials, text, m) : INFER_STRMAP_NONE;
-        if (id != INFER_STRMAP_NONE && (flags & INFER_TOKENIZE_SPECIAL || infer_vocab_type(&t->vocab, id) == INFER_TOKEN_USER)) {
-            *length = m;
-            return id;
-        }
-    }
-    return INFER_NO_SYMBOL;
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static infer_status encode_all(infer_encoder *e, const char *text, size_t bytes, unsigned flags)
+/* Text without special tokens that are looked for before normalization. `first`: it begins the whole text. */
+static infer_status encode_text(infer_encoder *e, const char *text, size_t n, bool first)
 {
     const infer_tokenizer *t = e->t;
-    size_t from = 0, end;
+    size_t at = 0, done = 0;
+    infer_found found;
     infer_status status = INFER_OK;
-    for (size_t i = 0; i < bytes && status == INFER_OK;) {
-        const uint8_t second = i + 1 < bytes ? (uint8_t)text[i + 1] : 0; /* at the end only names of one byte fit, which have all of them */
-        uint32_t length, id;
-        if (!infer_has_bytes(t->special_begin, (uint8_t)text[i], second) ||
-            (id = find_special(t, text + i, bytes - i, flags, &length)) == INFER_NO_SYMBOL) {
-            i++;
-            continue;
-        }
-        for (end = i; t->vocab.types[id] & INFER_TOKEN_LSTRIP && end > from && is_space(text[end - 1]); end--)
-            ;
-        status = encode_text(e, text + from, end - from, from == 0);
-        infer_encoder_put(e, id);
-        for (i += length; t->vocab.types[id] & INFER_TOKEN_RSTRIP && i < bytes && is_space(text[i]); i++)
-            ;
-        from = i;
+    if (n == 0)
+        return INFER_OK;
+    if (t->vocab.steps) {
+        status = infer_steps_run(e, text, n, first, false);
+        return status == INFER_OK ? encode_steps(e, t->alphabet_step) : status;
     }
-    return status == INFER_OK ? encode_text(e, text + from, bytes - from, from == 0) : status;
+    if ((status = normalize(e, first, &text, &n)) != INFER_OK)
+        return status;
+    while (status == INFER_OK && t->normal_names.any && infer_names_next(t, &t->normal_names, text, n, done, e->flags, &at, &found)) {
+        status = encode_normal(e, text + done, found.start - done);
+        infer_encoder_put(e, found.id);
+        done = found.end;
+    }
+    return status == INFER_OK ? encode_normal(e, text + done, n - done) : status;
+}
+
+static infer_status encode_all(infer_encoder *e, const char *text, size_t bytes)
+{
+    size_t at = 0, done = 0;
+    infer_found found;
+    infer_status status = INFER_OK;
+    while (status == INFER_OK && infer_names_next(e->t, &e->t->names, text, bytes, done, e->flags, &at, &found)) {
+        status = encode_text(e, text + done, found.start - done, done == 0);
+        infer_encoder_put(e, found.id);
+        done = found.end;
+    }
+    return status == INFER_OK ? encode_text(e, text + done, bytes - done, done == 0) : status;
+}
+
+/* The tokens that steps put before or behind the text. */
+static void put_around(infer_encoder *e, uint32_t op)
+{
+    const infer_vocab_view *v = &e->t->vocab;
+    infer_vocab_step step;
+    for (uint32_t at = 0; v->steps && infer_vocab_next_step(v->steps, v->step_bytes, &at, &step);)
+        if (step.op == op)
+            infer_encoder_put(e, step.argument);
 }
 
 #define CACHE_FROM_BYTES 2048u
@@ -354,7 +483,7 @@ static void cache_open(infer_encoder *e, size_t bytes)
 infer_status infer_tokenizer_encode(const infer_tokenizer *t, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t cap,
                                     size_t *count, infer_error *err)
 {
-    infer_encoder e = {.t = t, .ids = ids, .cap = cap, .err = err};
+    infer_encoder e = {.t = t, .ids = ids, .cap = cap, .err = err, .flags = flags};
     const infer_vocab_view *v = &t->vocab;
     infer_status status;
     if (flags & ~(INFER_TOKENIZE_BOS | INFER_TOKENIZE_SPECIAL))
@@ -365,16 +494,14 @@ infer_status infer_tokenizer_encode(const infer_tokenizer *t, const char *text, 
     cache_open(&e, bytes);
     if (flags & INFER_TOKENIZE_BOS && v->flags & INFER_VOCAB_ADD_BOS && v->bos != INFER_VOCAB_NO_ID)
         infer_encoder_put(&e, v->bos);
-    status = encode_all(&e, text, bytes, flags);
+    if (flags & INFER_TOKENIZE_BOS)
+        put_around(&e, INFER_STEP_BEFORE);
+    status = encode_all(&e, text, bytes);
+    if (flags & INFER_TOKENIZE_BOS)
+        put_around(&e, INFER_STEP_BEHIND);
     if (flags & INFER_TOKENIZE_BOS && v->flags & INFER_VOCAB_ADD_EOS && v->eos != INFER_VOCAB_NO_ID)
         infer_encoder_put(&e, v->eos);
-    infer_free(t->allocator, e.normal.p);
-    infer_free(t->allocator, e.space.p);
-    infer_free(t->allocator, e.symbols);
-    infer_free(t->allocator, e.links);
-    infer_free(t->allocator, e.heap);
-    infer_free(t->allocator, e.best);
-    infer_free(t->allocator, e.cache);
+    free_work(&e);
     if (status)
         return status;
     *count = e.count;

@@ -5,10 +5,11 @@
 
 #define WORD_MAX_CHARACTERS 100 /* BERT's: longer words are unknown */
 
-static infer_status word(infer_encoder *e, const char *text, size_t n)
+infer_status infer_wordpiece_word(infer_encoder *e, const char *text, size_t n)
 {
     const infer_tokenizer *t = e->t;
     const size_t before = e->count;
+    const bool limited = t->vocab.pretokenizer == INFER_PRETOKENIZER_BERT; /* steps have their own limit */
     size_t characters = 0, total = n + 1;
     char *spaced;
     e->space.n = 0;
@@ -20,7 +21,7 @@ static infer_status word(infer_encoder *e, const char *text, size_t n)
     for (size_t i = 0, length; i < total; i += length) {
         uint32_t id = INFER_STRMAP_NONE;
         length = total - i < t->longest ? total - i : t->longest;
-        while (length > 0 && characters <= WORD_MAX_CHARACTERS &&
+        while (length > 0 && (!limited || characters <= WORD_MAX_CHARACTERS) &&
                (id = infer_strmap_get(&t->texts, spaced + i, length)) == INFER_STRMAP_NONE)
             length--;
         if (id == INFER_STRMAP_NONE) { /* then the whole word is unknown */
@@ -45,10 +46,10 @@ infer_status infer_wordpiece_text(infer_encoder *e, const char *text, size_t n)
         if (!space && !alone)
             continue;
         if (i > start)
-            status = word(e, text + start, i - start);
+            status = infer_wordpiece_word(e, text + start, i - start);
         if (alone && status == INFER_OK)
-            status = word(e, text + i, length);
+            status = infer_wordpiece_word(e, text + i, length);
         start = i + length;
     }
-    return start < n && status == INFER_OK ? word(e, text + start, n - start) : status;
+    return start < n && status == INFER_OK ? infer_wordpiece_word(e, text + start, n - start) : status;
 }

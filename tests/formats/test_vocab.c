@@ -103,11 +103,12 @@ Test(vocab, fields_out_of_range)
         const char *words;
     } changes[] = {
         {0, 4, 0, INFER_ERROR_UNSUPPORTED, "kind 0"},
-        {0, 4, 5, INFER_ERROR_UNSUPPORTED, "kind 5"},
+        {0, 4, 6, INFER_ERROR_UNSUPPORTED, "kind 6"},
         {4, 4, 1u << 31, INFER_ERROR_UNSUPPORTED, "flags 0x80000000"},
         {4, 4, INFER_VOCAB_NFC | INFER_VOCAB_NFD, INFER_ERROR_FORMAT, "two normalization forms"},
         {4, 4, INFER_VOCAB_CHARSMAP, INFER_ERROR_FORMAT, "too few for the map of characters"},
-        {8, 4, 6, INFER_ERROR_UNSUPPORTED, "pre-tokenizer 6"},
+        {8, 4, 7, INFER_ERROR_UNSUPPORTED, "pre-tokenizer 7"},
+        {8, 4, INFER_PRETOKENIZER_STEPS, INFER_ERROR_FORMAT, "steps"},
         {8, 4, INFER_PRETOKENIZER_PATTERNS, INFER_ERROR_FORMAT, "too few for the patterns"},
         {12, 4, 7, INFER_ERROR_FORMAT, "unknown id: found 7"},
         {16, 4, 0xfffffffe, INFER_ERROR_FORMAT, "begin id"},
@@ -122,7 +123,7 @@ Test(vocab, fields_out_of_range)
         {36 + 6 * 4, 4, inf_bits, INFER_ERROR_FORMAT, "token 6: its score"},
         {types_at, 1, 0, INFER_ERROR_FORMAT, "token 0: type: found 0"},
         {types_at + 6, 1, 7, INFER_ERROR_FORMAT, "token 6: type: found 7"},
-        {types_at + 5, 1, 65, INFER_ERROR_FORMAT, "token 5: type: found 65"},
+        {types_at + 5, 1, 64, INFER_ERROR_FORMAT, "token 5: type: found 64"},
         {types_at + 4, 1, 6, INFER_ERROR_FORMAT, "token 4: a byte token"},
         {types_at + 7, 1, 1, INFER_ERROR_FORMAT, "padding"},
         {ends_at, 4, 9, INFER_ERROR_FORMAT, "token 1: text ends at 8, expected 9"},
