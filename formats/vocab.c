@@ -65,8 +65,8 @@ static infer_status check_tokens(const infer_vocab_view *v, const char *name, in
                               v->ends[i], start, v->text_bytes);
         if (!isfinite(v->scores[i]))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": its score is not a finite number", name, i);
-        if (infer_vocab_type(v, i) < INFER_TOKEN_NORMAL || infer_vocab_type(v, i) > INFER_TOKEN_BYTE)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": type: found %u, expected 1 to 6", name, i,
+        if (infer_vocab_type(v, i) < INFER_TOKEN_NORMAL || infer_vocab_type(v, i) > INFER_TOKEN_ADDED)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": type: found %u, expected 1 to 7", name, i,
                               v->types[i]);
         if (infer_vocab_type(v, i) == INFER_TOKEN_BYTE && !is_byte_token(v->text + start, v->ends[i] - start))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": a byte token, but its text is not <0xXX>", name,
@@ -99,11 +99,11 @@ static infer_status check_merges(const infer_vocab_view *v, const char *name, in
     return INFER_OK;
 }
 
-/* What a pattern may hold besides plain characters: groups (?: (?i: (?= (?! (?> (, classes, quantifiers, |, ^, $, and the escapes below.
+/* What a pattern may hold besides plain characters: groups (?: (?i: (?m: (?= (?! (?<= (?<! (?> (, classes, quantifiers, |, ^, $, and the escapes below.
  * No back references, recursion, verbs or callouts: what a pattern can cost stays within what its matcher can limit. The rest, or NULL. */
 static const char *bad_construct(const char *p, const char *end)
 {
-    static const char *const groups[] = {"?:", "?i:", "?=", "?!", "?>"};
+    static const char *const groups[] = {"?:", "?i:", "?m:", "?=", "?!", "?>", "?<=", "?<!"};
     const char *in_class = NULL; /* where the class began */
     for (; p < end; p++) {
         bool known = false;

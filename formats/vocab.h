@@ -37,9 +37,10 @@
 #define INFER_VOCAB_CLEAN 32768u         /* drop U+0000, U+FFFD and other controls, white space becomes spaces (BERT) */
 #define INFER_VOCAB_CHARSMAP 65536u      /* SentencePiece's compiled map of characters is applied first */
 #define INFER_VOCAB_UNKNOWN_EACH 131072u /* each unknown character is an unknown token, not each run */
-#define INFER_VOCAB_WORD_END 262144u     /* BPE: the last character of a piece is joined with a space behind it, as in "low</w>" */
-#define INFER_VOCAB_WORD_BEGIN 524288u   /* BPE: the first one with a space before it; the others, "##er", have none */
+#define INFER_VOCAB_WORD_END 262144u     /* BPE with steps: texts that end a word ("low</w>") end with INFER_VOCAB_MARK */
+#define INFER_VOCAB_WORD_BEGIN 524288u   /* BPE and WordPiece with steps: those that begin one (not "##er") begin with it */
 
+#define INFER_VOCAB_MARK '\xff' /* in no text of UTF-8 */
 #define INFER_VOCAB_NO_ID 0xffffffffu
 #define INFER_VOCAB_MAX_TOKENS (1u << 22)
 #define INFER_VOCAB_MAX_MERGES (1u << 23)
@@ -97,7 +98,8 @@ enum { /* types[], in the lower four bits */
     INFER_TOKEN_CONTROL = 3,
     INFER_TOKEN_USER = 4,
     INFER_TOKEN_UNUSED = 5,
-    INFER_TOKEN_BYTE = 6
+    INFER_TOKEN_BYTE = 6,
+    INFER_TOKEN_ADDED = 7 /* as USER, but no piece becomes it */
 };
 #define INFER_TOKEN_TYPE 15u    /* mask */
 #define INFER_TOKEN_LSTRIP 16u  /* special tokens: the white space before the name goes with it */

@@ -49,7 +49,7 @@ infer_status infer_decoder_push(infer_decoder *d, int32_t id, const char **text,
     n = d->held;
     if (id >= 0) {
         uint32_t more;
-        const char *p = infer_token_surface(d->tokenizer, (uint32_t)id, &more);
+        const char *p = infer_token_shown(d->tokenizer, (uint32_t)id, &more);
         const bool skip = d->drop_space && more > 0 && *p == ' ';
         memcpy(d->in + n, p + skip, more - skip);
         n += more - skip;

@@ -145,18 +145,19 @@ static infer_status merge(infer_encoder *e, const char *text, size_t *n)
     return INFER_OK;
 }
 
-/* A word with the spaces that stand for "##" and "</w>": they belong to its first and its last character. */
+/* A word with its marks, of the beginning and the end: they belong to its first and its last character. */
 static infer_status mark_word(infer_encoder *e, const char **text, size_t *n, unsigned *before, unsigned *behind)
 {
     const infer_allocator *a = e->t->allocator;
     const uint32_t flags = e->t->vocab.flags;
+    const char mark = INFER_VOCAB_MARK;
     *before = (flags & INFER_VOCAB_WORD_BEGIN) != 0;
     *behind = (flags & INFER_VOCAB_WORD_END) != 0;
     if (*before + *behind == 0)
         return INFER_OK;
     e->space.n = 0;
-    if (!infer_bytes_add(&e->space, a, " ", *before) || !infer_bytes_add(&e->space, a, *text, *n) ||
-        !infer_bytes_add(&e->space, a, " ", *behind))
+    if (!infer_bytes_add(&e->space, a, &mark, *before) || !infer_bytes_add(&e->space, a, *text, *n) ||
+        !infer_bytes_add(&e->space, a, &mark, *behind))
         return infer_fail_memory(e->err, *n + 2, "a word");
     *text = e->space.p;
     *n = e->space.n;
@@ -166,7 +167,8 @@ static infer_status mark_word(infer_encoder *e, const char **text, size_t *n, un
 infer_status infer_merge_piece(infer_encoder *e, const char *text, size_t n)
 {
     const infer_tokenizer *t = e->t;
-    const bool byte_level = t->vocab.flags & INFER_VOCAB_BYTE_LEVEL;
+    const bool byte_level = t->vocab.flags & INFER_VOCAB_BYTE_LEVEL && !t->alphabet_step;
+    const bool kept = t->vocab.kind != INFER_VOCAB_BPE || t->vocab.unk != INFER_VOCAB_NO_ID || t->vocab.flags & INFER_VOCAB_BYTE_FALLBACK;
     size_t count = 0;
     unsigned before, behind;
     infer_status status = mark_word(e, &text, &n, &before, &behind);
@@ -188,7 +190,8 @@ infer_status infer_merge_piece(infer_encoder *e, const char *text, size_t n)
         const unsigned bytes = byte_level || *p < 0x80 ? 1 : infer_utf8_next(p, n - at, &what);
         const unsigned length = (unsigned)(at - i) + bytes + (at + bytes + behind == n ? behind : 0);
         const uint32_t id = length == 1 ? t->single[*p] : infer_strmap_get(&t->texts, text + i, length);
-        e->symbols[count++] = (infer_symbol){id, (uint32_t)i, length};
+        if (id != INFER_NO_SYMBOL || kept) /* BPE: what becomes nothing does not stand between others */
+            e->symbols[count++] = (infer_symbol){id, (uint32_t)i, length};
         i += length;
     }
     if ((status = merge(e, text, &count)) != INFER_OK)

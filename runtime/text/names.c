@@ -25,7 +25,8 @@ static uint32_t longest(const infer_tokenizer *t, const infer_names *names, cons
 {
     for (uint32_t m = n < INFER_SPECIAL_MAX_BYTES ? (uint32_t)n : INFER_SPECIAL_MAX_BYTES; m > 0; m--) {
         const uint32_t id = names->length[m] ? infer_strmap_get(&names->ids, text, m) : INFER_STRMAP_NONE;
-        if (id != INFER_STRMAP_NONE && (flags & INFER_TOKENIZE_SPECIAL || infer_vocab_type(&t->vocab, id) == INFER_TOKEN_USER)) {
+        const uint8_t type = id != INFER_STRMAP_NONE ? infer_vocab_type(&t->vocab, id) : 0;
+        if (type && (flags & INFER_TOKENIZE_SPECIAL || type == INFER_TOKEN_USER || type == INFER_TOKEN_ADDED)) {
             *length = m;
             return id;
         }

@@ -49,9 +49,11 @@ struct infer_tokenizer {
     const infer_allocator *allocator;
     const char *name;
     infer_vocab_view vocab;
-    char *text;       /* what each token stands for, one after the other: spaces are spaces, byte tokens bytes, control tokens nothing */
-    uint32_t *ends;   /* [tokens] where they end */
-    uint32_t longest; /* bytes of the longest of them */
+    /* What each token stands for, one after the other: byte tokens are bytes, control tokens nothing. `text` is compared with pieces, `shown` is
+     * for readers: marks of words and U+2581 are spaces. With steps they differ, else they are the same. ends[tokens]: where they end. */
+    char *text, *shown;
+    uint32_t *ends, *shown_ends;
+    uint32_t longest;               /* bytes of the longest of them */
     uint32_t byte_token[256];
     uint32_t single[256]; /* tokens whose text is one byte */
     infer_strmap texts;   /* texts of the tokens that pieces may become -> id; of equal texts, the lowest */
@@ -62,7 +64,7 @@ struct infer_tokenizer {
     uint32_t joints[256][8];
     float unknown_score;            /* unigram: of a character that is no token */
     infer_splitter *splitter;       /* NULL: no patterns */
-    bool alphabet_step;             /* steps write bytes in GPT-2's alphabet: they are to be bytes again */
+    bool alphabet_step;             /* steps write bytes in GPT-2's alphabet: pieces are in it */
     infer_names names, normal_names; /* looked for before and after normalization */
     char *normal_text;               /* the texts of normal_names, one after the other */
 };
@@ -72,6 +74,13 @@ static inline const char *infer_token_surface(const infer_tokenizer *t, uint32_t
     uint32_t start = id ? t->ends[id - 1] : 0;
     *bytes = t->ends[id] - start;
     return t->text + start;
+}
+
+static inline const char *infer_token_shown(const infer_tokenizer *t, uint32_t id, uint32_t *bytes)
+{
+    const uint32_t start = id ? t->shown_ends[id - 1] : 0;
+    *bytes = t->shown_ends[id] - start;
+    return t->shown + start;
 }
 
 /* Whether a piece of text may become this token. */

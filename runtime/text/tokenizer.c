@@ -18,8 +18,11 @@ static infer_status check_supported(const infer_vocab_view *v, const char *name,
         return infer_fail(err, INFER_ERROR_UNSUPPORTED,
                           "%s: tokenizer: kind %u with pre-tokenizer %u; only WordPiece (4) goes with BERT's (4)", name, v->kind,
                           v->pretokenizer);
-    if (v->kind != INFER_VOCAB_BPE && v->flags & (INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN))
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: only merge-based vocabularies mark the ends of words", name);
+    if ((v->flags & INFER_VOCAB_WORD_END && v->kind != INFER_VOCAB_BPE) ||
+        (v->flags & INFER_VOCAB_WORD_BEGIN && v->kind != INFER_VOCAB_BPE && v->kind != INFER_VOCAB_WORDPIECE) ||
+        (v->flags & (INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN) && !v->steps))
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: kind %u with pre-tokenizer %u does not mark the ends of words", name,
+                          v->kind, v->pretokenizer);
     return INFER_OK;
 }
 
@@ -42,50 +45,76 @@ static uint32_t replace_meta_space(const char *p, uint32_t n, char *out)
     return written;
 }
 
-/* Fills text, ends, longest and byte_token. No text grows, but for the unknown token, which shows as U+FFFD. */
-static infer_status build_texts(infer_tokenizer *t, infer_error *err)
+/* A token's text, at most n bytes, or 3 where that is more; `shown`: as readers see it. */
+static uint32_t put_token_text(const infer_tokenizer *t, uint32_t id, const char *p, uint32_t n, bool shown, char *out)
+{
+    const infer_vocab_view *v = &t->vocab;
+    const uint8_t type = infer_vocab_type(v, id);
+    const bool raw = v->steps && !shown, written = type == INFER_TOKEN_USER || type == INFER_TOKEN_ADDED;
+    if (id == v->unk) { /* the only one that may grow */
+        memcpy(out, "\xef\xbf\xbd", 3);
+        return 3;
+    }
+    if (type == INFER_TOKEN_BYTE) {
+        *out = (char)named_byte(p);
+        return 1;
+    }
+    if (type == INFER_TOKEN_CONTROL || type == INFER_TOKEN_UNKNOWN)
+        return 0;
+    if (v->flags & INFER_VOCAB_BYTE_LEVEL && !written && !(raw && t->alphabet_step))
+        n = infer_byte_alphabet_decode(p, n, out);
+    else if (v->flags & INFER_VOCAB_META_SPACE && !raw)
+        n = replace_meta_space(p, n, out);
+    else
+        memcpy(out, p, n);
+    for (uint32_t i = 0; i < n && shown && v->flags & (INFER_VOCAB_WORD_BEGIN | INFER_VOCAB_WORD_END); i++)
+        if (out[i] == INFER_VOCAB_MARK)
+            out[i] = ' ';
+    return n;
+}
+
+static infer_status fill_texts(infer_tokenizer *t, bool shown, char **text, uint32_t **ends, infer_error *err)
 {
     const infer_vocab_view *v = &t->vocab;
     const size_t bytes = (size_t)v->text_bytes + 3;
     uint32_t at = 0;
-    t->text = infer_alloc(t->allocator, bytes);
-    t->ends = infer_alloc(t->allocator, v->tokens * sizeof *t->ends);
-    if (!t->text || !t->ends)
-        return infer_fail_memory(err, bytes + v->tokens * sizeof *t->ends, "the tokenizer's texts");
-    memset(t->byte_token, 0xff, sizeof t->byte_token); /* INFER_NO_SYMBOL */
+    *text = infer_alloc(t->allocator, bytes);
+    *ends = infer_alloc(t->allocator, v->tokens * sizeof **ends);
+    if (!*text || !*ends)
+        return infer_fail_memory(err, bytes + v->tokens * sizeof **ends, "the tokenizer's texts");
     for (uint32_t id = 0; id < v->tokens; id++) {
-        const uint32_t start = id ? v->ends[id - 1] : 0, n = v->ends[id] - start, from = at;
-        const char *p = v->text + start;
-        const uint8_t type = infer_vocab_type(v, id);
-        if (id == v->unk) {
-            memcpy(t->text + at, "\xef\xbf\xbd", 3);
-            at += 3;
-        } else if (type == INFER_TOKEN_BYTE) {
-            uint8_t byte = named_byte(p);
-            if (t->byte_token[byte] == INFER_NO_SYMBOL)
-                t->byte_token[byte] = id;
-            t->text[at++] = (char)byte;
-        } else if (type != INFER_TOKEN_CONTROL && type != INFER_TOKEN_UNKNOWN) {
-            if (v->flags & INFER_VOCAB_BYTE_LEVEL && type != INFER_TOKEN_USER)
-                at += infer_byte_alphabet_decode(p, n, t->text + at);
-            else if (v->flags & INFER_VOCAB_META_SPACE)
-                at += replace_meta_space(p, n, t->text + at);
-            else {
-                memcpy(t->text + at, p, n);
-                at += n;
-            }
-        }
-        t->ends[id] = at;
-        if (at - from > t->longest)
-            t->longest = at - from;
+        const uint32_t start = id ? v->ends[id - 1] : 0, n = put_token_text(t, id, v->text + start, v->ends[id] - start, shown, *text + at);
+        at += n;
+        (*ends)[id] = at;
+        t->longest = n > t->longest ? n : t->longest;
     }
     return INFER_OK;
+}
+
+/* Fills text, shown, their ends, longest and byte_token. */
+static infer_status build_texts(infer_tokenizer *t, infer_error *err)
+{
+    const infer_vocab_view *v = &t->vocab;
+    infer_status status = fill_texts(t, false, &t->text, &t->ends, err);
+    if (status == INFER_OK && v->steps) {
+        status = fill_texts(t, true, &t->shown, &t->shown_ends, err);
+    } else {
+        t->shown = t->text;
+        t->shown_ends = t->ends;
+    }
+    memset(t->byte_token, 0xff, sizeof t->byte_token); /* INFER_NO_SYMBOL */
+    for (uint32_t id = 0; id < v->tokens && status == INFER_OK; id++)
+        if (infer_vocab_type(v, id) == INFER_TOKEN_BYTE && id != v->unk) {
+            uint32_t *token = &t->byte_token[named_byte(v->text + (id ? v->ends[id - 1] : 0))];
+            *token = *token == INFER_NO_SYMBOL ? id : *token;
+        }
+    return status;
 }
 
 static bool is_special(const infer_tokenizer *t, uint32_t id)
 {
     const uint8_t type = infer_vocab_type(&t->vocab, id);
-    return type == INFER_TOKEN_CONTROL || type == INFER_TOKEN_UNKNOWN || type == INFER_TOKEN_USER;
+    return type == INFER_TOKEN_CONTROL || type == INFER_TOKEN_UNKNOWN || type == INFER_TOKEN_USER || type == INFER_TOKEN_ADDED;
 }
 
 /* text[0..n), n >= 1, as the special tokens that are looked for behind normalization see it. */
@@ -258,6 +287,10 @@ void infer_tokenizer_close(infer_tokenizer *t)
     infer_strmap_free(&t->normal_names.ids, t->allocator);
     infer_pairs_free(&t->pairs, t->allocator);
     infer_splitter_close(t->splitter);
+    if (t->shown != t->text) {
+        infer_free(t->allocator, t->shown);
+        infer_free(t->allocator, t->shown_ends);
+    }
     infer_free(t->allocator, t->text);
     infer_free(t->allocator, t->ends);
     infer_free(t->allocator, t->normal_text);
@@ -276,7 +309,7 @@ const char *infer_tokenizer_token(const infer_tokenizer *t, int32_t id, size_t *
     const char *p;
     if (id < 0 || (uint32_t)id >= t->vocab.tokens)
         return NULL;
-    p = infer_token_surface(t, (uint32_t)id, &n);
+    p = infer_token_shown(t, (uint32_t)id, &n);
     *bytes = n;
     return p;
 }
@@ -361,8 +394,14 @@ static infer_status encode_parts(infer_encoder *e, const char *text, size_t n)
     return status;
 }
 
-/* Longer pieces are cut where no token can cross. */
+/* Longer pieces are cut where no token can cross, unless what is left out of them may bring their sides together. */
 #define PIECE_BYTES 64u
+
+static bool may_be_cut(const infer_vocab_view *v)
+{
+    return !(v->flags & (INFER_VOCAB_WHOLE_PIECES | INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN)) &&
+           (v->kind != INFER_VOCAB_BPE || v->unk != INFER_VOCAB_NO_ID || v->flags & INFER_VOCAB_BYTE_LEVEL);
+}
 
 static infer_status encode_step_piece(infer_encoder *e, const char *text, size_t n)
 {
@@ -378,32 +417,19 @@ static infer_status encode_step_piece(infer_encoder *e, const char *text, size_t
             infer_encoder_put(e, id != INFER_STRMAP_NONE ? id : v->unk);
         return INFER_OK;
     default:
-        return n <= PIECE_BYTES || v->flags & (INFER_VOCAB_WHOLE_PIECES | INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN)
-                   ? encode_cached(e, text, n)
-                   : encode_parts(e, text, n);
+        return n <= PIECE_BYTES || !may_be_cut(v) ? encode_cached(e, text, n) : encode_parts(e, text, n);
     }
 }
 
-/* Pieces into the characters that the texts of tokens are made of: spaces, and bytes. */
-static infer_status encode_steps(infer_encoder *e, bool bytes)
+static infer_status encode_step_pieces(infer_encoder *e)
 {
-    const infer_tokenizer *t = e->t;
-    const bool meta = t->vocab.flags & INFER_VOCAB_META_SPACE;
     infer_status status = INFER_OK;
     for (size_t i = 0; i < e->pieces[0].n && status == INFER_OK; i++) {
         const infer_piece piece = e->pieces[0].p[i];
-        char *text = e->work[0].p + piece.start;
-        uint32_t n = piece.end - piece.start;
-        if (piece.id != INFER_NO_SYMBOL) {
+        if (piece.id != INFER_NO_SYMBOL)
             infer_encoder_put(e, piece.id);
-            continue;
-        }
-        if (meta && memchr(text, META_SPACE[0], n)) /* in place: nothing grows */
-            n = replace_meta_space(text, n, text);
-        if (bytes)
-            n = infer_byte_alphabet_decode(text, n, text);
-        if (n > 0)
-            status = encode_step_piece(e, text, n);
+        else if (piece.end > piece.start)
+            status = encode_step_piece(e, e->work[0].p + piece.start, piece.end - piece.start);
     }
     return status;
 }
@@ -430,7 +456,7 @@ static infer_status encode_text(infer_encoder *e, const char *text, size_t n, bo
         return INFER_OK;
     if (t->vocab.steps) {
         status = infer_steps_run(e, text, n, first, false);
-        return status == INFER_OK ? encode_steps(e, t->alphabet_step) : status;
+        return status == INFER_OK ? encode_step_pieces(e) : status;
     }
     if ((status = normalize(e, first, &text, &n)) != INFER_OK)
         return status;

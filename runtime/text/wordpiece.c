@@ -1,5 +1,5 @@
 /* WordPiece (Schuster and Nakajima 2012; Devlin et al. 2019): words, and each time the longest token that fits. Tokens that begin a word
- * have a space before it, as SentencePiece's do; those that go on (written ##ing by BERT) have none. */
+ * have a space before it, as SentencePiece's do, or a mark; those that go on (written ##ing by BERT) have none. */
 #include "text/tables.h"
 #include "text/unicode.h"
 
@@ -10,10 +10,11 @@ infer_status infer_wordpiece_word(infer_encoder *e, const char *text, size_t n)
     const infer_tokenizer *t = e->t;
     const size_t before = e->count;
     const bool limited = t->vocab.pretokenizer == INFER_PRETOKENIZER_BERT; /* steps have their own limit */
+    const char mark = t->vocab.flags & INFER_VOCAB_WORD_BEGIN ? INFER_VOCAB_MARK : ' ';
     size_t characters = 0, total = n + 1;
     char *spaced;
     e->space.n = 0;
-    if (!infer_bytes_add(&e->space, t->allocator, " ", 1) || !infer_bytes_add(&e->space, t->allocator, text, n))
+    if (!infer_bytes_add(&e->space, t->allocator, &mark, 1) || !infer_bytes_add(&e->space, t->allocator, text, n))
         return infer_fail_memory(e->err, total, "a word");
     spaced = e->space.p;
     for (size_t i = 0; i < n; i++)

@@ -144,11 +144,15 @@ static infer_status read_added(reader *r, const cJSON *added)
         const uint32_t id = (uint32_t)get(item, "id")->valuedouble;
         const char *text = get(item, "content")->valuestring;
         infer_status s;
-        if (r->d.text[id] && strcmp(r->d.text[id], text) == 0)
+        const bool known = r->d.text[id] && strcmp(r->d.text[id], text) == 0;
+        const bool everywhere = !cJSON_IsTrue(get(item, "single_word")) && !(r->names && cJSON_IsTrue(get(item, "normalized")));
+        if (known)
             r->d.text[id] = NULL; /* one that the vocabulary has, too */
         if ((s = put_token(r, id, text)) != INFER_OK)
             return s;
-        r->d.types[id] = (uint8_t)((cJSON_IsTrue(get(item, "special")) ? INFER_TOKEN_CONTROL : INFER_TOKEN_USER) |
+        r->d.types[id] = (uint8_t)((cJSON_IsTrue(get(item, "special")) ? INFER_TOKEN_CONTROL
+                                    : known || everywhere               ? INFER_TOKEN_USER
+                                                                        : INFER_TOKEN_ADDED) |
                                    (cJSON_IsTrue(get(item, "lstrip")) ? INFER_TOKEN_LSTRIP : 0) |
                                    (cJSON_IsTrue(get(item, "rstrip")) ? INFER_TOKEN_RSTRIP : 0) |
                                    (cJSON_IsTrue(get(item, "single_word")) ? INFER_TOKEN_WORD : 0) |
@@ -214,10 +218,10 @@ static infer_status rewrite_start(reader *r)
     return r->texts ? INFER_OK : infer_fail_memory(r->err, (size_t)total, "vocabulary");
 }
 
-/* "ing" for ##ing, and a space before those that begin a word; a space instead of </w>. */
-static infer_status rewrite_words(reader *r, const char *prefix, const char *suffix, const char *space)
+/* "ing" for ##ing, and a mark before those that begin a word; a mark instead of </w>. */
+static infer_status rewrite_words(reader *r, const char *prefix, const char *suffix, const char *mark)
 {
-    const size_t prefix_bytes = prefix ? strlen(prefix) : 0, suffix_bytes = suffix ? strlen(suffix) : 0, space_bytes = strlen(space);
+    const size_t prefix_bytes = prefix ? strlen(prefix) : 0, suffix_bytes = suffix ? strlen(suffix) : 0, mark_bytes = strlen(mark);
     infer_status s = rewrite_start(r);
     char *p = r->texts;
     for (uint32_t i = 0; i < r->d.out.tokens && s == INFER_OK; i++) {
@@ -233,12 +237,12 @@ static infer_status rewrite_words(reader *r, const char *prefix, const char *suf
             n -= prefix_bytes;
         }
         n -= ends ? suffix_bytes : 0;
-        infer_draft_text(&r->d, i, p, n + (begins + ends) * space_bytes);
+        infer_draft_text(&r->d, i, p, n + (begins + ends) * mark_bytes);
         if (begins)
-            memcpy(p, space, space_bytes);
-        memcpy(p + begins * space_bytes, text, n);
+            memcpy(p, mark, mark_bytes);
+        memcpy(p + begins * mark_bytes, text, n);
         if (ends)
-            memcpy(p + begins * space_bytes + n, space, space_bytes);
+            memcpy(p + begins * mark_bytes + n, mark, mark_bytes);
         p += r->d.text_bytes[i];
     }
     return s;
@@ -389,7 +393,6 @@ static infer_status read_wordpiece(reader *r)
     if (limit < 0 || limit > UINT32_MAX || limit != floor(limit))
         return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: model: max_input_chars_per_word: found %g, expected a whole number", r->path, limit);
     r->steps.needed |= limit != 100;
-    r->d.out.flags |= INFER_VOCAB_META_SPACE | INFER_VOCAB_SPACE_PREFIX;
     return INFER_OK;
 }
 
@@ -400,8 +403,11 @@ static infer_status set_steps(reader *r)
     infer_vocab_parts *out = &r->d.out;
     uint32_t bytes;
     infer_status s = INFER_OK;
-    if (infer_json_steps_as_flags(&r->steps, r->names, out))
+    if (infer_json_steps_as_flags(&r->steps, r->names, out)) {
+        out->flags |= out->kind == INFER_VOCAB_WORDPIECE ? INFER_VOCAB_META_SPACE | INFER_VOCAB_SPACE_PREFIX : 0;
         return INFER_OK;
+    }
+    out->flags |= out->kind == INFER_VOCAB_WORDPIECE ? INFER_VOCAB_WORD_BEGIN | INFER_VOCAB_SPACE_PREFIX : 0;
     if (out->kind == INFER_VOCAB_WORDPIECE)
         s = infer_json_steps_add(&r->steps, INFER_STEP_LIMIT, cJSON_IsNumber(most) ? (uint32_t)most->valuedouble : 100, NULL, NULL);
     if (s == INFER_OK && r->steps.charsmap)
@@ -419,15 +425,11 @@ static infer_status set_steps(reader *r)
 /* Texts of tokens in our form. */
 static infer_status rewrite(reader *r)
 {
+    static const char mark[] = {INFER_VOCAB_MARK, 0};
     const char *prefix = text_of(r->model, "continuing_subword_prefix"), *suffix = text_of(r->model, "end_of_word_suffix");
     if (r->d.out.kind == INFER_VOCAB_WORDPIECE)
-        return rewrite_words(r, prefix ? prefix : "##", NULL, META_SPACE);
-    if (r->d.out.kind != INFER_VOCAB_BPE || (!prefix && !suffix))
-        return INFER_OK;
-    if (r->d.out.flags & INFER_VOCAB_BYTE_LEVEL)
-        return rewrite_words(r, prefix, suffix, "\xc4\xa0"); /* a space in GPT-2's alphabet */
-    r->d.out.flags |= INFER_VOCAB_META_SPACE;
-    return rewrite_words(r, prefix, suffix, META_SPACE);
+        return rewrite_words(r, prefix ? prefix : "##", NULL, r->d.out.flags & INFER_VOCAB_WORD_BEGIN ? mark : META_SPACE);
+    return r->d.out.kind == INFER_VOCAB_BPE && (prefix || suffix) ? rewrite_words(r, prefix, suffix, mark) : INFER_OK;
 }
 
 static infer_status read_all(reader *r, const infer_allocator *a, const cJSON *root)
