@@ -394,13 +394,19 @@ static infer_status encode_parts(infer_encoder *e, const char *text, size_t n)
     return status;
 }
 
-/* Longer pieces are cut where no token can cross, unless what is left out of them may bring their sides together. */
+/* Longer pieces are cut where no token can cross, unless they may be tokens, or what is left out of them may bring its sides together. */
 #define PIECE_BYTES 64u
 
 static bool may_be_cut(const infer_vocab_view *v)
 {
     return !(v->flags & (INFER_VOCAB_WHOLE_PIECES | INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN)) &&
-           (v->kind != INFER_VOCAB_BPE || v->unk != INFER_VOCAB_NO_ID || v->flags & INFER_VOCAB_BYTE_LEVEL);
+           (v->kind != INFER_VOCAB_BPE || v->unk != INFER_VOCAB_NO_ID || v->flags & (INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_BYTE_FALLBACK));
+}
+
+/* Any piece, or a whole text. */
+static infer_status encode_whole(infer_encoder *e, const char *text, size_t n)
+{
+    return n <= PIECE_BYTES || !may_be_cut(&e->t->vocab) ? encode_cached(e, text, n) : encode_parts(e, text, n);
 }
 
 static infer_status encode_step_piece(infer_encoder *e, const char *text, size_t n)
@@ -417,7 +423,7 @@ static infer_status encode_step_piece(infer_encoder *e, const char *text, size_t
             infer_encoder_put(e, id != INFER_STRMAP_NONE ? id : v->unk);
         return INFER_OK;
     default:
-        return n <= PIECE_BYTES || !may_be_cut(v) ? encode_cached(e, text, n) : encode_parts(e, text, n);
+        return encode_whole(e, text, n);
     }
 }
 
@@ -442,7 +448,7 @@ static infer_status encode_normal(infer_encoder *e, const char *text, size_t n)
         return INFER_OK;
     if (t->vocab.pretokenizer == INFER_PRETOKENIZER_BERT)
         return infer_wordpiece_text(e, text, n);
-    return t->splitter ? infer_split(t->splitter, text, n, encode_cut, e, e->err) : encode_parts(e, text, n);
+    return t->splitter ? infer_split(t->splitter, text, n, encode_cut, e, e->err) : encode_whole(e, text, n);
 }
 
 /* Text without special tokens that are looked for before normalization. `first`: it begins the whole text. */

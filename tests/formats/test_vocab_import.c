@@ -60,7 +60,7 @@ Test(tokenizer_json, reads_all_parts)
     cr_assert_str_eq(v.patterns + strlen(v.patterns) + 1, "\\p{N}");
     cr_assert_str_eq(text_of(&v, 6), "!!");
     cr_assert(v.types[1] == INFER_TOKEN_UNKNOWN && v.types[4] == (INFER_TOKEN_CONTROL | INFER_TOKEN_LSTRIP) &&
-              v.types[5] == INFER_TOKEN_UNUSED && v.types[6] == (INFER_TOKEN_USER | INFER_TOKEN_RSTRIP));
+              v.types[5] == INFER_TOKEN_UNUSED && v.types[6] == (INFER_TOKEN_ADDED | INFER_TOKEN_RSTRIP));
     cr_assert(v.merge[1][0] == 2 && v.merge[1][1] == 0);
     infer_free(NULL, section);
 }
@@ -130,8 +130,8 @@ Test(tokenizer_json, refuses_by_name)
         {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "Metaspace"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"MergedWithBoth\"}," SMALL_MODEL "}",
          INFER_ERROR_UNSUPPORTED, "MergedWithBoth"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?<=x)y\"},\"behavior\":\"Isolated\"}," SMALL_MODEL "}",
-         INFER_ERROR_UNSUPPORTED, "(?<=x)y"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?<n>x)y\"},\"behavior\":\"Isolated\"}," SMALL_MODEL "}",
+         INFER_ERROR_UNSUPPORTED, "(?<n>x)y"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}," SMALL_MODEL "}",
          INFER_ERROR_UNSUPPORTED, "intersection"},
         {"{\"post_processor\":{\"type\":\"Odd\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "Odd"},

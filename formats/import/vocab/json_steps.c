@@ -384,6 +384,8 @@ infer_status infer_json_steps_read(infer_json_steps *s, const cJSON *normalizer,
     if (status == INFER_OK)
         status = read_pretokenizer(s, pretokenizer);
     s->bytes_last = status == INFER_OK && s->count > s->normalizers && s->list[s->count - 1].op == INFER_STEP_BYTES;
+    for (uint32_t i = 0; i + 1 < s->count; i++) /* twice: then it is no shorthand for bytes */
+        s->bytes_last &= s->list[i].op != INFER_STEP_BYTES;
     s->count -= s->bytes_last;
     return status;
 }

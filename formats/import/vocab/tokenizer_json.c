@@ -145,7 +145,7 @@ static infer_status read_added(reader *r, const cJSON *added)
         const char *text = get(item, "content")->valuestring;
         infer_status s;
         const bool known = r->d.text[id] && strcmp(r->d.text[id], text) == 0;
-        const bool everywhere = !cJSON_IsTrue(get(item, "single_word")) && !(r->names && cJSON_IsTrue(get(item, "normalized")));
+        const bool everywhere = !cJSON_IsTrue(get(item, "single_word")) && r->steps.normalizers == 0; /* else pieces may have its text */
         if (known)
             r->d.text[id] = NULL; /* one that the vocabulary has, too */
         if ((s = put_token(r, id, text)) != INFER_OK)
