@@ -99,8 +99,9 @@ static infer_status check_merges(const infer_vocab_view *v, const char *name, in
     return INFER_OK;
 }
 
-/* What a pattern may hold besides plain characters: groups (?: (?i: (?m: (?= (?! (?<= (?<! (?> (, classes, quantifiers, |, ^, $, and the escapes below.
- * No back references, recursion, verbs or callouts: what a pattern can cost stays within what its matcher can limit. The rest, or NULL. */
+/* What a pattern may hold besides plain characters: groups (?: (?i: (?m: (?= (?! (?<= (?<! (?> (, classes, quantifiers, |, ^, $, and the
+ * escapes below. No back references, recursion, verbs or callouts: what a pattern can cost stays within what its matcher can limit. The
+ * rest, or NULL. */
 static const char *bad_construct(const char *p, const char *end)
 {
     static const char *const groups[] = {"?:", "?i:", "?m:", "?=", "?!", "?>", "?<=", "?<!"};
@@ -192,13 +193,13 @@ static const struct step_rule {
     [INFER_STEP_DROP] = {1, 4, false, false, false},
     [INFER_STEP_SPACES] = {1, 2, false, false, false},
     [INFER_STEP_IDEOGRAPHS] = {0, 0, false, false, false},
-    [INFER_STEP_CHARSMAP] = {0, 0, false, false, false},
+    [INFER_STEP_CHARSMAP] = {0, 1, false, false, false},
     [INFER_STEP_STRIP] = {1, 3, false, false, false},
-    [INFER_STEP_PREPEND] = {0, 3, true, false, false},
+    [INFER_STEP_PREPEND] = {0, 4, true, false, false},
     [INFER_STEP_REPLACE] = {0, 0, true, true, false},
     [INFER_STEP_REPLACE_PATTERN] = {0, 0, true, true, true},
     [INFER_STEP_BYTES] = {0, 0, false, false, false},
-    [INFER_STEP_NAMES] = {0, 0, false, false, false},
+    [INFER_STEP_NAMES] = {0, 1, false, false, false},
     [INFER_STEP_SPLIT] = {1, INFER_SPLIT_INVERT + INFER_SPLIT_CONTIGUOUS, true, false, true},
     [INFER_STEP_LIMIT] = {0, UINT32_MAX, false, false, false},
     [INFER_STEP_BEFORE] = {0, UINT32_MAX, false, false, false},
@@ -212,17 +213,21 @@ static infer_status check_step(const infer_vocab_view *v, uint32_t i, const infe
     const char *bad;
     if (s->argument < rule->least || s->argument > rule->most ||
         (s->op == INFER_STEP_SPLIT && (behavior < INFER_SPLIT_ISOLATED || behavior > INFER_SPLIT_CONTIGUOUS)))
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: step %" PRIu32 ": %" PRIu32 " with argument %" PRIu32
-                          " is unknown to this library", name, i, s->op, s->argument);
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED,
+                          "%s: tokenizer: step %" PRIu32 ": %" PRIu32 " with argument %" PRIu32 " is unknown to this library", name, i,
+                          s->op, s->argument);
     if ((s->op == INFER_STEP_BEFORE || s->op == INFER_STEP_BEHIND) && s->argument >= v->tokens)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: step %" PRIu32 ": token id: found %" PRIu32 ", expected less than %" PRIu32,
-                          name, i, s->argument, v->tokens);
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tokenizer: step %" PRIu32 ": token id: found %" PRIu32 ", expected less than %" PRIu32, name, i, s->argument,
+                          v->tokens);
     if ((s->op == INFER_STEP_CHARSMAP) && !(v->flags & INFER_VOCAB_CHARSMAP))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: step %" PRIu32 " needs a map of characters", name, i);
     if ((s->text_bytes > 0) != rule->text || (s->content_bytes > 0 && !rule->content) || !is_utf8(s->text, s->text_bytes) ||
         !is_utf8(s->content, s->content_bytes))
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: step %" PRIu32 " (%" PRIu32 ") has texts of %" PRIu32 " and %" PRIu32
-                          " bytes: too many, too few, or no UTF-8", name, i, s->op, s->text_bytes, s->content_bytes);
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tokenizer: step %" PRIu32 " (%" PRIu32 ") has texts of %" PRIu32 " and %" PRIu32
+                          " bytes: too many, too few, or no UTF-8",
+                          name, i, s->op, s->text_bytes, s->content_bytes);
     if (rule->pattern && (bad = bad_construct(s->text, s->text + s->text_bytes)))
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern \"%.*s\": \"%.4s\" is unknown to this library", name,
                           (int)s->text_bytes, s->text, bad);
@@ -235,21 +240,24 @@ static infer_status check_steps(const infer_vocab_view *v, const char *name, inf
     infer_vocab_step step;
     infer_status s = INFER_OK;
     if (v->flags & STEP_FLAGS)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: flags 0x%" PRIx32 " beside steps, which say it", name, v->flags & STEP_FLAGS);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: flags 0x%" PRIx32 " beside steps, which say it", name,
+                          v->flags & STEP_FLAGS);
     if (bytes > INFER_VOCAB_MAX_STEP_BYTES || bytes % 4 != 0)
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: steps of %" PRIu32 " bytes, expected a multiple of 4 up to %u", name, bytes,
-                          INFER_VOCAB_MAX_STEP_BYTES);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: steps of %" PRIu32 " bytes, expected a multiple of 4 up to %u", name,
+                          bytes, INFER_VOCAB_MAX_STEP_BYTES);
     for (uint32_t at = 0, i = 0; at < bytes && s == INFER_OK; i++) {
         const uint8_t *p = v->steps + at;
         const uint64_t left = bytes - at;
         uint64_t used = left < STEP_WORDS * 4 ? 0 : STEP_WORDS * 4 + (uint64_t)get_u32(p + 8) + get_u32(p + 12);
         if (i == INFER_VOCAB_MAX_STEPS || used == 0 || infer_round_up(used, 4) > left)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: step %" PRIu32 " at byte %" PRIu32 " of %" PRIu32
-                              ": one too many, or longer than what is left", name, i, at, bytes);
+            return infer_fail(err, INFER_ERROR_FORMAT,
+                              "%s: tokenizer: step %" PRIu32 " at byte %" PRIu32 " of %" PRIu32
+                              ": one too many, or longer than what is left",
+                              name, i, at, bytes);
         for (; used % 4; used++)
             if (p[used] != 0)
-                return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: padding after step %" PRIu32 ": found byte %u, expected 0", name, i,
-                                  p[used]);
+                return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: padding after step %" PRIu32 ": found byte %u, expected 0", name,
+                                  i, p[used]);
         if (get_u32(p) < INFER_STEP_FORM || get_u32(p) > INFER_STEP_BEHIND)
             return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: step %" PRIu32 " is unknown to this library", name, get_u32(p));
         infer_vocab_next_step(v->steps, bytes, &at, &step);

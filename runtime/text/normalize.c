@@ -90,7 +90,7 @@ static bool charsmap_find(const charsmap *m, const uint8_t *text, size_t n, bool
     return true;
 }
 
-static infer_status map_characters(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err)
+infer_status infer_map_characters(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err)
 {
     charsmap m;
     bool good = charsmap_open(&t->vocab, &m);
@@ -181,9 +181,9 @@ infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char
     const bool decompose = flags & (INFER_VOCAB_NFD | INFER_FORM_NFKD | INFER_VOCAB_STRIP_ACCENTS),
                compose = flags & (INFER_VOCAB_NFC | INFER_VOCAB_NFKC);
     utf8proc_option_t options = UTF8PROC_STABLE | (flags & (INFER_VOCAB_NFKC | INFER_FORM_NFKD) ? UTF8PROC_COMPAT : 0) |
-                                      (compose     ? UTF8PROC_COMPOSE
-                                       : decompose ? UTF8PROC_DECOMPOSE
-                                                   : 0);
+                                (compose     ? UTF8PROC_COMPOSE
+                                 : decompose ? UTF8PROC_DECOMPOSE
+                                             : 0);
     utf8proc_ssize_t count = (utf8proc_ssize_t)n, made = 0, bytes;
     int32_t *c;
     do { /* the first guess, a character for each byte, seldom falls short; one more than is asked for, for a NUL */
@@ -197,7 +197,8 @@ infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char
         return infer_fail(err, INFER_ERROR_ARGUMENT, "tokenize: %s", utf8proc_errmsg(made));
     if (flags & (INFER_VOCAB_STRIP_ACCENTS | INFER_VOCAB_LOWERCASE | INFER_VOCAB_CLEAN)) {
         utf8proc_ssize_t kept = 0, dotted = 0, from = 0;
-        made = utf8proc_normalize_utf32(c, made, options); /* before case changes: what is composed is the form of the letters as they were */
+        made =
+            utf8proc_normalize_utf32(c, made, options); /* before case changes: what is composed is the form of the letters as they were */
         for (utf8proc_ssize_t i = 0; i < made && flags & INFER_VOCAB_LOWERCASE; i++)
             dotted += c[i] == DOTTED_I;
         if (dotted > 0) { /* each becomes two: begin behind what is written */
@@ -299,7 +300,7 @@ infer_status infer_normalize(const infer_tokenizer *t, const char *text, size_t 
     infer_status status;
     if (t->vocab.flags & INFER_VOCAB_CHARSMAP) {
         space->n = 0;
-        if ((status = map_characters(t, text, n, space, err)) != INFER_OK)
+        if ((status = infer_map_characters(t, text, n, space, err)) != INFER_OK)
             return status;
         text = space->p;
         n = space->n;

@@ -57,8 +57,8 @@ static infer_status compile(infer_splitter *s, uint32_t at, const char *pattern,
         if (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED)
             return infer_fail_memory(err, bytes, "the tokenizer's patterns");
         pcre2_get_error_message(code, why, sizeof why);
-        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: pattern \"%.*s\": %s at byte %zu", s->name, bytes < 200 ? (int)bytes : 200,
-                          pattern, (char *)why, where);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: pattern \"%.*s\": %s at byte %zu", s->name,
+                          bytes < 200 ? (int)bytes : 200, pattern, (char *)why, where);
     }
     s->code[at] = made;
     pcre2_jit_compile(made, PCRE2_JIT_COMPLETE); /* where it fails, matching is slower */
@@ -108,8 +108,8 @@ infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_vie
 
 static infer_status takes_too_long(const infer_splitter *s, uint32_t pattern, int code, infer_error *err)
 {
-    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern %u takes too long on this text (PCRE2 error %d)", s->name, pattern,
-                      code);
+    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern %u takes too long on this text (PCRE2 error %d)", s->name,
+                      pattern, code);
 }
 
 typedef struct split {

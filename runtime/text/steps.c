@@ -1,5 +1,5 @@
-/* What a vocabulary does to a text, step by step, as Hugging Face's tokenizers do it. Each step goes over all pieces, of which there is one at
- * first: it writes them anew, or cuts them. */
+/* What a vocabulary does to a text, step by step, as Hugging Face's tokenizers do it. Each step goes over all pieces, of which there is one
+ * at first: it writes them anew, or cuts them. */
 #include "text/tables.h"
 #include "text/unicode.h"
 
@@ -200,8 +200,8 @@ static infer_status put_replaced(infer_encoder *e, const infer_vocab_step *s, co
 {
     size_t done = 0;
     bool room = true;
-    for (const char *p = text; room && n - (size_t)(p - text) >= s->text_bytes &&
-                               (p = memchr(p, s->text[0], n - (size_t)(p - text) - s->text_bytes + 1));) {
+    for (const char *p = text;
+         room && n - (size_t)(p - text) >= s->text_bytes && (p = memchr(p, s->text[0], n - (size_t)(p - text) - s->text_bytes + 1));) {
         const size_t at = (size_t)(p - text);
         if (memcmp(p, s->text, s->text_bytes) != 0) {
             p++;
@@ -212,7 +212,8 @@ static infer_status put_replaced(infer_encoder *e, const infer_vocab_step *s, co
         done = at + s->text_bytes;
         p += s->text_bytes;
     }
-    return room && infer_bytes_add(&e->work[1], e->t->allocator, text + done, n - done) ? INFER_OK : out_of_memory(e->work[1].n + n, e->err);
+    return room && infer_bytes_add(&e->work[1], e->t->allocator, text + done, n - done) ? INFER_OK
+                                                                                        : out_of_memory(e->work[1].n + n, e->err);
 }
 
 static infer_status put_replaced_pattern(infer_encoder *e, uint32_t i, const infer_vocab_step *s, const char *text, size_t n, bool first)
@@ -231,9 +232,10 @@ static infer_status put_replaced_pattern(infer_encoder *e, uint32_t i, const inf
 static infer_status put_prepended(infer_encoder *e, const infer_vocab_step *s, const char *text, size_t n, bool first)
 {
     const bool stands = n >= s->text_bytes && memcmp(text, s->text, s->text_bytes) == 0;
-    const bool left_out = (s->argument & 1 && stands) || (s->argument & 2 && !first);
+    const bool behind = s->argument & 4, left_out = behind || (s->argument & 1 && stands) || (s->argument & 2 && !first);
     return infer_bytes_add(&e->work[1], e->t->allocator, s->text, left_out ? 0 : s->text_bytes) &&
-                   infer_bytes_add(&e->work[1], e->t->allocator, text, n)
+                   infer_bytes_add(&e->work[1], e->t->allocator, text, n) &&
+                   infer_bytes_add(&e->work[1], e->t->allocator, s->text, behind ? s->text_bytes : 0)
                ? INFER_OK
                : out_of_memory(e->work[1].n + n + s->text_bytes, e->err);
 }
@@ -245,7 +247,8 @@ static infer_status put(infer_encoder *e, uint32_t i, const infer_vocab_step *s,
     case INFER_STEP_FORM:
         return put_form(e, s->argument, text, n);
     case INFER_STEP_CHARSMAP:
-        return infer_map_graphemes(e->t, text, n, &e->work[1], e->err);
+        return s->argument ? infer_map_characters(e->t, text, n, &e->work[1], e->err)
+                           : infer_map_graphemes(e->t, text, n, &e->work[1], e->err);
     case INFER_STEP_STRIP:
         return put_stripped(e, s->argument, text, n, first);
     case INFER_STEP_PREPEND:
@@ -313,8 +316,7 @@ static void join_spans(infer_spans *spans, uint32_t behavior)
 static infer_status cut(infer_encoder *e, uint32_t i, const infer_vocab_step *s, infer_piece piece)
 {
     const uint32_t from = piece.start, behavior = s->argument & ~(uint32_t)INFER_SPLIT_INVERT;
-    infer_status status =
-        infer_splitter_spans(e->t->splitter, i, e->work[0].p + from, piece.end - from, &e->spans, e->err);
+    infer_status status = infer_splitter_spans(e->t->splitter, i, e->work[0].p + from, piece.end - from, &e->spans, e->err);
     bool room = true;
     if (status != INFER_OK)
         return status;
@@ -335,7 +337,8 @@ static infer_status find_names(infer_encoder *e, infer_piece piece)
     bool room = true;
     while (room && infer_names_next(e->t, &e->t->normal_names, text, n, done, e->flags, &at, &found)) {
         room = (found.start == done ||
-                add_piece(e, &e->pieces[1], (infer_piece){piece.start + (uint32_t)done, piece.start + (uint32_t)found.start, INFER_NO_SYMBOL})) &&
+                add_piece(e, &e->pieces[1],
+                          (infer_piece){piece.start + (uint32_t)done, piece.start + (uint32_t)found.start, INFER_NO_SYMBOL})) &&
                add_piece(e, &e->pieces[1], (infer_piece){piece.start + (uint32_t)found.start, piece.start + (uint32_t)found.end, found.id});
         done = found.end;
     }

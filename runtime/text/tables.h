@@ -65,6 +65,7 @@ struct infer_tokenizer {
     float unknown_score;            /* unigram: of a character that is no token */
     infer_splitter *splitter;       /* NULL: no patterns */
     bool alphabet_step;             /* steps write bytes in GPT-2's alphabet: pieces are in it */
+    bool written_names;             /* normal_names are as they are written */
     infer_names names, normal_names; /* looked for before and after normalization */
     char *normal_text;               /* the texts of normal_names, one after the other */
 };
@@ -183,7 +184,8 @@ infer_status infer_normalize(const infer_tokenizer *t, const char *text, size_t 
 #define INFER_FORM_NFKD (1u << 31)
 infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char *text, size_t n, infer_bytes *out, infer_bytes *room,
                             infer_error *err);
-/* SentencePiece's map of characters, as Hugging Face applies it. */
+/* SentencePiece's map of characters: the longest text that begins at each place; and as Hugging Face applies it. */
+infer_status infer_map_characters(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err);
 infer_status infer_map_graphemes(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err);
 
 /* ---- names.c ---- */

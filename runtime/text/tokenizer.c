@@ -21,8 +21,8 @@ static infer_status check_supported(const infer_vocab_view *v, const char *name,
     if ((v->flags & INFER_VOCAB_WORD_END && v->kind != INFER_VOCAB_BPE) ||
         (v->flags & INFER_VOCAB_WORD_BEGIN && v->kind != INFER_VOCAB_BPE && v->kind != INFER_VOCAB_WORDPIECE) ||
         (v->flags & (INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN) && !v->steps))
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: kind %u with pre-tokenizer %u does not mark the ends of words", name,
-                          v->kind, v->pretokenizer);
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: kind %u with pre-tokenizer %u does not mark the ends of words",
+                          name, v->kind, v->pretokenizer);
     return INFER_OK;
 }
 
@@ -161,7 +161,7 @@ static infer_status normalize_names(infer_tokenizer *t, infer_bytes *texts, uint
             continue;
         if (n > INFER_SPECIAL_MAX_BYTES)
             n = 0;
-        if (n > 0)
+        if (n > 0 && !t->written_names)
             status = normalize(&e, true, &name, &n);
         if (status == INFER_OK && !infer_bytes_add(texts, t->allocator, name, n))
             status = infer_fail_memory(err, texts->n + n, "the names of special tokens");
@@ -267,8 +267,10 @@ infer_status infer_tokenizer_open(const infer_allocator *a, const void *section,
         t->allocator = &t->own;
     }
     t->vocab = view;
-    for (uint32_t at = 0; view.steps && view.flags & INFER_VOCAB_BYTE_LEVEL && infer_vocab_next_step(view.steps, view.step_bytes, &at, &step);)
-        t->alphabet_step |= step.op == INFER_STEP_BYTES;
+    for (uint32_t at = 0; view.steps && infer_vocab_next_step(view.steps, view.step_bytes, &at, &step);) {
+        t->alphabet_step |= step.op == INFER_STEP_BYTES && view.flags & INFER_VOCAB_BYTE_LEVEL;
+        t->written_names |= step.op == INFER_STEP_NAMES && step.argument == 1;
+    }
     if ((status = build_tables(t, err)) != INFER_OK) {
         infer_tokenizer_close(t);
         return status;

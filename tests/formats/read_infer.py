@@ -357,7 +357,7 @@ class Vocabulary:
             end = at + 16 + a + b
             need(align_to(end, 4) <= len(raw) and not any(raw[end:align_to(end, 4)]), "tokenizer: step")
             text, content = raw[at + 16:at + 16 + a].decode(), raw[at + 16 + a:end].decode()
-            arguments = {1: range(1, 5), 3: range(1, 5), 4: (1, 2), 7: range(1, 4), 8: range(4), 13: (1, 2, 3, 4, 5, 17, 18, 19, 20, 21), 14: range(1 << 32),
+            arguments = {1: range(1, 5), 3: range(1, 5), 4: (1, 2), 6: range(2), 7: range(1, 4), 8: range(5), 12: range(2), 13: (1, 2, 3, 4, 5, 17, 18, 19, 20, 21), 14: range(1 << 32),
                          15: range(tokens), 16: range(tokens)}.get(what, (0,))
             need(1 <= what <= 16 and argument in arguments and (a > 0) == (what in (8, 9, 10, 13)) and (b == 0 or what in (9, 10)) and
                  (what != 6 or self.flags & 65536), "tokenizer: step")

@@ -224,7 +224,8 @@ Test(vocab, steps)
     expect_step((infer_vocab_step){.op = 0}, INFER_ERROR_UNSUPPORTED, "step 0");
     expect_step((infer_vocab_step){.op = INFER_STEP_BEHIND + 1}, INFER_ERROR_UNSUPPORTED, "step 17");
     expect_step((infer_vocab_step){.op = INFER_STEP_FORM, .argument = 5}, INFER_ERROR_UNSUPPORTED, "argument 5");
-    expect_step((infer_vocab_step){.op = INFER_STEP_SPLIT, .argument = INFER_SPLIT_INVERT, .text = "a"}, INFER_ERROR_UNSUPPORTED, "argument 16");
+    expect_step((infer_vocab_step){.op = INFER_STEP_SPLIT, .argument = INFER_SPLIT_INVERT, .text = "a"}, INFER_ERROR_UNSUPPORTED,
+                "argument 16");
     expect_step((infer_vocab_step){.op = INFER_STEP_SPLIT, .argument = 1, .text = "(?R)"}, INFER_ERROR_UNSUPPORTED, "(?R)");
     expect_step((infer_vocab_step){.op = INFER_STEP_SPLIT, .argument = 1}, INFER_ERROR_FORMAT, "texts of 0");
     expect_step((infer_vocab_step){.op = INFER_STEP_LOWERCASE, .text = "a"}, INFER_ERROR_FORMAT, "texts of 1");
@@ -244,8 +245,8 @@ Test(vocab, patterns_of_another_syntax)
 
 Test(vocab, patterns_that_look_like_another_syntax)
 {
-    static const char *const good[] = {"[(*]",    "[^(?R)]",     "[](?]+",      "\\(?",     "(?:a|b)",
-                                       "(?i:'s)", "\\s+(?!\\S)", "(?=\\p{L})a", "\\x{4E00}",  "(?<=a)b",  "(?m:^)a"};
+    static const char *const good[] = {"[(*]",        "[^(?R)]",     "[](?]+",    "\\(?",    "(?:a|b)", "(?i:'s)",
+                                       "\\s+(?!\\S)", "(?=\\p{L})a", "\\x{4E00}", "(?<=a)b", "(?m:^)a"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         size_t bytes;
         infer_free(NULL, build_blocks(good[i], 1, &bytes, INFER_OK));
@@ -420,7 +421,7 @@ Test(gguf_vocab, what_is_missing_here_is_named)
 {
     static const struct {
         const char *model, *pre, *words;
-    } cases[] = {{"rwkv", NULL, "\"rwkv\""}, {"no_vocab", NULL, "\"no_vocab\""}, {"gpt2", "afmoe", "\"afmoe\""}};
+    } cases[] = {{"rwkv", NULL, "\"rwkv\""}, {"no_vocab", NULL, "\"no_vocab\""}, {"gpt2", "nothing", "\"nothing\""}};
     for (size_t i = 0; i < 3; i++) {
         sample_gguf_parts p;
         infer_error err = {0};

@@ -260,7 +260,8 @@ infer_status infer_gguf_vocab_import(const infer_allocator *a, const infer_gguf 
     static const struct {
         const char *model;
         infer_status (*read)(const infer_gguf *, infer_vocab_draft *, infer_error *);
-    } kinds[] = {{"llama", read_sentencepiece}, {"gpt2", read_byte_level}, {"t5", read_unigram}, {"bert", read_wordpiece}, {"gemma4", read_gemma4}};
+    } kinds[] = {
+        {"llama", read_sentencepiece}, {"gpt2", read_byte_level}, {"t5", read_unigram}, {"bert", read_wordpiece}, {"gemma4", read_gemma4}};
     infer_vocab_draft d = {.allocator = a};
     const char *model;
     uint64_t bytes;

@@ -38,8 +38,8 @@ infer_status infer_json_steps_add(infer_json_steps *s, uint32_t op, uint32_t arg
 
 static infer_status pattern_too_long(infer_json_steps *s)
 {
-    return infer_fail(s->err, INFER_ERROR_UNSUPPORTED, "%s: patterns of more than %zu bytes, or one of more than %u", s->path, sizeof s->texts,
-                      INFER_VOCAB_MAX_PATTERN_BYTES);
+    return infer_fail(s->err, INFER_ERROR_UNSUPPORTED, "%s: patterns of more than %zu bytes, or one of more than %u", s->path,
+                      sizeof s->texts, INFER_VOCAB_MAX_PATTERN_BYTES);
 }
 
 #define MOST_GROUPS 32u
@@ -92,7 +92,8 @@ static size_t interval(const char *p)
 static infer_status convert_regex(infer_json_steps *s, const char *regex, const char **out)
 {
     const size_t left = sizeof s->texts - s->text_bytes;
-    writer w = {.out = s->texts + s->text_bytes, .room = left < INFER_VOCAB_MAX_PATTERN_BYTES ? left : INFER_VOCAB_MAX_PATTERN_BYTES, .fits = true};
+    writer w = {
+        .out = s->texts + s->text_bytes, .room = left < INFER_VOCAB_MAX_PATTERN_BYTES ? left : INFER_VOCAB_MAX_PATTERN_BYTES, .fits = true};
     unsigned classes = 0;
     size_t n;
     for (const char *p = regex; *p && w.fits; p++) {
@@ -214,9 +215,9 @@ static infer_status read_normalizer(infer_json_steps *s, const cJSON *item)
     static const struct {
         const char *type;
         uint32_t op, argument;
-    } plain[] = {{"NFC", INFER_STEP_FORM, 1},          {"NFD", INFER_STEP_FORM, 2},  {"NFKC", INFER_STEP_FORM, 3},
-                 {"NFKD", INFER_STEP_FORM, 4},         {"StripAccents", INFER_STEP_DROP, 1},
-                 {"Lowercase", INFER_STEP_LOWERCASE, 0}, {"ByteLevel", INFER_STEP_BYTES, 0}};
+    } plain[] = {{"NFC", INFER_STEP_FORM, 1},       {"NFD", INFER_STEP_FORM, 2},          {"NFKC", INFER_STEP_FORM, 3},
+                 {"NFKD", INFER_STEP_FORM, 4},      {"StripAccents", INFER_STEP_DROP, 1}, {"Lowercase", INFER_STEP_LOWERCASE, 0},
+                 {"ByteLevel", INFER_STEP_BYTES, 0}};
     const char *text;
     const cJSON *one;
     infer_status status = INFER_OK;
@@ -393,7 +394,8 @@ infer_status infer_json_steps_read(infer_json_steps *s, const cJSON *normalizer,
 /* ---- as flags ---- */
 
 /* Whether the step at *i is this one; then *i moves on. NULL: any text, or none. */
-static bool take(const infer_json_steps *s, uint32_t *i, uint32_t end, uint32_t op, uint32_t argument, const char *text, const char *content)
+static bool take(const infer_json_steps *s, uint32_t *i, uint32_t end, uint32_t op, uint32_t argument, const char *text,
+                 const char *content)
 {
     const infer_vocab_step *step = &s->list[*i];
     if (*i >= end || step->op != op || step->argument != argument || (text && strcmp(step->text, text) != 0) ||

@@ -1,4 +1,5 @@
-/* Normalizer and pre-tokenizer of a tokenizer.json, as steps (formats/SPEC.md, "Tokenizer"), or as the flags and patterns that say the same. */
+/* Normalizer and pre-tokenizer of a tokenizer.json, as steps (formats/SPEC.md, "Tokenizer"), or as the flags and patterns that say the
+ * same. */
 #ifndef INFER_FORMATS_IMPORT_JSON_STEPS_H
 #define INFER_FORMATS_IMPORT_JSON_STEPS_H
 

@@ -151,8 +151,8 @@ static infer_status read_added(reader *r, const cJSON *added)
         if ((s = put_token(r, id, text)) != INFER_OK)
             return s;
         r->d.types[id] = (uint8_t)((cJSON_IsTrue(get(item, "special")) ? INFER_TOKEN_CONTROL
-                                    : known || everywhere               ? INFER_TOKEN_USER
-                                                                        : INFER_TOKEN_ADDED) |
+                                    : known || everywhere              ? INFER_TOKEN_USER
+                                                                       : INFER_TOKEN_ADDED) |
                                    (cJSON_IsTrue(get(item, "lstrip")) ? INFER_TOKEN_LSTRIP : 0) |
                                    (cJSON_IsTrue(get(item, "rstrip")) ? INFER_TOKEN_RSTRIP : 0) |
                                    (cJSON_IsTrue(get(item, "single_word")) ? INFER_TOKEN_WORD : 0) |
@@ -377,7 +377,8 @@ static infer_status read_bpe(reader *r)
                           dropout->valuedouble);
     if ((prefix || suffix) && cJSON_IsTrue(get(r->model, "byte_fallback")))
         return infer_fail(r->err, INFER_ERROR_UNSUPPORTED,
-                          "%s: model: byte_fallback with continuing_subword_prefix or end_of_word_suffix is unknown to this library", r->path);
+                          "%s: model: byte_fallback with continuing_subword_prefix or end_of_word_suffix is unknown to this library",
+                          r->path);
     r->steps.needed |= prefix || suffix;
     r->d.out.flags |= (prefix ? INFER_VOCAB_WORD_BEGIN : 0) | (suffix ? INFER_VOCAB_WORD_END : 0) |
                       (text_of(r->model, "unk_token") && !cJSON_IsTrue(get(r->model, "fuse_unk")) ? INFER_VOCAB_UNKNOWN_EACH : 0);
@@ -389,9 +390,11 @@ static infer_status read_wordpiece(reader *r)
     const cJSON *most = get(r->model, "max_input_chars_per_word"), *prefix = get(r->model, "continuing_subword_prefix");
     const double limit = cJSON_IsNumber(most) ? most->valuedouble : 100;
     if (cJSON_IsString(prefix) && !*prefix->valuestring)
-        return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: model: an empty continuing_subword_prefix is unknown to this library", r->path);
+        return infer_fail(r->err, INFER_ERROR_UNSUPPORTED, "%s: model: an empty continuing_subword_prefix is unknown to this library",
+                          r->path);
     if (limit < 0 || limit > UINT32_MAX || limit != floor(limit))
-        return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: model: max_input_chars_per_word: found %g, expected a whole number", r->path, limit);
+        return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: model: max_input_chars_per_word: found %g, expected a whole number", r->path,
+                          limit);
     r->steps.needed |= limit != 100;
     return INFER_OK;
 }
@@ -455,7 +458,8 @@ static infer_status read_all(reader *r, const infer_allocator *a, const cJSON *r
         (r->d.out.kind == INFER_VOCAB_WORDPIECE && (s = read_wordpiece(r)) != INFER_OK) || (s = read_vocab(r, vocab)) != INFER_OK ||
         (s = read_added(r, added)) != INFER_OK || (s = read_types(r)) != INFER_OK ||
         (r->d.out.kind == INFER_VOCAB_BPE && (s = read_merges(r)) != INFER_OK) ||
-        (s = read_postprocessor(r, get(root, "post_processor"))) != INFER_OK || (s = set_around(r)) != INFER_OK || (s = guess_ids(r)) != INFER_OK)
+        (s = read_postprocessor(r, get(root, "post_processor"))) != INFER_OK || (s = set_around(r)) != INFER_OK ||
+        (s = guess_ids(r)) != INFER_OK)
         return s;
     return (s = set_steps(r)) == INFER_OK ? rewrite(r) : s;
 }
