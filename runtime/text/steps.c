@@ -123,6 +123,11 @@ static infer_status put_characters(infer_encoder *e, const infer_vocab_step *s, 
     to = out->p + out->n;
     for (size_t i = 0; i < n;) {
         unsigned length;
+        if (text[i] >= ' ' && text[i] < 0x7f) { /* most text: only capital letters change */
+            *to++ = s->op == INFER_STEP_LOWERCASE && text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] + 'a' - 'A') : text[i];
+            i++;
+            continue;
+        }
         const uint32_t c = infer_code_at(text + i, n - i, &length);
         const size_t bytes = put_character(s, text + i, length, c, to);
         if (first && i == 0 && bytes == 0)

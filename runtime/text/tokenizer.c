@@ -18,6 +18,9 @@ static infer_status check_supported(const infer_vocab_view *v, const char *name,
         return infer_fail(err, INFER_ERROR_UNSUPPORTED,
                           "%s: tokenizer: kind %u with pre-tokenizer %u; only WordPiece (4) goes with BERT's (4)", name, v->kind,
                           v->pretokenizer);
+    if (v->kind == INFER_VOCAB_WORDS && !v->steps)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: kind %u with pre-tokenizer %u; whole words go with steps (6)", name,
+                          v->kind, v->pretokenizer);
     if ((v->flags & INFER_VOCAB_WORD_END && v->kind != INFER_VOCAB_BPE) ||
         (v->flags & INFER_VOCAB_WORD_BEGIN && v->kind != INFER_VOCAB_BPE && v->kind != INFER_VOCAB_WORDPIECE) ||
         (v->flags & (INFER_VOCAB_WORD_END | INFER_VOCAB_WORD_BEGIN) && !v->steps))
@@ -198,7 +201,8 @@ static infer_status build_names(infer_tokenizer *t, infer_error *err)
             infer_names_add(&t->names, v->text + from, v->ends[id] - from, id);
             continue;
         }
-        infer_names_add(&t->normal_names, texts.p + start, ends[i] - start, id);
+        if (ends[i] > start)
+            infer_names_add(&t->normal_names, texts.p + start, ends[i] - start, id);
         start = ends[i++];
     }
     infer_free(t->allocator, ends);
