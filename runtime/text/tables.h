@@ -39,7 +39,7 @@ typedef struct infer_splitter infer_splitter;
 /* Names of special tokens, to be found in a text. */
 typedef struct infer_names {
     infer_strmap ids;
-    uint32_t begin[256][8]; /* like joints: the first two bytes of the names; all second bytes for names of one byte */
+    uint32_t begin[256][8];                      /* like joints: the first two bytes of the names; all second bytes for names of one byte */
     uint8_t length[INFER_SPECIAL_MAX_BYTES + 1]; /* 1 for each length that one has */
     bool any;
 } infer_names;
@@ -49,11 +49,12 @@ struct infer_tokenizer {
     const infer_allocator *allocator;
     const char *name;
     infer_vocab_view vocab;
-    /* What each token stands for, one after the other: byte tokens are bytes, control tokens nothing. `text` is compared with pieces, `shown` is
-     * for readers: marks of words and U+2581 are spaces. With steps they differ, else they are the same. ends[tokens]: where they end. */
+    /* What each token stands for, one after the other: byte tokens are bytes, control tokens nothing. `text` is compared with pieces,
+     * `shown` is for readers: marks of words and U+2581 are spaces. With steps they differ, else they are the same. ends[tokens]: where
+     * they end. */
     char *text, *shown;
     uint32_t *ends, *shown_ends;
-    uint32_t longest;               /* bytes of the longest of them */
+    uint32_t longest; /* bytes of the longest of them */
     uint32_t byte_token[256];
     uint32_t single[256]; /* tokens whose text is one byte */
     infer_strmap texts;   /* texts of the tokens that pieces may become -> id; of equal texts, the lowest */
@@ -62,10 +63,10 @@ struct infer_tokenizer {
     /* joints[a][b]: byte b stands behind byte a within some token. Where the text has no such joint, no token can cross, so that a text
      * without pre-tokenizer may be cut there: each part is encoded alone, with the same result. */
     uint32_t joints[256][8];
-    float unknown_score;            /* unigram: of a character that is no token */
-    infer_splitter *splitter;       /* NULL: no patterns */
-    bool alphabet_step;             /* steps write bytes in GPT-2's alphabet: pieces are in it */
-    bool written_names;             /* normal_names are as they are written */
+    float unknown_score;             /* unigram: of a character that is no token */
+    infer_splitter *splitter;        /* NULL: no patterns */
+    bool alphabet_step;              /* steps write bytes in GPT-2's alphabet: pieces are in it */
+    bool written_names;              /* normal_names are as they are written */
     infer_names names, normal_names; /* looked for before and after normalization */
     char *normal_text;               /* the texts of normal_names, one after the other */
 };
@@ -180,7 +181,8 @@ bool infer_normalize_is_identity(const infer_vocab_view *v);
 infer_status infer_normalize(const infer_tokenizer *t, const char *text, size_t n, bool first, infer_bytes *out, infer_bytes *space,
                              infer_error *err);
 
-/* text[0..n), well-formed, appended in the form that `flags` (INFER_VOCAB_NFC and so on, and INFER_FORM_NFKD) ask for. `room` is work space. */
+/* text[0..n), well-formed, appended in the form that `flags` (INFER_VOCAB_NFC and so on, and INFER_FORM_NFKD) ask for. `room` is work
+ * space. */
 #define INFER_FORM_NFKD (1u << 31)
 infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char *text, size_t n, infer_bytes *out, infer_bytes *room,
                             infer_error *err);

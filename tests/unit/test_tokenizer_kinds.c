@@ -287,6 +287,8 @@ Test(normalize, map_of_characters)
     uint32_t units[512] = {0};
     uint8_t map[4 + sizeof units + 4];
     const uint32_t bytes = sizeof units;
+    infer_vocab_step step = {.op = INFER_STEP_CHARSMAP, .argument = 1};
+    uint8_t block[16];
     vocab_words w = {.kind = INFER_VOCAB_UNIGRAM, .flags = INFER_VOCAB_CHARSMAP, .unk = 0, .bos = NONE, .tokens = tokens, .charsmap = map};
     w.charsmap_bytes = sizeof map;
     units[0] = 256u << 10;                       /* root: children at 256 ^ label */
@@ -300,6 +302,26 @@ Test(normalize, map_of_characters)
     EXPECT(&w, "cAc", 0, 2, 1, 1, 2);
     EXPECT(&w, "cAxc", 0, 2, 2);
     EXPECT(&w, "\xff", 0, 0);
+
+    /* As a step: SentencePiece's way, and Hugging Face's, by graphemes, of which the shortest beginning in the map stands for all. */
+    w.pretokenizer = INFER_PRETOKENIZER_STEPS;
+    w.steps = block;
+    w.step_bytes = infer_vocab_put_step(&step, block);
+    EXPECT(&w, "cA\xcc\x81xc", 0, 2, 1, 1, 0, 2);
+    EXPECT(&w, "cAxc", 0, 2, 2);
+    step.argument = 0;
+    infer_vocab_put_step(&step, block);
+    EXPECT(&w, "cA\xcc\x81xc", 0, 2, 1, 1, 0, 2);
+    EXPECT(&w,
+           "cA\xcc\x81"
+           "c",
+           0, 2, 1, 1, 2);
+    EXPECT(&w, "cAxc", 0, 2, 1, 1, 0, 2);
+    EXPECT(&w,
+           "cA\xff"
+           "c",
+           0, 2, 1, 1, 0, 2);
+    w.pretokenizer = INFER_PRETOKENIZER_NONE;
 
     /* One that points outside itself. */
     static const struct {
