@@ -37,7 +37,8 @@ def model(pieces, kind, prefix, single, suffix=False):
 
 
 # <unk> first; "ab" beats its letters, "\u2581a" them too; <x> and two spaces are user-defined.
-LETTERS = [("<unk>", 0.0, UNKNOWN), (META, -4.0, NORMAL), ("a", -4.0, NORMAL), ("b", -4.0, NORMAL), ("ab", -2.0, NORMAL), (META + "a", -3.0, NORMAL),
+LETTERS = [("<unk>", 0.0, UNKNOWN), (META, -4.0, NORMAL), ("a", -4.0, NORMAL), ("b", -4.0, NORMAL), ("ab", -2.0, NORMAL), (META + "a",
+    -3.0, NORMAL),
            ("<x>", 0.0, USER)]
 SPACES = LETTERS + [(META * 2, 0.0, USER), ("a" + META, -1.0, NORMAL)]
 CASES = [  # kind, pieces, prefix, single, suffix, text, tokens
@@ -80,7 +81,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         path = pathlib.Path(name) / "t.model"
         for kind, pieces, prefix, single, suffix, text, expected in CASES:
-            check(f"model type {kind}, {'prefix ' * prefix}{'single ' * single}{'suffix ' * suffix}{text!r}", good, tools, path, kind, pieces, prefix, single,
+            check(f"model type {kind}, {'prefix ' * prefix}{'single ' * single}{'suffix ' * suffix}{text!r}", good, tools, path, kind,
+                pieces, prefix, single,
                   suffix, text, expected)
         check("words", bad, tools, path, 3, LETTERS, "model type 3")
         check("spaces in a symbol", bad, tools, path, 1, LETTERS + [("x" + META, 0.0, USER)], "user-defined symbol")

@@ -157,7 +157,8 @@ def split(text, spans, behavior):
 
 PATTERNS = {r"\s+": "[%s]+" % re.escape("".join(sorted(WHITE))), r"[0-9]{2}": "[0-9]{2}", r"a+|b": "a+|b", r" {2,}": " {2,}",
             r"(?i:'s|'t)": "'[sStT]",
-            r"[A-Za-z]+|[0-9]| ": "[A-Za-z]+|[0-9]| ", r"^a": "(?m:^)a", r"b$": "b(?m:$)", r"(?=a)": "(?=a)", r"[a-c[x-z]]": "[a-cx-z]", r"\d": r"\d",
+            r"[A-Za-z]+|[0-9]| ": "[A-Za-z]+|[0-9]| ", r"^a": "(?m:^)a", r"b$": "b(?m:$)", r"(?=a)": "(?=a)", r"[a-c[x-z]]": "[a-cx-z]",
+                r"\d": r"\d",
             r"a{1,2}+": "(?:a{1,2})+", r"[^\n]": "[^\n]", r"x*": "x*"}
 
 def gpt2_spans(s):
@@ -207,7 +208,8 @@ def normalize(step, t):
         t.prepend(step["prepend"])
     elif kind == "Replace":
         pattern = step["pattern"]
-        t.replace(by_pattern(re.compile(re.escape(pattern["String"]) if "String" in pattern else PATTERNS[pattern["Regex"]]), t.s), step["content"])
+        t.replace(by_pattern(re.compile(re.escape(pattern["String"]) if "String" in pattern else PATTERNS[pattern["Regex"]]), t.s),
+            step["content"])
     elif kind == "Nmt":
         t.filter(lambda c: not (1 <= ord(c) <= 8 or ord(c) == 0xB or 0xE <= ord(c) <= 0x1F or ord(c) in (0x7F, 0x8F, 0x9F)))
         t.expand(lambda c: " " if c in "\t\n\f\r\u1680\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u2581\ufeff\ufffd" else c)
@@ -255,7 +257,8 @@ def pretokenize(step, pieces):
         elif kind == "Whitespace":
             spans = by_character(is_word, t.s)
             spans = [y for a, b, match in spans for y in ([(a, b, "w")] if match else
-                                                         [(a + c, a + d, "s" if m else "o") for c, d, m in by_character(WHITE.__contains__, t.s[a:b])])]
+                                                         [(a + c, a + d, "s" if m else "o") for c, d, m in by_character(WHITE.__contains__,
+                                                             t.s[a:b])])]
             joined = []
             for a, b, k in spans:
                 if joined and joined[-1][2] == k != "s":
@@ -270,7 +273,8 @@ def pretokenize(step, pieces):
         elif kind == "Digits":
             cut = split(t, by_character(lambda c: category(c)[0] == "N", t.s), "Isolated" if step["individual_digits"] else "Contiguous")
         elif kind == "BertPreTokenizer":
-            cut = [y for x in split(t, by_character(WHITE.__contains__, t.s), "Removed") for y in split(x, by_character(is_punctuation, x.s), "Isolated")]
+            cut = [y for x in split(t, by_character(WHITE.__contains__, t.s), "Removed") for y in split(x, by_character(is_punctuation,
+                x.s), "Isolated")]
         elif kind == "CharDelimiterSplit":
             cut = split(t, by_character(lambda c: c == step["delimiter"], t.s), "Removed")
         elif kind == "FixedLength":
@@ -421,9 +425,12 @@ def encode(file, s):
 
 # ---- generated files ----
 
-PARTS = ["a", "b", "c", "ab", "abc", "x", "y", "zz", "Hello", "world", "HELLO", "don't", "it's", " ", "  ", "   ", "\n", "\t", "\r\n", "1", "23", "456", ".", ",", "!",
-         "?!", "-", "_", "(", ")", "é", "e\u0301", "É", "ö", "ß", "İ", "Σ", "ﬁ", "Å", "\u212b", "한", "\u1112\u1161\u11ab", "中", "文字", "あ", "\u3000", "\u00a0", "\u2028",
-         "\u200b", "\u200d", "\ufeff", "\u00ad", "😀", "👍🏽", "ñ", "½", "٣", "²", "Ⅷ", "\u0b95\u0bcd", "\u0903", META, "\u0085", "\x0b", "\x0c", "\x07", "\x7f", "“", "”", "…",
+PARTS = ["a", "b", "c", "ab", "abc", "x", "y", "zz", "Hello", "world", "HELLO", "don't", "it's", " ", "  ", "   ", "\n", "\t", "\r\n", "1",
+    "23", "456", ".", ",", "!",
+         "?!", "-", "_", "(", ")", "é", "e\u0301", "É", "ö", "ß", "İ", "Σ", "ﬁ", "Å", "\u212b", "한", "\u1112\u1161\u11ab", "中", "文字", "あ",
+             "\u3000", "\u00a0", "\u2028",
+         "\u200b", "\u200d", "\ufeff", "\u00ad", "😀", "👍🏽", "ñ", "½", "٣", "²", "Ⅷ", "\u0b95\u0bcd", "\u0903", META, "\u0085", "\x0b",
+             "\x0c", "\x07", "\x7f", "“", "”", "…",
          "<s>", "</s>", "<pad>", "[MASK]", "tok", "Tok", "ａｂ", "ẞ", "H\u0331", "豈", "Ġ", "'", "\""]
 
 
@@ -432,14 +439,17 @@ def some_text(r):
 
 
 def some_pattern(r):
-    return {"Regex": r.choice(list(PATTERNS))} if r.random() < 0.6 else {"String": r.choice([" ", "a", "ab", ".", "  ", "é", META, "|", "\n"])}
+    return {"Regex": r.choice(list(PATTERNS))} if r.random() < 0.6 else {"String": r.choice([" ", "a", "ab", ".", "  ", "é", META, "|",
+        "\n"])}
 
 
 def some_normalizer(r, depth=0):
-    kind = r.choice(["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "Prepend", "Replace", "Replace", "Nmt", "BertNormalizer", "Sequence",
+    kind = r.choice(["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "Prepend", "Replace", "Replace", "Nmt",
+        "BertNormalizer", "Sequence",
                      "Sequence", "Llama", "ByteLevel"] if depth < 2 else ["NFC", "NFKD", "Lowercase", "Strip", "Prepend", "Replace"])
     if kind == "Llama":
-        return {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": META}, {"type": "Replace", "pattern": {"String": " "}, "content": META}]}
+        return {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": META}, {"type": "Replace", "pattern": {"String": " "},
+            "content": META}]}
     step = {"type": kind}
     if kind == "Sequence":
         step["normalizers"] = [some_normalizer(r, depth + 1) for _ in range(r.randrange(0, 4))]
@@ -450,7 +460,8 @@ def some_normalizer(r, depth=0):
     elif kind == "Replace":
         step.update(pattern=some_pattern(r), content=r.choice(["", " ", META, "x", "ab", "é"]))
     elif kind == "BertNormalizer":
-        step.update(clean_text=r.random() < 0.7, handle_chinese_chars=r.random() < 0.7, strip_accents=r.choice([None, True, False]), lowercase=r.random() < 0.6)
+        step.update(clean_text=r.random() < 0.7, handle_chinese_chars=r.random() < 0.7, strip_accents=r.choice([None, True, False]),
+            lowercase=r.random() < 0.6)
     return step
 
 
@@ -458,7 +469,8 @@ BEHAVIORS = ["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Con
 
 
 def some_pretokenizer(r, depth=0):
-    kinds = ["Split", "Split", "Metaspace", "Metaspace", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "BertPreTokenizer", "CharDelimiterSplit",
+    kinds = ["Split", "Split", "Metaspace", "Metaspace", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "BertPreTokenizer",
+        "CharDelimiterSplit",
              "FixedLength", "ByteLevel"]
     kind = r.choice(kinds + ["Sequence"] * 4 * (depth < 2))
     step = {"type": kind}
@@ -470,7 +482,8 @@ def some_pretokenizer(r, depth=0):
     elif kind == "Split":
         step.update(pattern=some_pattern(r), behavior=r.choice(BEHAVIORS), invert=r.random() < 0.3)
     elif kind == "Metaspace":
-        step.update(replacement=META if r.random() < 0.8 else "x", prepend_scheme=r.choice(["first", "always", "never"]), split=r.random() < 0.6)
+        step.update(replacement=META if r.random() < 0.8 else "x", prepend_scheme=r.choice(["first", "always", "never"]),
+            split=r.random() < 0.6)
     elif kind == "Punctuation":
         step["behavior"] = r.choice(BEHAVIORS)
     elif kind == "Digits":
@@ -500,19 +513,22 @@ def some_model(r, kind, pieces, byte_level):
     pieces = [p for p in pieces if p] or ["a"]
     letters = sorted({c for p in pieces for c in p if r.random() < 0.9}) or ["a"]
     if kind == "WordLevel":
-        return {"type": kind, "vocab": {t: i for i, t in enumerate(dict.fromkeys(["<unk>", *(p for p in pieces if r.random() < 0.6)]))}, "unk_token": "<unk>"}
+        return {"type": kind, "vocab": {t: i for i, t in enumerate(dict.fromkeys(["<unk>", *(p for p in pieces if r.random() < 0.6)]))},
+            "unk_token": "<unk>"}
     if kind == "WordPiece":
         prefix = r.choice(["##", "##", "@@"])
         texts = ["[UNK]"] + [prefix * (r.random() < 0.5) + p[a:b] for p in pieces for a, b in [sorted(r.sample(range(len(p) + 1), 2))]]
         texts += [c for c in letters if r.random() < 0.8] + [prefix + c for c in letters if r.random() < 0.8]
         texts = [t for t in texts if not any(p.startswith(prefix) for p in pieces)] or ["[UNK]"]
-        return {"type": kind, "unk_token": "[UNK]", "continuing_subword_prefix": prefix, "max_input_chars_per_word": r.choice([100, 100, 3, 7, 200]),
+        return {"type": kind, "unk_token": "[UNK]", "continuing_subword_prefix": prefix, "max_input_chars_per_word": r.choice([100, 100, 3,
+            7, 200]),
                 "vocab": {t: i for i, t in enumerate(dict.fromkeys(["[UNK]"] + texts))}}
     byte_tokens = ["<0x%02X>" % b for b in range(256)] * (r.random() < 0.3 and not byte_level)
     if kind == "Unigram":
         texts = dict.fromkeys(letters + [p[a:b] for p in pieces for a, b in [sorted(r.sample(range(len(p) + 1), 2))]])
         return {"type": kind, "unk_id": 0, "byte_fallback": bool(byte_tokens),
-                "vocab": [["<unk>", 0.0]] + [[t, -r.randrange(1, 64) / 4] for t in texts if t != "<unk>"] + [[t, -16.0] for t in byte_tokens if t not in texts]}
+                "vocab": [["<unk>", 0.0]] + [[t, -r.randrange(1, 64) / 4] for t in texts if t != "<unk>"] + [[t,
+                    -16.0] for t in byte_tokens if t not in texts]}
     prefix, suffix = (r.choice([(None, None)] * 4 + [("", "</w>"), ("##", None), ("##", "</w>")]) if not byte_tokens else (None, None))
     names = lambda p: [(prefix or "") * (i > 0) + c + (suffix or "") * (i + 1 == len(p)) for i, c in enumerate(p)]
     texts = dict.fromkeys(["<unk>"] + [n for p in pieces for n in names(p) if r.random() < 0.97])
@@ -531,7 +547,8 @@ def some_model(r, kind, pieces, byte_level):
                 merges.append((p[i], p[i + 1]))
                 texts[p[i] + p[i + 1][len(prefix or ""):]] = None
     pairs = r.random() < 0.5
-    return {"type": kind, "dropout": None, "unk_token": r.choice([None, "<unk>"]), "continuing_subword_prefix": prefix, "end_of_word_suffix": suffix,
+    return {"type": kind, "dropout": None, "unk_token": r.choice([None, "<unk>"]), "continuing_subword_prefix": prefix,
+        "end_of_word_suffix": suffix,
             "fuse_unk": r.random() < 0.5, "byte_fallback": bool(byte_tokens), "ignore_merges": r.random() < 0.3,
             "vocab": {t: i for i, t in enumerate([*texts, *(b for b in byte_tokens if b not in texts)])},
             "merges": [list(m) if pairs else " ".join(m) for m in merges]}
@@ -540,7 +557,8 @@ def some_model(r, kind, pieces, byte_level):
 def some_file(r, texts):
     """None where the parts do not go together."""
     file = {"version": "1.0", "added_tokens": [], "normalizer": r.choice([None, some_normalizer(r), some_normalizer(r)]),
-            "pre_tokenizer": r.choice([None, some_pretokenizer(r), some_pretokenizer(r), some_pretokenizer(r)]), "post_processor": None, "decoder": None}
+            "pre_tokenizer": r.choice([None, some_pretokenizer(r), some_pretokenizer(r), some_pretokenizer(r)]), "post_processor": None,
+                "decoder": None}
     kind = r.choice(["BPE", "BPE", "Unigram", "WordPiece", "WordLevel"])
     byte_level = '"ByteLevel"' in json.dumps(file)
     file["model"] = some_model(r, "BPE" if byte_level else kind, pieces_of(file, texts), byte_level)
@@ -552,15 +570,18 @@ def some_file(r, texts):
         if name in known and name != special:
             continue
         flags = [r.random() < 0.3 for _ in range(4)] if name != special else [False] * 4
-        file["added_tokens"].append({"id": known.get(name, count), "content": name, "single_word": flags[0], "lstrip": flags[1], "rstrip": flags[2],
+        file["added_tokens"].append({"id": known.get(name, count), "content": name, "single_word": flags[0], "lstrip": flags[1],
+            "rstrip": flags[2],
                                      "normalized": flags[3], "special": r.random() < 0.5})
         count += name not in known
     if r.random() < 0.4 and file["added_tokens"]:
         names = [r.choice(file["added_tokens"]) for _ in range(r.randrange(1, 4))]
         at = r.randrange(len(names) + 1)
         pieces = [{"SpecialToken": {"id": t["content"], "type_id": 0}} for t in names]
-        file["post_processor"] = {"type": "TemplateProcessing", "single": pieces[:at] + [{"Sequence": {"id": "A", "type_id": 0}}] + pieces[at:], "pair": [],
-                                  "special_tokens": {t["content"]: {"id": t["content"], "ids": [t["id"]], "tokens": [t["content"]]} for t in names}}
+        file["post_processor"] = {"type": "TemplateProcessing", "single": pieces[:at] + [{"Sequence": {"id": "A",
+            "type_id": 0}}] + pieces[at:], "pair": [],
+                                  "special_tokens": {t["content"]: {"id": t["content"], "ids": [t["id"]],
+                                      "tokens": [t["content"]]} for t in names}}
     return file
 
 
