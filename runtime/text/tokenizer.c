@@ -470,7 +470,7 @@ static infer_status encode_text(infer_encoder *e, const char *text, size_t n, bo
         status = infer_steps_run(e, text, n, first, false);
         return status == INFER_OK ? encode_step_pieces(e) : status;
     }
-    if ((status = normalize(e, first, &text, &n)) != INFER_OK)
+    if ((status = normalize(e, first, &text, &n)) != INFER_OK || n == 0)
         return status;
     while (status == INFER_OK && t->normal_names.any && infer_names_next(t, &t->normal_names, text, n, done, e->flags, &at, &found)) {
         status = encode_normal(e, text + done, found.start - done);
