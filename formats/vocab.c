@@ -3,13 +3,19 @@
 
 #include "bytes.h"
 #include "file.h"
+#include "utf8.h"
 
 #include <inttypes.h>
 #include <math.h>
 
 #define HEADER_WORDS 9u
-#define KNOWN_FLAGS (2 * INFER_VOCAB_CHARSMAP - 1)
+#define KNOWN_FLAGS (2 * INFER_VOCAB_WORD_BEGIN - 1)
 #define FORMS (INFER_VOCAB_NFC | INFER_VOCAB_NFD | INFER_VOCAB_NFKC)
+#define STEP_WORDS 4u /* of a step's head */
+/* What steps say instead. */
+#define STEP_FLAGS                                                                                                                         \
+    (FORMS | INFER_VOCAB_PREFIX_ONCE | INFER_VOCAB_PREFIX_UNLESS | INFER_VOCAB_SINGLE_SPACES | INFER_VOCAB_STRIP_ACCENTS |                 \
+     INFER_VOCAB_LOWERCASE | INFER_VOCAB_CLEAN)
 
 /* Llama 3's and Qwen2's (their tokenizer.json). */
 #define WORDS_AND_LINES(numbers)                                                                                                           \
@@ -59,8 +65,8 @@ static infer_status check_tokens(const infer_vocab_view *v, const char *name, in
                               v->ends[i], start, v->text_bytes);
         if (!isfinite(v->scores[i]))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": its score is not a finite number", name, i);
-        if (infer_vocab_type(v, i) < INFER_TOKEN_NORMAL || infer_vocab_type(v, i) > INFER_TOKEN_BYTE || v->types[i] >> 6)
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": type: found %u, expected 1 to 6", name, i,
+        if (infer_vocab_type(v, i) < INFER_TOKEN_NORMAL || infer_vocab_type(v, i) > INFER_TOKEN_ADDED)
+            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": type: found %u, expected 1 to 7", name, i,
                               v->types[i]);
         if (infer_vocab_type(v, i) == INFER_TOKEN_BYTE && !is_byte_token(v->text + start, v->ends[i] - start))
             return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: token %" PRIu32 ": a byte token, but its text is not <0xXX>", name,
@@ -93,11 +99,12 @@ static infer_status check_merges(const infer_vocab_view *v, const char *name, in
     return INFER_OK;
 }
 
-/* What a pattern may hold besides plain characters: groups (?: (?i: (?= (?! (?> (, classes, quantifiers, |, ^, $, and the escapes below.
- * No back references, recursion, verbs or callouts: what a pattern can cost stays within what its matcher can limit. The rest, or NULL. */
+/* What a pattern may hold besides plain characters: groups (?: (?i: (?m: (?= (?! (?<= (?<! (?> (, classes, quantifiers, |, ^, $, and the
+ * escapes below. No back references, recursion, verbs or callouts: what a pattern can cost stays within what its matcher can limit. The
+ * rest, or NULL. */
 static const char *bad_construct(const char *p, const char *end)
 {
-    static const char *const groups[] = {"?:", "?i:", "?=", "?!", "?>"};
+    static const char *const groups[] = {"?:", "?i:", "?m:", "?=", "?!", "?>", "?<=", "?<!"};
     const char *in_class = NULL; /* where the class began */
     for (; p < end; p++) {
         bool known = false;
@@ -137,6 +144,128 @@ static infer_status check_patterns(infer_vocab_view *v, const char *name, uint32
     return INFER_OK;
 }
 
+/* ---- steps ---- */
+
+bool infer_vocab_next_step(const uint8_t *steps, uint32_t bytes, uint32_t *at, infer_vocab_step *out)
+{
+    const uint8_t *p = steps + *at;
+    if (*at >= bytes)
+        return false;
+    *out = (infer_vocab_step){.op = get_u32(p), .argument = get_u32(p + 4), .text_bytes = get_u32(p + 8), .content_bytes = get_u32(p + 12)};
+    out->text = (const char *)p + STEP_WORDS * 4;
+    out->content = out->text + out->text_bytes;
+    *at += infer_vocab_put_step(out, NULL);
+    return true;
+}
+
+uint32_t infer_vocab_put_step(const infer_vocab_step *step, uint8_t *out)
+{
+    const uint32_t bytes = STEP_WORDS * 4 + step->text_bytes + step->content_bytes, padded = (uint32_t)infer_round_up(bytes, 4);
+    if (!out)
+        return padded;
+    put_u32(out, step->op);
+    put_u32(out + 4, step->argument);
+    put_u32(out + 8, step->text_bytes);
+    put_u32(out + 12, step->content_bytes);
+    if (step->text_bytes)
+        memcpy(out + STEP_WORDS * 4, step->text, step->text_bytes);
+    if (step->content_bytes)
+        memcpy(out + STEP_WORDS * 4 + step->text_bytes, step->content, step->content_bytes);
+    memset(out + bytes, 0, padded - bytes);
+    return padded;
+}
+
+static bool is_utf8(const char *text, size_t n)
+{
+    for (size_t i = 0, length; i < n; i += length)
+        if ((length = utf8_character((const uint8_t *)text + i, n - i)) == 0)
+            return false;
+    return true;
+}
+
+/* What each step may have. */
+static const struct step_rule {
+    uint32_t least, most; /* argument */
+    bool text, content, pattern;
+} step_rules[] = {
+    [INFER_STEP_FORM] = {1, 4, false, false, false},
+    [INFER_STEP_LOWERCASE] = {0, 0, false, false, false},
+    [INFER_STEP_DROP] = {1, 4, false, false, false},
+    [INFER_STEP_SPACES] = {1, 2, false, false, false},
+    [INFER_STEP_IDEOGRAPHS] = {0, 0, false, false, false},
+    [INFER_STEP_CHARSMAP] = {0, 1, false, false, false},
+    [INFER_STEP_STRIP] = {1, 3, false, false, false},
+    [INFER_STEP_PREPEND] = {0, 4, true, false, false},
+    [INFER_STEP_REPLACE] = {0, 0, true, true, false},
+    [INFER_STEP_REPLACE_PATTERN] = {0, 0, true, true, true},
+    [INFER_STEP_BYTES] = {0, 0, false, false, false},
+    [INFER_STEP_NAMES] = {0, 1, false, false, false},
+    [INFER_STEP_SPLIT] = {1, INFER_SPLIT_INVERT + INFER_SPLIT_CONTIGUOUS, true, false, true},
+    [INFER_STEP_LIMIT] = {0, UINT32_MAX, false, false, false},
+    [INFER_STEP_BEFORE] = {0, UINT32_MAX, false, false, false},
+    [INFER_STEP_BEHIND] = {0, UINT32_MAX, false, false, false},
+};
+
+static infer_status check_step(const infer_vocab_view *v, uint32_t i, const infer_vocab_step *s, const char *name, infer_error *err)
+{
+    const uint32_t behavior = s->argument & ~(uint32_t)INFER_SPLIT_INVERT;
+    const struct step_rule *rule = &step_rules[s->op];
+    const char *bad;
+    if (s->argument < rule->least || s->argument > rule->most ||
+        (s->op == INFER_STEP_SPLIT && (behavior < INFER_SPLIT_ISOLATED || behavior > INFER_SPLIT_CONTIGUOUS)))
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED,
+                          "%s: tokenizer: step %" PRIu32 ": %" PRIu32 " with argument %" PRIu32 " is unknown to this library", name, i,
+                          s->op, s->argument);
+    if ((s->op == INFER_STEP_BEFORE || s->op == INFER_STEP_BEHIND) && s->argument >= v->tokens)
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tokenizer: step %" PRIu32 ": token id: found %" PRIu32 ", expected less than %" PRIu32, name, i, s->argument,
+                          v->tokens);
+    if ((s->op == INFER_STEP_CHARSMAP) && !(v->flags & INFER_VOCAB_CHARSMAP))
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: step %" PRIu32 " needs a map of characters", name, i);
+    if ((s->text_bytes > 0) != rule->text || (s->content_bytes > 0 && !rule->content) || !is_utf8(s->text, s->text_bytes) ||
+        !is_utf8(s->content, s->content_bytes))
+        return infer_fail(err, INFER_ERROR_FORMAT,
+                          "%s: tokenizer: step %" PRIu32 " (%" PRIu32 ") has texts of %" PRIu32 " and %" PRIu32
+                          " bytes: too many, too few, or no UTF-8",
+                          name, i, s->op, s->text_bytes, s->content_bytes);
+    if (rule->pattern && (bad = bad_construct(s->text, s->text + s->text_bytes)))
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern \"%.*s\": \"%.4s\" is unknown to this library", name,
+                          (int)s->text_bytes, s->text, bad);
+    return INFER_OK;
+}
+
+static infer_status check_steps(const infer_vocab_view *v, const char *name, infer_error *err)
+{
+    const uint32_t bytes = v->step_bytes;
+    infer_vocab_step step;
+    infer_status s = INFER_OK;
+    if (v->flags & STEP_FLAGS)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: flags 0x%" PRIx32 " beside steps, which say it", name,
+                          v->flags & STEP_FLAGS);
+    if (bytes > INFER_VOCAB_MAX_STEP_BYTES || bytes % 4 != 0)
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: steps of %" PRIu32 " bytes, expected a multiple of 4 up to %u", name,
+                          bytes, INFER_VOCAB_MAX_STEP_BYTES);
+    for (uint32_t at = 0, i = 0; at < bytes && s == INFER_OK; i++) {
+        const uint8_t *p = v->steps + at;
+        const uint64_t left = bytes - at;
+        uint64_t used = left < STEP_WORDS * 4 ? 0 : STEP_WORDS * 4 + (uint64_t)get_u32(p + 8) + get_u32(p + 12);
+        if (i == INFER_VOCAB_MAX_STEPS || used == 0 || infer_round_up(used, 4) > left)
+            return infer_fail(err, INFER_ERROR_FORMAT,
+                              "%s: tokenizer: step %" PRIu32 " at byte %" PRIu32 " of %" PRIu32
+                              ": one too many, or longer than what is left",
+                              name, i, at, bytes);
+        for (; used % 4; used++)
+            if (p[used] != 0)
+                return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: padding after step %" PRIu32 ": found byte %u, expected 0", name,
+                                  i, p[used]);
+        if (get_u32(p) < INFER_STEP_FORM || get_u32(p) > INFER_STEP_BEHIND)
+            return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: step %" PRIu32 " is unknown to this library", name, get_u32(p));
+        infer_vocab_next_step(v->steps, bytes, &at, &step);
+        s = check_step(v, i, &step, name, err);
+    }
+    return s;
+}
+
 /* The block at `at`, which ends within `size` bytes of section; *at moves behind it. */
 static infer_status read_block(const uint8_t *section, uint64_t size, uint64_t *at, const char *what, const uint8_t **out, uint32_t *bytes,
                                const char *name, infer_error *err)
@@ -162,8 +291,8 @@ static infer_status read_blocks(infer_vocab_view *v, const uint8_t *section, uin
     infer_status s;
 
     v->patterns = infer_vocab_known_patterns(v->pretokenizer, &v->pattern_count);
-    v->charsmap = NULL;
-    v->charsmap_bytes = 0;
+    v->charsmap = v->steps = NULL;
+    v->charsmap_bytes = v->step_bytes = 0;
     if (v->pretokenizer == INFER_PRETOKENIZER_PATTERNS) {
         if ((s = read_block(section, size, &at, "patterns", &block, &bytes, name, err)) != INFER_OK)
             return s;
@@ -171,8 +300,13 @@ static infer_status read_blocks(infer_vocab_view *v, const uint8_t *section, uin
         if ((s = check_patterns(v, name, bytes, err)) != INFER_OK)
             return s;
     }
+    if (v->pretokenizer == INFER_PRETOKENIZER_STEPS &&
+        (s = read_block(section, size, &at, "steps", &v->steps, &v->step_bytes, name, err)) != INFER_OK)
+        return s;
     if (v->flags & INFER_VOCAB_CHARSMAP &&
         (s = read_block(section, size, &at, "map of characters", &v->charsmap, &v->charsmap_bytes, name, err)) != INFER_OK)
+        return s;
+    if (v->steps && (s = check_steps(v, name, err)) != INFER_OK)
         return s;
     if (size != at)
         return infer_fail(err, INFER_ERROR_FORMAT,
@@ -201,7 +335,7 @@ infer_status infer_vocab_parse(const void *section, size_t bytes, const char *na
     v.tokens = get_u32(p + 24);
     v.merges = get_u32(p + 28);
     v.text_bytes = get_u32(p + 32);
-    if (v.kind < INFER_VOCAB_SPM || v.kind > INFER_VOCAB_WORDPIECE)
+    if (v.kind < INFER_VOCAB_SPM || v.kind > INFER_VOCAB_WORDS)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: kind %" PRIu32 " is unknown to this library", name, v.kind);
     if (v.flags & ~KNOWN_FLAGS)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: flags 0x%" PRIx32 " are unknown to this library", name,
@@ -209,7 +343,7 @@ infer_status infer_vocab_parse(const void *section, size_t bytes, const char *na
     if ((v.flags & FORMS) & ((v.flags & FORMS) - 1))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: flags 0x%" PRIx32 " name two normalization forms, expected at most one",
                           name, v.flags & FORMS);
-    if (v.pretokenizer > INFER_PRETOKENIZER_PATTERNS)
+    if (v.pretokenizer > INFER_PRETOKENIZER_STEPS)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pre-tokenizer %" PRIu32 " is unknown to this library", name,
                           v.pretokenizer);
     if (v.tokens < 1 || v.tokens > INFER_VOCAB_MAX_TOKENS)
@@ -267,7 +401,8 @@ infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts
     const uint32_t head[HEADER_WORDS - 1] = {parts->kind, parts->flags, parts->pretokenizer, parts->unk,
                                              parts->bos,  parts->eos,   parts->tokens,       parts->merges};
     const char *name = parts->name ? parts->name : "vocabulary";
-    const bool patterns = parts->pretokenizer == INFER_PRETOKENIZER_PATTERNS, charsmap = parts->flags & INFER_VOCAB_CHARSMAP;
+    const bool patterns = parts->pretokenizer == INFER_PRETOKENIZER_PATTERNS, steps = parts->pretokenizer == INFER_PRETOKENIZER_STEPS,
+               charsmap = parts->flags & INFER_VOCAB_CHARSMAP;
     uint64_t total, at, text_bytes = 0;
     uint8_t *section, *p;
     infer_vocab_view view;
@@ -278,6 +413,8 @@ infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts
     total = at = section_bytes(parts->tokens, parts->merges, text_bytes);
     if (patterns)
         total = block_end(total, patterns_bytes(parts));
+    if (steps)
+        total = block_end(total, parts->step_bytes);
     if (charsmap)
         total = block_end(total, parts->charsmap_bytes);
     if (parts->tokens > INFER_VOCAB_MAX_TOKENS || parts->merges > INFER_VOCAB_MAX_MERGES || total > INFER_FILE_MAX_VOCAB)
@@ -314,6 +451,8 @@ infer_status infer_vocab_build(const infer_allocator *a, const infer_vocab_parts
     }
     if (patterns)
         put_block(section, &at, parts->patterns, patterns_bytes(parts));
+    if (steps)
+        put_block(section, &at, parts->steps, parts->step_bytes);
     if (charsmap)
         put_block(section, &at, parts->charsmap, parts->charsmap_bytes);
 

@@ -82,7 +82,7 @@ uint32_t infer_byte_alphabet_decode(const char *text, uint32_t n, char *out)
         if (byte >= 0)
             out[written++] = (char)byte;
         else {
-            memcpy(out + written, p, length);
+            memmove(out + written, p, length); /* may be in place */
             written += length;
         }
     }

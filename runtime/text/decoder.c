@@ -49,7 +49,7 @@ infer_status infer_decoder_push(infer_decoder *d, int32_t id, const char **text,
     n = d->held;
     if (id >= 0) {
         uint32_t more;
-        const char *p = infer_token_surface(d->tokenizer, (uint32_t)id, &more);
+        const char *p = infer_token_shown(d->tokenizer, (uint32_t)id, &more);
         const bool skip = d->drop_space && more > 0 && *p == ' ';
         memcpy(d->in + n, p + skip, more - skip);
         n += more - skip;
@@ -60,6 +60,10 @@ infer_status infer_decoder_push(infer_decoder *d, int32_t id, const char **text,
         length = infer_utf8_next(d->in + i, n - i, &what);
         if (what == INFER_UTF8_PARTIAL && id >= 0)
             break;
+        if (v->flags & INFER_VOCAB_WORD_END && i + 1 == n && d->in[i] == ' ') { /* the end of a word: no space at the end of the text */
+            i += id < 0;
+            break;
+        }
         if (what == INFER_UTF8_WHOLE) {
             memcpy(d->out + written, d->in + i, length);
             written += length;

@@ -145,14 +145,37 @@ static infer_status merge(infer_encoder *e, const char *text, size_t *n)
     return INFER_OK;
 }
 
+/* A word with its marks, of the beginning and the end: they belong to its first and its last character. */
+static infer_status mark_word(infer_encoder *e, const char **text, size_t *n, unsigned *before, unsigned *behind)
+{
+    const infer_allocator *a = e->t->allocator;
+    const uint32_t flags = e->t->vocab.flags;
+    const char mark = INFER_VOCAB_MARK;
+    *before = (flags & INFER_VOCAB_WORD_BEGIN) != 0;
+    *behind = (flags & INFER_VOCAB_WORD_END) != 0;
+    if (*before + *behind == 0)
+        return INFER_OK;
+    e->space.n = 0;
+    if (!infer_bytes_add(&e->space, a, &mark, *before) || !infer_bytes_add(&e->space, a, *text, *n) ||
+        !infer_bytes_add(&e->space, a, &mark, *behind))
+        return infer_fail_memory(e->err, *n + 2, "a word");
+    *text = e->space.p;
+    *n = e->space.n;
+    return INFER_OK;
+}
+
 infer_status infer_merge_piece(infer_encoder *e, const char *text, size_t n)
 {
     const infer_tokenizer *t = e->t;
-    const bool byte_level = t->vocab.flags & INFER_VOCAB_BYTE_LEVEL;
+    const bool byte_level = t->vocab.flags & INFER_VOCAB_BYTE_LEVEL && !t->alphabet_step;
+    const bool kept = t->vocab.kind != INFER_VOCAB_BPE || t->vocab.unk != INFER_VOCAB_NO_ID || t->vocab.flags & INFER_VOCAB_BYTE_FALLBACK;
     size_t count = 0;
-    infer_status status;
-    if (t->vocab.flags & INFER_VOCAB_WHOLE_PIECES && n <= t->longest) {
-        const uint32_t id = infer_strmap_get(&t->texts, text, n);
+    unsigned before, behind;
+    infer_status status = mark_word(e, &text, &n, &before, &behind);
+    if (status != INFER_OK)
+        return status;
+    if (t->vocab.flags & INFER_VOCAB_WHOLE_PIECES && n - behind <= t->longest) {
+        const uint32_t id = infer_strmap_get(&t->texts, text, n - behind);
         if (id != INFER_STRMAP_NONE) {
             infer_encoder_put(e, id);
             return INFER_OK;
@@ -161,11 +184,14 @@ infer_status infer_merge_piece(infer_encoder *e, const char *text, size_t n)
     if (!infer_grow(t->allocator, &e->symbols, &e->cap_symbols, n, sizeof *e->symbols))
         return infer_fail_memory(e->err, n * sizeof *e->symbols, "the tokenizer's symbols");
     for (size_t i = 0; i < n;) {
-        const uint8_t *p = (const uint8_t *)text + i;
+        const size_t at = i == 0 ? before : i; /* of the character */
+        const uint8_t *p = (const uint8_t *)text + at;
         infer_utf8 what;
-        const unsigned length = byte_level || *p < 0x80 ? 1 : infer_utf8_next(p, n - i, &what);
+        const unsigned bytes = byte_level || *p < 0x80 ? 1 : infer_utf8_next(p, n - at, &what);
+        const unsigned length = (unsigned)(at - i) + bytes + (at + bytes + behind == n ? behind : 0);
         const uint32_t id = length == 1 ? t->single[*p] : infer_strmap_get(&t->texts, text + i, length);
-        e->symbols[count++] = (infer_symbol){id, (uint32_t)i, length};
+        if (id != INFER_NO_SYMBOL || kept) /* BPE: what becomes nothing does not stand between others */
+            e->symbols[count++] = (infer_symbol){id, (uint32_t)i, length};
         i += length;
     }
     if ((status = merge(e, text, &count)) != INFER_OK)

@@ -19,6 +19,11 @@ static infer_status out_of_memory(size_t bytes, infer_error *err)
     return infer_fail_memory(err, bytes, "the normalized text");
 }
 
+static infer_status too_long(infer_error *err)
+{
+    return infer_fail(err, INFER_ERROR_ARGUMENT, "tokenize: the normalized text is longer than %u bytes", INFER_TEXT_MAX_BYTES);
+}
+
 /* ---- SentencePiece's map ----
  * uint32 bytes of a trie, the trie, replacements that end in a NUL. The trie is a double array (Darts-clone; Kanda 2018, XCDA): units of 32
  * bits, of which bits 0..7 and 31 are the label, bit 8 says that a value follows, bits 10..30 and 9 the offset to the children; a value is
@@ -56,8 +61,9 @@ static bool charsmap_open(const infer_vocab_view *v, charsmap *m)
     return true;
 }
 
-/* The longest prefix of text[0..n) in the map: its length, 0 when there is none, and what stands for it. False: the map is broken. */
-static bool charsmap_find(const charsmap *m, const uint8_t *text, size_t n, size_t *length, const char **replacement)
+/* The longest prefix (or the shortest) of text[0..n) in the map: its length, 0 when there is none, and what stands for it. False: the map
+ * is broken. */
+static bool charsmap_find(const charsmap *m, const uint8_t *text, size_t n, bool shortest, size_t *length, const char **replacement)
 {
     uint32_t at = unit_offset(unit_at(m, 0)), unit;
     *length = 0;
@@ -77,12 +83,14 @@ static bool charsmap_find(const charsmap *m, const uint8_t *text, size_t n, size
                 return false;
             *length = i + 1;
             *replacement = m->replacements + value;
+            if (shortest)
+                break;
         }
     }
     return true;
 }
 
-static infer_status map_characters(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err)
+infer_status infer_map_characters(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err)
 {
     charsmap m;
     bool good = charsmap_open(&t->vocab, &m);
@@ -90,7 +98,7 @@ static infer_status map_characters(const infer_tokenizer *t, const char *text, s
         const char *p;
         size_t bytes;
         infer_utf8 what;
-        good = charsmap_find(&m, (const uint8_t *)text + i, n - i, &length, &p);
+        good = charsmap_find(&m, (const uint8_t *)text + i, n - i, false, &length, &p);
         if (!good)
             break;
         if (length > 0) {
@@ -105,7 +113,57 @@ static infer_status map_characters(const infer_tokenizer *t, const char *text, s
             }
         }
         if (out->n + bytes > INFER_TEXT_MAX_BYTES)
-            return infer_fail(err, INFER_ERROR_ARGUMENT, "tokenize: the normalized text is longer than %u bytes", INFER_TEXT_MAX_BYTES);
+            return too_long(err);
+        if (!infer_bytes_add(out, t->allocator, p, bytes))
+            return out_of_memory(2 * out->n, err);
+    }
+    return good ? INFER_OK : infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: the map of characters points outside itself", t->name);
+}
+
+/* Bytes of the grapheme at text[0..n), n >= 1. */
+static size_t grapheme(const char *text, size_t n)
+{
+    utf8proc_int32_t state = 0, code, next;
+    unsigned bytes;
+    size_t at;
+    if (n == 1 || ((uint8_t)text[0] < 0x80 && text[0] != '\r' && (uint8_t)text[1] < 0x80)) /* most text */
+        return 1;
+    code = (utf8proc_int32_t)infer_code_at(text, n, &bytes);
+    for (at = bytes; at < n; at += bytes, code = next) {
+        next = (utf8proc_int32_t)infer_code_at(text + at, n - at, &bytes);
+        if (utf8proc_grapheme_break_stateful(code, next, &state))
+            break;
+    }
+    return at;
+}
+
+#define GRAPHEME_BYTES 6u /* from here on, character by character */
+
+/* Where a grapheme begins with a text of the map, all of it becomes what stands for the shortest such text; else each of its characters. */
+infer_status infer_map_graphemes(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err)
+{
+    charsmap m;
+    bool good = charsmap_open(&t->vocab, &m);
+    for (size_t i = 0, end = 0; i < n && good;) {
+        const bool begins = i == end;
+        const char *p = text + i;
+        size_t length = begins ? grapheme(p, n - i) : 0, found = 0, bytes;
+        unsigned one;
+        end = begins ? i + length : end;
+        if (begins && length < GRAPHEME_BYTES)
+            good = charsmap_find(&m, (const uint8_t *)text + i, length, true, &found, &p);
+        if (found == 0 && good) {
+            infer_code_at(text + i, n - i, &one);
+            if (one != length || length >= GRAPHEME_BYTES)
+                good = charsmap_find(&m, (const uint8_t *)text + i, one, true, &found, &p);
+            length = one;
+        }
+        if (!good)
+            break;
+        bytes = found ? strlen(p) : length;
+        i += length;
+        if (out->n + bytes > INFER_TEXT_MAX_BYTES)
+            return too_long(err);
         if (!infer_bytes_add(out, t->allocator, p, bytes))
             return out_of_memory(2 * out->n, err);
     }
@@ -114,20 +172,23 @@ static infer_status map_characters(const infer_tokenizer *t, const char *text, s
 
 /* ---- Unicode ---- */
 
-/* text[0..n), well-formed, appended in the form that `flags` ask for. `room` is work space. */
-static infer_status add_form(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_bytes *room, infer_error *err)
+#define DOTTED_I 0x130 /* the one letter whose lower case is two characters: i and a dot above */
+#define DOT_ABOVE 0x307
+
+infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char *text, size_t n, infer_bytes *out, infer_bytes *room,
+                            infer_error *err)
 {
-    const uint32_t flags = t->vocab.flags;
-    const bool decompose = flags & (INFER_VOCAB_NFD | INFER_VOCAB_STRIP_ACCENTS), compose = flags & (INFER_VOCAB_NFC | INFER_VOCAB_NFKC);
-    const utf8proc_option_t options = UTF8PROC_STABLE | (flags & INFER_VOCAB_NFKC ? UTF8PROC_COMPAT : 0) |
-                                      (compose     ? UTF8PROC_COMPOSE
-                                       : decompose ? UTF8PROC_DECOMPOSE
-                                                   : 0);
+    const bool decompose = flags & (INFER_VOCAB_NFD | INFER_FORM_NFKD | INFER_VOCAB_STRIP_ACCENTS),
+               compose = flags & (INFER_VOCAB_NFC | INFER_VOCAB_NFKC);
+    utf8proc_option_t options = UTF8PROC_STABLE | (flags & (INFER_VOCAB_NFKC | INFER_FORM_NFKD) ? UTF8PROC_COMPAT : 0) |
+                                (compose     ? UTF8PROC_COMPOSE
+                                 : decompose ? UTF8PROC_DECOMPOSE
+                                             : 0);
     utf8proc_ssize_t count = (utf8proc_ssize_t)n, made = 0, bytes;
     int32_t *c;
     do { /* the first guess, a character for each byte, seldom falls short; one more than is asked for, for a NUL */
         count = made > count ? made : count;
-        if (!infer_grow(t->allocator, &room->p, &room->cap, (size_t)(count + 1) * sizeof *c, 1))
+        if (!infer_grow(a, &room->p, &room->cap, (size_t)(count + 1) * sizeof *c, 1))
             return out_of_memory((size_t)(count + 1) * sizeof *c, err);
         c = (int32_t *)(void *)room->p;
         made = utf8proc_decompose((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, c, count, options);
@@ -135,24 +196,39 @@ static infer_status add_form(const infer_tokenizer *t, const char *text, size_t 
     if (made < 0)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "tokenize: %s", utf8proc_errmsg(made));
     if (flags & (INFER_VOCAB_STRIP_ACCENTS | INFER_VOCAB_LOWERCASE | INFER_VOCAB_CLEAN)) {
-        utf8proc_ssize_t kept = 0;
-        for (utf8proc_ssize_t i = 0; i < made; i++) {
+        utf8proc_ssize_t kept = 0, dotted = 0, from = 0;
+        made =
+            utf8proc_normalize_utf32(c, made, options); /* before case changes: what is composed is the form of the letters as they were */
+        for (utf8proc_ssize_t i = 0; i < made && flags & INFER_VOCAB_LOWERCASE; i++)
+            dotted += c[i] == DOTTED_I;
+        if (dotted > 0) { /* each becomes two: begin behind what is written */
+            if (!infer_grow(a, &room->p, &room->cap, (size_t)(made + dotted + 1) * sizeof *c, 1))
+                return out_of_memory((size_t)(made + dotted + 1) * sizeof *c, err);
+            c = (int32_t *)(void *)room->p;
+            memmove(c + dotted, c, (size_t)made * sizeof *c);
+            from = dotted;
+        }
+        for (utf8proc_ssize_t i = from; i < made + dotted; i++) {
             const infer_char_kind kind = infer_char_kind_of((uint32_t)c[i]);
+            const int32_t code = c[i];
             if ((flags & INFER_VOCAB_CLEAN && kind == INFER_CHAR_CONTROL) ||
-                (flags & INFER_VOCAB_STRIP_ACCENTS && utf8proc_category(c[i]) == UTF8PROC_CATEGORY_MN))
+                (flags & INFER_VOCAB_STRIP_ACCENTS && utf8proc_category(code) == UTF8PROC_CATEGORY_MN))
                 continue;
             c[kept++] = flags & INFER_VOCAB_CLEAN && kind == INFER_CHAR_SPACE ? ' '
-                        : flags & INFER_VOCAB_LOWERCASE                       ? utf8proc_tolower(c[i])
-                                                                              : c[i];
+                        : flags & INFER_VOCAB_LOWERCASE                       ? utf8proc_tolower(code)
+                                                                              : code;
+            if (flags & INFER_VOCAB_LOWERCASE && code == DOTTED_I)
+                c[kept++] = DOT_ABOVE;
         }
         made = kept;
+        options = UTF8PROC_STABLE;
     }
     bytes = utf8proc_reencode(c, made, options);
     if (bytes < 0)
         return infer_fail(err, INFER_ERROR_ARGUMENT, "tokenize: %s", utf8proc_errmsg(bytes));
     if (out->n + (size_t)bytes > INFER_TEXT_MAX_BYTES)
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "tokenize: the normalized text is longer than %u bytes", INFER_TEXT_MAX_BYTES);
-    return infer_bytes_add(out, t->allocator, room->p, (size_t)bytes) ? INFER_OK : out_of_memory(out->n + (size_t)bytes, err);
+        return too_long(err);
+    return infer_bytes_add(out, a, room->p, (size_t)bytes) ? INFER_OK : out_of_memory(out->n + (size_t)bytes, err);
 }
 
 /* Stretches of at most this many bytes are decomposed at once. */
@@ -171,7 +247,7 @@ static infer_status to_form(const infer_tokenizer *t, const char *text, size_t n
         if (what == INFER_UTF8_WHOLE && (length > 1 || i - start < STRETCH_BYTES))
             continue;
         if (i > start)
-            status = add_form(t, text + start, i - start, out, &room, err);
+            status = infer_add_form(t->allocator, t->vocab.flags, text + start, i - start, out, &room, err);
         start = i;
         if (what != INFER_UTF8_WHOLE && i < n) {
             start = i + length;
@@ -195,7 +271,7 @@ static infer_status to_spaces(const infer_tokenizer *t, const char *text, size_t
         return out_of_memory(n + 1, err);
     p = out->p;
     if (flags & INFER_VOCAB_SPACE_PREFIX && (first || !(flags & INFER_VOCAB_PREFIX_ONCE)) &&
-        !(flags & INFER_VOCAB_PREFIX_UNLESS && !single && *text == ' '))
+        !(flags & INFER_VOCAB_PREFIX_UNLESS && !single && (*text == ' ' || (meta && n >= 3 && memcmp(text, META_SPACE, 3) == 0))))
         p[at++] = ' ';
     if (!meta && !single) {
         memcpy(p + at, text, n);
@@ -224,7 +300,7 @@ infer_status infer_normalize(const infer_tokenizer *t, const char *text, size_t 
     infer_status status;
     if (t->vocab.flags & INFER_VOCAB_CHARSMAP) {
         space->n = 0;
-        if ((status = map_characters(t, text, n, space, err)) != INFER_OK)
+        if ((status = infer_map_characters(t, text, n, space, err)) != INFER_OK)
             return status;
         text = space->p;
         n = space->n;

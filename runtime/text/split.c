@@ -17,7 +17,7 @@ struct infer_splitter {
     const char *name;
     pcre2_general_context *context;
     pcre2_match_context *limits;
-    pcre2_code *code[INFER_VOCAB_MAX_PATTERNS];
+    pcre2_code *code[INFER_VOCAB_MAX_STEPS]; /* of the patterns, or of the steps that have one */
     uint32_t count;
 };
 
@@ -44,11 +44,45 @@ void infer_splitter_close(infer_splitter *s)
     infer_free(s->allocator ? &a : NULL, s);
 }
 
+static infer_status compile(infer_splitter *s, uint32_t at, const char *pattern, size_t bytes, infer_error *err)
+{
+    const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE;
+    pcre2_compile_context *context = pcre2_compile_context_create(s->context);
+    PCRE2_UCHAR why[120] = "";
+    PCRE2_SIZE where = 0;
+    int code = PCRE2_ERROR_NOMEMORY;
+    pcre2_code *made = context ? pcre2_compile((PCRE2_SPTR)pattern, bytes, options, &code, &where, context) : NULL;
+    pcre2_compile_context_free(context);
+    if (!made) {
+        if (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED)
+            return infer_fail_memory(err, bytes, "the tokenizer's patterns");
+        pcre2_get_error_message(code, why, sizeof why);
+        return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: pattern \"%.*s\": %s at byte %zu", s->name,
+                          bytes < 200 ? (int)bytes : 200, pattern, (char *)why, where);
+    }
+    s->code[at] = made;
+    pcre2_jit_compile(made, PCRE2_JIT_COMPLETE); /* where it fails, matching is slower */
+    return INFER_OK;
+}
+
+static infer_status compile_all(infer_splitter *s, const infer_vocab_view *v, infer_error *err)
+{
+    const char *pattern = v->patterns;
+    infer_vocab_step step;
+    infer_status status = INFER_OK;
+    for (uint32_t at = 0; status == INFER_OK && v->steps && infer_vocab_next_step(v->steps, v->step_bytes, &at, &step); s->count++)
+        if (step.op == INFER_STEP_SPLIT || step.op == INFER_STEP_REPLACE_PATTERN)
+            status = compile(s, s->count, step.text, step.text_bytes, err);
+    for (uint32_t i = 0; status == INFER_OK && i < v->pattern_count; i++, pattern += strlen(pattern) + 1)
+        status = compile(s, s->count++, pattern, strlen(pattern), err);
+    return status;
+}
+
 infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_view *v, const char *name, infer_splitter **out,
                                  infer_error *err)
 {
     infer_splitter *s = infer_alloc_zero(a, sizeof *s);
-    const char *pattern = v->patterns;
+    infer_status status;
     if (!s)
         return infer_fail_memory(err, sizeof *s, "the tokenizer's patterns");
     s->name = name;
@@ -58,32 +92,24 @@ infer_status infer_splitter_open(const infer_allocator *a, const infer_vocab_vie
     }
     s->context = pcre2_general_context_create(allocate, release, s);
     s->limits = s->context ? pcre2_match_context_create(s->context) : NULL;
-    if (!s->limits) {
+    if (s->limits) {
+        pcre2_set_match_limit(s->limits, MATCH_LIMIT);
+        pcre2_set_heap_limit(s->limits, HEAP_LIMIT_KIB);
+        status = compile_all(s, v, err);
+    } else {
+        status = infer_fail_memory(err, sizeof *s, "the tokenizer's patterns");
+    }
+    if (status == INFER_OK)
+        *out = s;
+    else
         infer_splitter_close(s);
-        return infer_fail_memory(err, sizeof *s, "the tokenizer's patterns");
-    }
-    pcre2_set_match_limit(s->limits, MATCH_LIMIT);
-    pcre2_set_heap_limit(s->limits, HEAP_LIMIT_KIB);
-    for (uint32_t i = 0; i < v->pattern_count; i++, pattern += strlen(pattern) + 1) {
-        const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE;
-        pcre2_compile_context *compile = pcre2_compile_context_create(s->context);
-        PCRE2_UCHAR why[120] = "";
-        PCRE2_SIZE at = 0;
-        int code = PCRE2_ERROR_NOMEMORY;
-        pcre2_code *made = compile ? pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options, &code, &at, compile) : NULL;
-        pcre2_compile_context_free(compile);
-        if (!made) {
-            infer_splitter_close(s);
-            if (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED)
-                return infer_fail_memory(err, strlen(pattern), "the tokenizer's patterns");
-            pcre2_get_error_message(code, why, sizeof why);
-            return infer_fail(err, INFER_ERROR_FORMAT, "%s: tokenizer: pattern \"%.200s\": %s at byte %zu", name, pattern, (char *)why, at);
-        }
-        s->code[s->count++] = made;
-        pcre2_jit_compile(made, PCRE2_JIT_COMPLETE); /* where it fails, matching is slower */
-    }
-    *out = s;
-    return INFER_OK;
+    return status;
+}
+
+static infer_status takes_too_long(const infer_splitter *s, uint32_t pattern, int code, infer_error *err)
+{
+    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern %u takes too long on this text (PCRE2 error %d)", s->name,
+                      pattern, code);
 }
 
 typedef struct split {
@@ -109,8 +135,7 @@ static infer_status cut(const split *w, uint32_t stage, const char *text, size_t
         if (found == PCRE2_ERROR_NOMATCH)
             break;
         if (found < 0)
-            return infer_fail(w->err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: pattern %u takes too long on this text (PCRE2 error %d)",
-                              w->s->name, stage, found);
+            return takes_too_long(w->s, stage, found, w->err);
         if (at[0] == at[1]) { /* nothing, as a look-ahead matches: a cut at that place; look on behind the next character */
             infer_utf8 what;
             const size_t here = at[0];
@@ -148,4 +173,44 @@ infer_status infer_split(const infer_splitter *s, const char *text, size_t n, in
         status = cut(&w, 0, text + start, n - start);
     pcre2_match_data_free(w.match);
     return status;
+}
+
+static bool add_span(const infer_splitter *s, infer_spans *out, size_t start, size_t end, bool match)
+{
+    if (!infer_grow(s->allocator, &out->p, &out->cap, out->n + 1, sizeof *out->p))
+        return false;
+    out->p[out->n++] = (infer_span){(uint32_t)start, (uint32_t)end, match};
+    return true;
+}
+
+infer_status infer_splitter_spans(const infer_splitter *s, uint32_t step, const char *text, size_t n, infer_spans *out, infer_error *err)
+{
+    size_t done = 0, from = 0, last = SIZE_MAX; /* where the last match ends */
+    bool room = true;
+    out->n = 0;
+    if (!out->match && !(out->match = pcre2_match_data_create(1, s->context)))
+        return infer_fail_memory(err, 256, "a match");
+    while (from <= n && room) {
+        const int found = pcre2_match(s->code[step], (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK, out->match, s->limits);
+        const PCRE2_SIZE *at = pcre2_get_ovector_pointer(out->match);
+        if (found == PCRE2_ERROR_NOMATCH)
+            break;
+        if (found < 0)
+            return takes_too_long(s, step, found, err);
+        if (at[0] == at[1] && at[1] == last) { /* nothing, and there a match has ended: look on behind the next character */
+            infer_utf8 what;
+            from = last < n ? last + infer_utf8_next((const uint8_t *)text + last, n - last, &what) : n + 1;
+            continue;
+        }
+        room = (done == at[0] || add_span(s, out, done, at[0], false)) && add_span(s, out, at[0], at[1], true);
+        done = from = last = at[1];
+    }
+    room = room && (done == n || add_span(s, out, done, n, false));
+    return room ? INFER_OK : infer_fail_memory(err, 2 * out->cap * sizeof *out->p, "the matches of a pattern");
+}
+
+void infer_spans_free(const infer_allocator *a, infer_spans *spans)
+{
+    infer_free(a, spans->p);
+    pcre2_match_data_free(spans->match);
 }

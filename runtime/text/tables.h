@@ -1,7 +1,7 @@
 /* What a tokenizer looks up, shared by the files of this folder.
  *
- * Encoding: special tokens are looked for in the text (tokenizer.c); what stands between them is normalized (normalize.c) and cut into
- * pieces (split.c, wordpiece.c); a piece becomes tokens, by
+ * Encoding: special tokens are looked for in the text (names.c); what stands between them is normalized (normalize.c) and cut into
+ * pieces (split.c, wordpiece.c), or both by the vocabulary's own steps (steps.c); a piece becomes tokens (tokenizer.c), by
  *   merging, for SPM and BPE: the piece is a row of symbols, one per character (byte-level: per byte); the adjacent pair of lowest rank,
  *     the leftmost on ties, becomes one symbol, until no pair has a rank (merge.c). SPM ranks a pair by the score of the token that it
  *     makes, BPE by its place in the list of merges (bpe.c);
@@ -36,13 +36,24 @@ typedef struct infer_pair_table {
 
 typedef struct infer_splitter infer_splitter;
 
+/* Names of special tokens, to be found in a text. */
+typedef struct infer_names {
+    infer_strmap ids;
+    uint32_t begin[256][8];                      /* like joints: the first two bytes of the names; all second bytes for names of one byte */
+    uint8_t length[INFER_SPECIAL_MAX_BYTES + 1]; /* 1 for each length that one has */
+    bool any;
+} infer_names;
+
 struct infer_tokenizer {
     infer_allocator own; /* a copy: allocator points at it, or is NULL */
     const infer_allocator *allocator;
     const char *name;
     infer_vocab_view vocab;
-    char *text;       /* what each token stands for, one after the other: spaces are spaces, byte tokens bytes, control tokens nothing */
-    uint32_t *ends;   /* [tokens] where they end */
+    /* What each token stands for, one after the other: byte tokens are bytes, control tokens nothing. `text` is compared with pieces,
+     * `shown` is for readers: marks of words and U+2581 are spaces. With steps they differ, else they are the same. ends[tokens]: where
+     * they end. */
+    char *text, *shown;
+    uint32_t *ends, *shown_ends;
     uint32_t longest; /* bytes of the longest of them */
     uint32_t byte_token[256];
     uint32_t single[256]; /* tokens whose text is one byte */
@@ -52,11 +63,12 @@ struct infer_tokenizer {
     /* joints[a][b]: byte b stands behind byte a within some token. Where the text has no such joint, no token can cross, so that a text
      * without pre-tokenizer may be cut there: each part is encoded alone, with the same result. */
     uint32_t joints[256][8];
-    float unknown_score;            /* unigram: of a character that is no token */
-    infer_splitter *splitter;       /* NULL: no patterns */
-    infer_strmap specials;          /* names of special tokens -> id */
-    uint32_t special_begin[256][8]; /* like joints: the first two bytes of their names; all second bytes for names of one byte */
-    uint8_t special_length[INFER_SPECIAL_MAX_BYTES + 1]; /* 1 for each length that one has */
+    float unknown_score;             /* unigram: of a character that is no token */
+    infer_splitter *splitter;        /* NULL: no patterns */
+    bool alphabet_step;              /* steps write bytes in GPT-2's alphabet: pieces are in it */
+    bool written_names;              /* normal_names are as they are written */
+    infer_names names, normal_names; /* looked for before and after normalization */
+    char *normal_text;               /* the texts of normal_names, one after the other */
 };
 
 static inline const char *infer_token_surface(const infer_tokenizer *t, uint32_t id, uint32_t *bytes)
@@ -64,6 +76,13 @@ static inline const char *infer_token_surface(const infer_tokenizer *t, uint32_t
     uint32_t start = id ? t->ends[id - 1] : 0;
     *bytes = t->ends[id] - start;
     return t->text + start;
+}
+
+static inline const char *infer_token_shown(const infer_tokenizer *t, uint32_t id, uint32_t *bytes)
+{
+    const uint32_t start = id ? t->shown_ends[id - 1] : 0;
+    *bytes = t->shown_ends[id] - start;
+    return t->shown + start;
 }
 
 /* Whether a piece of text may become this token. */
@@ -138,6 +157,20 @@ void infer_splitter_close(infer_splitter *s);
 typedef infer_status (*infer_piece_fn)(void *user, const char *piece, size_t n);
 infer_status infer_split(const infer_splitter *s, const char *text, size_t n, infer_piece_fn fn, void *user, infer_error *err);
 
+/* What a pattern matches, and what is between: the whole text, in order. Matches may be empty. */
+typedef struct infer_span {
+    uint32_t start, end;
+    bool match;
+} infer_span;
+typedef struct infer_spans {
+    infer_span *p;
+    size_t n, cap;
+    void *match; /* PCRE2's work space */
+} infer_spans;
+/* The spans of well-formed text[0..n) by the pattern of a step. */
+infer_status infer_splitter_spans(const infer_splitter *s, uint32_t step, const char *text, size_t n, infer_spans *out, infer_error *err);
+void infer_spans_free(const infer_allocator *a, infer_spans *spans);
+
 /* ---- normalize.c ---- */
 
 /* Whether infer_normalize would change no text. */
@@ -147,6 +180,30 @@ bool infer_normalize_is_identity(const infer_vocab_view *v);
  * map of characters that points outside itself. */
 infer_status infer_normalize(const infer_tokenizer *t, const char *text, size_t n, bool first, infer_bytes *out, infer_bytes *space,
                              infer_error *err);
+
+/* text[0..n), well-formed, appended in the form that `flags` (INFER_VOCAB_NFC and so on, and INFER_FORM_NFKD) ask for. `room` is work
+ * space. */
+#define INFER_FORM_NFKD (1u << 31)
+infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char *text, size_t n, infer_bytes *out, infer_bytes *room,
+                            infer_error *err);
+/* SentencePiece's map of characters: the longest text that begins at each place; and as Hugging Face applies it. */
+infer_status infer_map_characters(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err);
+infer_status infer_map_graphemes(const infer_tokenizer *t, const char *text, size_t n, infer_bytes *out, infer_error *err);
+
+/* ---- names.c ---- */
+
+bool infer_names_init(infer_names *names, const infer_allocator *a, size_t count, uint32_t ids);
+/* Of equal names the first stays; those that are too long are never found. */
+void infer_names_add(infer_names *names, const char *name, size_t bytes, uint32_t id);
+/* A name in a text, with the white space that goes with it. */
+typedef struct infer_found {
+    size_t start, end;
+    uint32_t id;
+} infer_found;
+/* The next name in text[0..n) at or behind *at, which moves behind it; `from`: where white space that is still free begins. Without
+ * INFER_TOKENIZE_SPECIAL among the flags, user-defined tokens only. False: no more. */
+bool infer_names_next(const infer_tokenizer *t, const infer_names *names, const char *text, size_t n, size_t from, unsigned flags,
+                      size_t *at, infer_found *out);
 
 /* ---- one encoding (tokenizer.c) ---- */
 
@@ -174,6 +231,15 @@ typedef struct infer_cached {
     int32_t ids[8];
 } infer_cached;
 
+/* Bytes of a text under steps; id INFER_NO_SYMBOL: text, else a token. */
+typedef struct infer_piece {
+    uint32_t start, end, id;
+} infer_piece;
+typedef struct infer_pieces {
+    infer_piece *p;
+    size_t n, cap;
+} infer_pieces;
+
 typedef struct infer_encoder {
     const infer_tokenizer *t;
     infer_error *err;
@@ -181,7 +247,13 @@ typedef struct infer_encoder {
     size_t cap, count;
     bool unknown; /* the last token is the unknown one: a run of unknown characters becomes one token */
     /* Work space, reused from piece to piece. */
+    unsigned flags; /* INFER_TOKENIZE_* */
     infer_bytes normal, space;
+    infer_bytes work[2]; /* steps: the text before and after one, and its pieces */
+    infer_pieces pieces[2];
+    infer_spans spans;
+    size_t most; /* bytes that the text may grow to */
+    bool begins; /* the first piece begins where the whole text does */
     infer_symbol *symbols;
     size_t cap_symbols;
     uint32_t *links; /* [2][cap_links]: position before, position after */
@@ -209,5 +281,13 @@ void infer_encoder_put_unknown(infer_encoder *e, const char *text, size_t n);
 infer_status infer_merge_piece(infer_encoder *e, const char *text, size_t n);
 infer_status infer_unigram_piece(infer_encoder *e, const char *text, size_t n);
 infer_status infer_wordpiece_text(infer_encoder *e, const char *text, size_t n); /* a whole text */
+infer_status infer_wordpiece_word(infer_encoder *e, const char *text, size_t n);
+
+/* ---- steps.c ---- */
+
+/* text[0..n), n >= 1, through the vocabulary's steps; `first`: it begins the whole text. The result is in e->work[0], its pieces in
+ * e->pieces[0]. `until_names`: no further than INFER_STEP_NAMES. Statuses as infer_normalize, UNSUPPORTED as infer_split. */
+infer_status infer_steps_run(infer_encoder *e, const char *text, size_t n, bool first, bool until_names);
+void infer_steps_free(infer_encoder *e);
 
 #endif

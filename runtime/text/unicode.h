@@ -35,7 +35,7 @@ static inline bool infer_is_ideograph(uint32_t c)
 
 static inline infer_char_kind infer_char_kind_of(uint32_t c)
 {
-    if (c == ' ' || (c >= 9 && c <= 13) || c == 0x85)
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r') /* the other spaces among the controls are controls to BERT */
         return INFER_CHAR_SPACE;
     if (c < 0x80 && c > ' ' && c < 0x7f)
         return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ? INFER_CHAR_OTHER : INFER_CHAR_PUNCTUATION;
@@ -64,19 +64,67 @@ static inline infer_char_kind infer_char_kind_of(uint32_t c)
     }
 }
 
+/* Unicode's property White_Space. */
+static inline bool infer_is_white(uint32_t c)
+{
+    return c < 0x80 ? c == ' ' || (c >= 9 && c <= 13)
+                    : c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+                          c == 0x205f || c == 0x3000;
+}
+
+/* Letters, marks, digits, numbers that are letters, connectors (UTS 18, \w). */
+static inline bool infer_is_word(uint32_t c)
+{
+    switch (utf8proc_category((utf8proc_int32_t)c)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    default: /* joiners; letters in circles and squares */
+        return c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) ||
+               (c >= 0x1f150 && c <= 0x1f169) || (c >= 0x1f170 && c <= 0x1f189);
+    }
+}
+
 /* The character at text[0..n), n >= 1. Malformed bytes have the code U+FFFD. */
-static inline infer_char infer_char_at(const char *text, size_t n)
+static inline uint32_t infer_code_at(const char *text, size_t n, unsigned *bytes)
 {
     static const uint8_t lead_bits[5] = {0, 0x7f, 0x1f, 0x0f, 0x07};
     const uint8_t *p = (const uint8_t *)text;
     infer_utf8 what;
+    uint32_t code;
+    *bytes = infer_utf8_next(p, n, &what);
+    code = p[0] & lead_bits[*bytes];
+    for (unsigned i = 1; i < *bytes; i++)
+        code = code << 6 | (p[i] & 0x3fu);
+    return what == INFER_UTF8_WHOLE ? code : 0xfffd;
+}
+
+/* The character that ends at text[n), n >= 1. */
+static inline uint32_t infer_code_before(const char *text, size_t n, unsigned *bytes)
+{
+    size_t start = n - 1;
+    while (start > 0 && n - start < 4 && ((uint8_t)text[start] & 0xc0) == 0x80)
+        start--;
+    const uint32_t code = infer_code_at(text + start, n - start, bytes);
+    if (*bytes == n - start)
+        return code;
+    *bytes = 1;
+    return 0xfffd;
+}
+
+static inline infer_char infer_char_at(const char *text, size_t n)
+{
     infer_char c;
-    c.bytes = infer_utf8_next(p, n, &what);
-    c.code = p[0] & lead_bits[c.bytes];
-    for (unsigned i = 1; i < c.bytes; i++)
-        c.code = c.code << 6 | (p[i] & 0x3fu);
-    if (what != INFER_UTF8_WHOLE)
-        c.code = 0xfffd;
+    c.code = infer_code_at(text, n, &c.bytes);
     c.kind = infer_char_kind_of(c.code);
     return c;
 }

@@ -1,18 +1,20 @@
 /* WordPiece (Schuster and Nakajima 2012; Devlin et al. 2019): words, and each time the longest token that fits. Tokens that begin a word
- * have a space before it, as SentencePiece's do; those that go on (written ##ing by BERT) have none. */
+ * have a space before it, as SentencePiece's do, or a mark; those that go on (written ##ing by BERT) have none. */
 #include "text/tables.h"
 #include "text/unicode.h"
 
 #define WORD_MAX_CHARACTERS 100 /* BERT's: longer words are unknown */
 
-static infer_status word(infer_encoder *e, const char *text, size_t n)
+infer_status infer_wordpiece_word(infer_encoder *e, const char *text, size_t n)
 {
     const infer_tokenizer *t = e->t;
     const size_t before = e->count;
+    const bool limited = t->vocab.pretokenizer == INFER_PRETOKENIZER_BERT; /* steps have their own limit */
+    const char mark = t->vocab.flags & INFER_VOCAB_WORD_BEGIN ? INFER_VOCAB_MARK : ' ';
     size_t characters = 0, total = n + 1;
     char *spaced;
     e->space.n = 0;
-    if (!infer_bytes_add(&e->space, t->allocator, " ", 1) || !infer_bytes_add(&e->space, t->allocator, text, n))
+    if (!infer_bytes_add(&e->space, t->allocator, &mark, 1) || !infer_bytes_add(&e->space, t->allocator, text, n))
         return infer_fail_memory(e->err, total, "a word");
     spaced = e->space.p;
     for (size_t i = 0; i < n; i++)
@@ -20,7 +22,7 @@ static infer_status word(infer_encoder *e, const char *text, size_t n)
     for (size_t i = 0, length; i < total; i += length) {
         uint32_t id = INFER_STRMAP_NONE;
         length = total - i < t->longest ? total - i : t->longest;
-        while (length > 0 && characters <= WORD_MAX_CHARACTERS &&
+        while (length > 0 && (!limited || characters <= WORD_MAX_CHARACTERS) &&
                (id = infer_strmap_get(&t->texts, spaced + i, length)) == INFER_STRMAP_NONE)
             length--;
         if (id == INFER_STRMAP_NONE) { /* then the whole word is unknown */
@@ -45,10 +47,10 @@ infer_status infer_wordpiece_text(infer_encoder *e, const char *text, size_t n)
         if (!space && !alone)
             continue;
         if (i > start)
-            status = word(e, text + start, i - start);
+            status = infer_wordpiece_word(e, text + start, i - start);
         if (alone && status == INFER_OK)
-            status = word(e, text + i, length);
+            status = infer_wordpiece_word(e, text + i, length);
         start = i + length;
     }
-    return start < n && status == INFER_OK ? word(e, text + start, n - start) : status;
+    return start < n && status == INFER_OK ? infer_wordpiece_word(e, text + start, n - start) : status;
 }

@@ -325,18 +325,23 @@ class Tensor:
         return scale * code, scale, code
 
 
+def align_to(n, multiple):
+    return (n + multiple - 1) // multiple * multiple
+
+
 class Vocabulary:
     def __init__(self, raw):
         need(len(raw) >= 36, "tokenizer: too short")
         self.kind, self.flags, self.pretokenizer, self.unk, self.bos, self.eos, n, m, text_bytes = struct.unpack_from("<9I", raw)
-        need(self.kind in (1, 2, 3, 4), "tokenizer: kind")
-        need(self.flags < 131072 and (self.flags >> 10 & 7).bit_count() <= 1, "tokenizer: flags")
-        need(self.pretokenizer <= 5, "tokenizer: pre-tokenizer")
+        need(self.kind in (1, 2, 3, 4, 5), "tokenizer: kind")
+        need(self.flags < 1048576 and (self.flags >> 10 & 7).bit_count() <= 1, "tokenizer: flags")
+        need(self.pretokenizer <= 6, "tokenizer: pre-tokenizer")
         need(1 <= n <= 4194304 and m <= 8388608, "tokenizer: counts")
         padded = (n + 3) // 4 * 4
         at = 36 + 4 * n + padded + 4 * n + 8 * m + text_bytes
         need(len(raw) >= at, "tokenizer: length")
         patterns, at = self.block(raw, at) if self.pretokenizer == 5 else (b"", at)
+        steps, at = self.block(raw, at) if self.pretokenizer == 6 else (b"", at)
         self.charsmap, at = self.block(raw, at) if self.flags & 65536 else (b"", at)
         need(len(raw) == at, "tokenizer: length")
         self.patterns = patterns.split(b"\0")[:-1]
@@ -359,12 +364,30 @@ class Vocabulary:
         self.texts = [raw[at + a:at + b] for a, b in zip(starts, ends)]
         need(all(s - s == 0 for s in self.scores), "tokenizer: scores")
         for kind, text in zip(self.types, self.texts):
-            need(1 <= kind & 15 <= 6 and kind < 64, "tokenizer: type")
+            need(1 <= kind & 15 <= 7, "tokenizer: type")
             need(kind & 15 != 6 or (len(text) == 6 and text[:3] == b"<0x" and text[5:] == b">" and all(c in b"0123456789ABCDEF" for c in text[3:5])),
                  "tokenizer: byte token")
         for pair in self.merges:
             need(all(i < n and self.texts[i] for i in pair), "tokenizer: merge")
+        self.steps = list(self.read_steps(steps, n))
+        need(self.pretokenizer != 6 or not self.flags & 0xff80, "tokenizer: flags beside steps")
 
+    def read_steps(self, raw, tokens):
+        """(what, argument, text, content)"""
+        at = count = 0
+        need(len(raw) <= 65536, "tokenizer: steps")
+        while at < len(raw):
+            need(len(raw) - at >= 16 and count < 64, "tokenizer: steps")
+            what, argument, a, b = struct.unpack_from("<4I", raw, at)
+            end = at + 16 + a + b
+            need(align_to(end, 4) <= len(raw) and not any(raw[end:align_to(end, 4)]), "tokenizer: step")
+            text, content = raw[at + 16:at + 16 + a].decode(), raw[at + 16 + a:end].decode()
+            arguments = {1: range(1, 5), 3: range(1, 5), 4: (1, 2), 6: range(2), 7: range(1, 4), 8: range(5), 12: range(2), 13: (1, 2, 3, 4, 5, 17, 18, 19, 20, 21), 14: range(1 << 32),
+                         15: range(tokens), 16: range(tokens)}.get(what, (0,))
+            need(1 <= what <= 16 and argument in arguments and (a > 0) == (what in (8, 9, 10, 13)) and (b == 0 or what in (9, 10)) and
+                 (what != 6 or self.flags & 65536), "tokenizer: step")
+            yield what, argument, text, content
+            at, count = align_to(end, 4), count + 1
 
     @staticmethod
     def block(raw, at):

@@ -15,8 +15,9 @@ TOKENS = ["?", "a", "b", "\u2581ab", "ab"]
 COMMON = {"tokenizer.ggml.tokens": TOKENS, "tokenizer.ggml.scores": [0.0, -1.0, -2.0, -3.0, -4.0]}
 # Of "ab b". The families' own ids: T5's unknown token is 2 and its end token 1; BERT's unknown token 100 is not there, so that "b" is left out.
 GOOD = {"llama": ({}, "1 3 0 2"), "gpt2": ({"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.merges": ["a b"]}, "4 2"), "t5": ({}, "4 2 1"),
-        "bert": ({}, "3")}
-BAD = {"an unknown model": ({"tokenizer.ggml.model": "nothing"}, "nothing"), "no tokens": ({"tokenizer.ggml.tokens": None}, "tokenizer.ggml.tokens"),
+        "bert": ({}, "3"), "gemma4": ({"tokenizer.ggml.pre": "nothing", "tokenizer.ggml.merges": ["a b"]}, "4 2")}
+BAD = {"a model of RWKV": ({"tokenizer.ggml.model": "rwkv"}, "rwkv"), "a model of PLaMo": ({"tokenizer.ggml.model": "plamo2"}, "plamo2"),
+       "an unknown model": ({"tokenizer.ggml.model": "nothing"}, "nothing"), "no tokens": ({"tokenizer.ggml.tokens": None}, "tokenizer.ggml.tokens"),
        "scores for fewer tokens": ({"tokenizer.ggml.scores": [0.0, -1.0]}, "scores: found 2, expected 5"),
        "scores that are texts": ({"tokenizer.ggml.scores": TOKENS}, "tokenizer.ggml.scores"),
        "a map of characters that is a text": ({"tokenizer.ggml.model": "t5", "tokenizer.ggml.precompiled_charsmap": "x"}, "precompiled_charsmap"),

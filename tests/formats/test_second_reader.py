@@ -197,7 +197,7 @@ def bad_files(tools, folder, good):
                 [(0, 8, 0), (8, 8, 1), (16, 8, 0), (24, 8, 1 << 31), (32, 8, 5), (40, 4, 1), (44, 2, 0), (44, 2, 300), (46, 1, 9), (47, 1, 9), (47, 1, 0), (47, 1, 2)]]
     changes += [("a name with a space", names, 1, 0x20), ("two names the same", names + 10 + len("layers.0."), 1, 0)]
     changes += [(f"tokenizer, byte {i}: {v:#x}", vocab + i, 4, v) for i, v in
-                [(0, 0), (4, 1 << 17), (8, 6), (12, VOCAB), (16, VOCAB), (20, VOCAB), (24, 0), (24, VOCAB - 1), (28, 1), (32, 0), (36, 0x7FC00000),
+                [(0, 0), (4, 1 << 20), (8, 6), (12, VOCAB), (16, VOCAB), (20, VOCAB), (24, 0), (24, VOCAB - 1), (28, 1), (32, 0), (36, 0x7FC00000),
                  (36 + 4 * VOCAB, 0), (36 + 4 * VOCAB + (VOCAB + 3) // 4 * 4, 1 << 20)]]
     changes += [("padding after the metadata", 128 + read_infer.u64(good, 32), 1, 1), ("metadata that is no object", 128, 1, ord("["))]
     for name, at, size, value in changes:

@@ -103,11 +103,12 @@ Test(vocab, fields_out_of_range)
         const char *words;
     } changes[] = {
         {0, 4, 0, INFER_ERROR_UNSUPPORTED, "kind 0"},
-        {0, 4, 5, INFER_ERROR_UNSUPPORTED, "kind 5"},
+        {0, 4, 6, INFER_ERROR_UNSUPPORTED, "kind 6"},
         {4, 4, 1u << 31, INFER_ERROR_UNSUPPORTED, "flags 0x80000000"},
         {4, 4, INFER_VOCAB_NFC | INFER_VOCAB_NFD, INFER_ERROR_FORMAT, "two normalization forms"},
         {4, 4, INFER_VOCAB_CHARSMAP, INFER_ERROR_FORMAT, "too few for the map of characters"},
-        {8, 4, 6, INFER_ERROR_UNSUPPORTED, "pre-tokenizer 6"},
+        {8, 4, 7, INFER_ERROR_UNSUPPORTED, "pre-tokenizer 7"},
+        {8, 4, INFER_PRETOKENIZER_STEPS, INFER_ERROR_FORMAT, "steps"},
         {8, 4, INFER_PRETOKENIZER_PATTERNS, INFER_ERROR_FORMAT, "too few for the patterns"},
         {12, 4, 7, INFER_ERROR_FORMAT, "unknown id: found 7"},
         {16, 4, 0xfffffffe, INFER_ERROR_FORMAT, "begin id"},
@@ -121,8 +122,8 @@ Test(vocab, fields_out_of_range)
         {36, 4, nan_bits, INFER_ERROR_FORMAT, "token 0: its score"},
         {36 + 6 * 4, 4, inf_bits, INFER_ERROR_FORMAT, "token 6: its score"},
         {types_at, 1, 0, INFER_ERROR_FORMAT, "token 0: type: found 0"},
-        {types_at + 6, 1, 7, INFER_ERROR_FORMAT, "token 6: type: found 7"},
-        {types_at + 5, 1, 65, INFER_ERROR_FORMAT, "token 5: type: found 65"},
+        {types_at + 6, 1, 8, INFER_ERROR_FORMAT, "token 6: type: found 8"},
+        {types_at + 5, 1, 64, INFER_ERROR_FORMAT, "token 5: type: found 64"},
         {types_at + 4, 1, 6, INFER_ERROR_FORMAT, "token 4: a byte token"},
         {types_at + 7, 1, 1, INFER_ERROR_FORMAT, "padding"},
         {ends_at, 4, 9, INFER_ERROR_FORMAT, "token 1: text ends at 8, expected 9"},
@@ -180,9 +181,62 @@ Test(vocab, blocks_read_back)
     infer_free(NULL, section);
 }
 
+/* A vocabulary with one step, and what becomes of it. */
+static void expect_step(infer_vocab_step step, infer_status expected, const char *words)
+{
+    uint8_t block[256];
+    infer_vocab_parts p = parts;
+    infer_error err = {0};
+    void *section = NULL;
+    size_t bytes;
+    infer_vocab_view v;
+    infer_vocab_step read;
+    uint32_t at = 0;
+    step.text_bytes = step.text ? (uint32_t)strlen(step.text) : 0;
+    step.content_bytes = step.content ? (uint32_t)strlen(step.content) : 0;
+    p.pretokenizer = INFER_PRETOKENIZER_STEPS;
+    p.steps = block;
+    p.step_bytes = infer_vocab_put_step(&step, block);
+    cr_assert_eq(infer_vocab_build(NULL, &p, &section, &bytes, &err), expected, "%u %u: %s", step.op, step.argument, err.message);
+    if (expected != INFER_OK) {
+        cr_assert(strstr(err.message, words), "%s", err.message);
+        return;
+    }
+    cr_assert_eq(infer_vocab_parse(section, bytes, "x", &v, NULL), INFER_OK);
+    cr_assert(infer_vocab_next_step(v.steps, v.step_bytes, &at, &read) && at == v.step_bytes);
+    cr_assert(read.op == step.op && read.argument == step.argument && read.text_bytes == step.text_bytes &&
+              memcmp(read.text, step.text ? step.text : "", read.text_bytes) == 0);
+    cr_assert_not(infer_vocab_next_step(v.steps, v.step_bytes, &at, &read));
+    for (size_t n = bytes - v.step_bytes - 4; n < bytes; n++) {
+        uint8_t *cut = aligned_alloc(4, infer_round_up(n + 1, 4));
+        memcpy(cut, section, n);
+        expect_that(infer_vocab_parse(cut, n, "x", &v, NULL) != INFER_OK, "cut to %zu bytes", n);
+        free(cut);
+    }
+    infer_free(NULL, section);
+}
+
+Test(vocab, steps)
+{
+    expect_step((infer_vocab_step){.op = INFER_STEP_FORM, .argument = 4}, INFER_OK, "");
+    expect_step((infer_vocab_step){.op = INFER_STEP_REPLACE, .text = "ab", .content = "c"}, INFER_OK, "");
+    expect_step((infer_vocab_step){.op = INFER_STEP_SPLIT, .argument = INFER_SPLIT_NEXT + INFER_SPLIT_INVERT, .text = "a+"}, INFER_OK, "");
+    expect_step((infer_vocab_step){.op = 0}, INFER_ERROR_UNSUPPORTED, "step 0");
+    expect_step((infer_vocab_step){.op = INFER_STEP_BEHIND + 1}, INFER_ERROR_UNSUPPORTED, "step 17");
+    expect_step((infer_vocab_step){.op = INFER_STEP_FORM, .argument = 5}, INFER_ERROR_UNSUPPORTED, "argument 5");
+    expect_step((infer_vocab_step){.op = INFER_STEP_SPLIT, .argument = INFER_SPLIT_INVERT, .text = "a"}, INFER_ERROR_UNSUPPORTED,
+                "argument 16");
+    expect_step((infer_vocab_step){.op = INFER_STEP_SPLIT, .argument = 1, .text = "(?R)"}, INFER_ERROR_UNSUPPORTED, "(?R)");
+    expect_step((infer_vocab_step){.op = INFER_STEP_SPLIT, .argument = 1}, INFER_ERROR_FORMAT, "texts of 0");
+    expect_step((infer_vocab_step){.op = INFER_STEP_LOWERCASE, .text = "a"}, INFER_ERROR_FORMAT, "texts of 1");
+    expect_step((infer_vocab_step){.op = INFER_STEP_PREPEND, .text = "\xff"}, INFER_ERROR_FORMAT, "no UTF-8");
+    expect_step((infer_vocab_step){.op = INFER_STEP_CHARSMAP}, INFER_ERROR_FORMAT, "map of characters");
+    expect_step((infer_vocab_step){.op = INFER_STEP_BEHIND, .argument = 7}, INFER_ERROR_FORMAT, "found 7");
+}
+
 Test(vocab, patterns_of_another_syntax)
 {
-    static const char *const bad[] = {"(?R)", "a(?C1)", "(*UTF)a", "(a)\\1", "\\Ka", "\\C", "(?<n>a)", "(?<=a)b", "(?i)a", "a\\"};
+    static const char *const bad[] = {"(?R)", "a(?C1)", "(*UTF)a", "(a)\\1", "\\Ka", "\\C", "(?<n>a)", "(?i)a", "a\\"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         size_t bytes;
         cr_assert_null(build_blocks(bad[i], 1, &bytes, INFER_ERROR_UNSUPPORTED), "%s", bad[i]);
@@ -191,8 +245,8 @@ Test(vocab, patterns_of_another_syntax)
 
 Test(vocab, patterns_that_look_like_another_syntax)
 {
-    static const char *const good[] = {"[(*]",    "[^(?R)]",     "[](?]+",      "\\(?",     "(?:a|b)",
-                                       "(?i:'s)", "\\s+(?!\\S)", "(?=\\p{L})a", "\\x{4E00}"};
+    static const char *const good[] = {"[(*]",        "[^(?R)]",     "[](?]+",    "\\(?",    "(?:a|b)", "(?i:'s)",
+                                       "\\s+(?!\\S)", "(?=\\p{L})a", "\\x{4E00}", "(?<=a)b", "(?m:^)a"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         size_t bytes;
         infer_free(NULL, build_blocks(good[i], 1, &bytes, INFER_OK));
@@ -367,7 +421,7 @@ Test(gguf_vocab, what_is_missing_here_is_named)
 {
     static const struct {
         const char *model, *pre, *words;
-    } cases[] = {{"rwkv", NULL, "\"rwkv\""}, {"no_vocab", NULL, "\"no_vocab\""}, {"gpt2", "afmoe", "\"afmoe\""}};
+    } cases[] = {{"rwkv", NULL, "\"rwkv\""}, {"no_vocab", NULL, "\"no_vocab\""}, {"gpt2", "nothing", "\"nothing\""}};
     for (size_t i = 0; i < 3; i++) {
         sample_gguf_parts p;
         infer_error err = {0};

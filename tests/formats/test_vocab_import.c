@@ -53,13 +53,14 @@ Test(tokenizer_json, reads_all_parts)
     cr_assert_eq(import(sample_write("tokenizer.json", whole, strlen(whole)), &section, &v, &err), INFER_OK, "%s", err.message);
     cr_assert(v.kind == INFER_VOCAB_BPE && v.tokens == 7 && v.merges == 2 && v.unk == 1 && v.bos == 4);
     cr_assert_eq(v.flags,
-                 INFER_VOCAB_NFC | INFER_VOCAB_LOWERCASE | INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_ADD_BOS | INFER_VOCAB_WHOLE_PIECES);
+                 INFER_VOCAB_NFC | INFER_VOCAB_LOWERCASE | INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_ADD_BOS | INFER_VOCAB_WHOLE_PIECES |
+                     INFER_VOCAB_UNKNOWN_EACH);
     cr_assert(v.pattern_count == 2);
     cr_assert_str_eq(v.patterns, " ?[^(\\s|.,\\p{sc:Han})]+"); /* the script alone, as Oniguruma has it */
     cr_assert_str_eq(v.patterns + strlen(v.patterns) + 1, "\\p{N}");
     cr_assert_str_eq(text_of(&v, 6), "!!");
     cr_assert(v.types[1] == INFER_TOKEN_UNKNOWN && v.types[4] == (INFER_TOKEN_CONTROL | INFER_TOKEN_LSTRIP) &&
-              v.types[5] == INFER_TOKEN_UNUSED && v.types[6] == (INFER_TOKEN_USER | INFER_TOKEN_RSTRIP));
+              v.types[5] == INFER_TOKEN_UNUSED && v.types[6] == (INFER_TOKEN_ADDED | INFER_TOKEN_RSTRIP));
     cr_assert(v.merge[1][0] == 2 && v.merge[1][1] == 0);
     infer_free(NULL, section);
 }
@@ -97,7 +98,7 @@ Test(tokenizer_json, refuses_by_name)
         {"{", INFER_ERROR_FORMAT, "not one JSON object"},
         {"{\"a\":\"\xff\"}", INFER_ERROR_FORMAT, "not UTF-8"},
         {"{\"model\":7}", INFER_ERROR_FORMAT, "no model"},
-        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0}}}", INFER_ERROR_UNSUPPORTED, "WordLevel"},
+        {"{\"model\":{\"type\":\"Lattice\",\"vocab\":{\"a\":0}}}", INFER_ERROR_UNSUPPORTED, "Lattice"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{\"a\":0}}}", INFER_ERROR_FORMAT, "vocab"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", INFER_ERROR_FORMAT, "tokens: found 0"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1}}}", INFER_ERROR_FORMAT, "token \"a\""},
@@ -110,24 +111,33 @@ Test(tokenizer_json, refuses_by_name)
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", INFER_ERROR_FORMAT, "merge 0"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", INFER_ERROR_FORMAT, "merge 0"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[7]}}", INFER_ERROR_FORMAT, "merge 0"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"end_of_word_suffix\":\"</w>\"}}", INFER_ERROR_UNSUPPORTED, "</w>"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"end_of_word_suffix\":\"</w>\",\"byte_fallback\":true}}",
+         INFER_ERROR_UNSUPPORTED, "end_of_word_suffix"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"dropout\":0.5}}", INFER_ERROR_UNSUPPORTED, "dropout 0.5"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0},\"max_input_chars_per_word\":0.5}}", INFER_ERROR_FORMAT, "max_input"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0},\"continuing_subword_prefix\":\"\"}}", INFER_ERROR_UNSUPPORTED,
+         "continuing_subword_prefix"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0],7]}}", INFER_ERROR_FORMAT, "token 1"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",1e300]]}}", INFER_ERROR_FORMAT, "token 0"},
         {"{\"added_tokens\":[{\"id\":1}]," SMALL_MODEL "}", INFER_ERROR_FORMAT, "added_tokens"},
         {"{\"added_tokens\":[{\"id\":2,\"content\":\"x\"}]," SMALL_MODEL "}", INFER_ERROR_FORMAT, "same id 2"},
-        {"{\"normalizer\":{\"type\":\"Nmt\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "Nmt"},
-        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"},\"content\":\"y\"}," SMALL_MODEL "}",
+        {"{\"normalizer\":{\"type\":\"Odd\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "Odd"},
+        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"y\"}," SMALL_MODEL "}",
          INFER_ERROR_UNSUPPORTED, "Replace"},
         {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"?\"}," SMALL_MODEL "}", INFER_ERROR_FORMAT, "base64"},
         {"{\"pre_tokenizer\":{\"type\":\"CharDelimiterSplit\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "CharDelimiterSplit"},
-        {"{\"pre_tokenizer\":{\"type\":\"WhitespaceSplit\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "WhitespaceSplit"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"MergedWithNext\"}," SMALL_MODEL "}",
-         INFER_ERROR_UNSUPPORTED, "MergedWithNext"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?<=x)y\"},\"behavior\":\"Isolated\"}," SMALL_MODEL "}",
-         INFER_ERROR_UNSUPPORTED, "(?<=x)y"},
+        {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "UnicodeScripts"},
+        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "Metaspace"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"MergedWithBoth\"}," SMALL_MODEL "}",
+         INFER_ERROR_UNSUPPORTED, "MergedWithBoth"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?<n>x)y\"},\"behavior\":\"Isolated\"}," SMALL_MODEL "}",
+         INFER_ERROR_UNSUPPORTED, "(?<n>x)y"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}," SMALL_MODEL "}",
          INFER_ERROR_UNSUPPORTED, "intersection"},
         {"{\"post_processor\":{\"type\":\"Odd\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "Odd"},
+        {"{\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"a\",0],\"sep\":[\"c\",3]}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED,
+         "BertProcessing"},
+        {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[]}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "Template"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         infer_error err = {0};

@@ -21,7 +21,7 @@ NONE = 0xFFFFFFFF
 VOCAB = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["?", "a", "b", META + "ab", "ab"], "tokenizer.ggml.scores": [0.0, -1.0, -2.0, -3.0, -4.0]}
 
 
-def section(kind, flags, pre, texts, scores=None, types=None, merges=(), patterns=b"", charsmap=b""):
+def section(kind, flags, pre, texts, scores=None, types=None, merges=(), patterns=b"", steps=(), charsmap=b""):
     """A tokenizer section (formats/SPEC.md) and a text, as fuzz_tokenizer wants them."""
     raw = [t.encode() for t in texts]
     n = len(raw)
@@ -29,7 +29,9 @@ def section(kind, flags, pre, texts, scores=None, types=None, merges=(), pattern
     out += struct.pack(f"<{n}f", *(scores or [-i for i in range(n)])) + bytes(types or [2] + [1] * (n - 1)) + bytes(-n % 4)
     out += struct.pack(f"<{n}I", *(sum(map(len, raw[:i + 1])) for i in range(n)))
     out += b"".join(struct.pack("<2I", *m) for m in merges) + b"".join(raw)
-    for block in [patterns] * (pre == 5) + [charsmap] * bool(flags & 65536):
+    lists = [(what, argument, text.encode(), content.encode()) for what, argument, text, content in steps]
+    listed = b"".join(struct.pack("<4I", what, argument, len(a), len(b)) + a + b + bytes(-len(a + b) % 4) for what, argument, a, b in lists)
+    for block in [patterns] * (pre == 5) + [listed] * (pre == 6) + [charsmap] * bool(flags & 65536):
         out += bytes(-len(out) % 4) + struct.pack("<I", len(block)) + block
     return struct.pack("<I", len(out)) + out + " Ab\u00e9  ab1\n\nba".encode()
 
@@ -49,6 +51,11 @@ def tokenizers():
     yield section(2, 2 | 64, 5, letters, merges=[(1, 2)], patterns=b"\\p{N}\0 ?\\p{L}+|\\s+(?!\\S)|\\s+\0")
     yield section(3, 1 | 512 | 65536, 0, letters, charsmap=charsmap)
     yield section(3, 1024, 0, letters)
+    forms = [(1, 4, "", ""), (2, 0, "", ""), (3, 3, "", ""), (4, 2, "", ""), (5, 0, "", ""), (7, 3, "", "")]
+    yield section(2, 2 | 524288 | 262144, 6, ["?", "\u0120a", "b", "ab"], steps=[(9, 0, "a", "bb"), (11, 0, "", ""), (13, 3, "b+", "")])
+    yield section(3, 16 | 65536, 6, letters, types=[2, 1, 1, 1, 7 + 64, 3 + 128], charsmap=charsmap,
+                  steps=[(6, 0, "", ""), (10, 0, "\\s{2,}", META), (12, 0, "", ""), (9, 0, " ", META), (8, 3, META, ""), (13, 4, META, "")])
+    yield section(4, 524288, 6, letters, steps=[*forms, (13, 18, "\\p{L}+|[^\\s]", ""), (14, 3, "", ""), (15, 1, "", ""), (16, 2, "", "")])
     yield section(4, 1 | 8192 | 16384 | 32768 | 16, 4, ["?", META + "a", "b", "1"])
 
 
@@ -66,6 +73,13 @@ def tokenizer_jsons():
     yield {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAAAAAAA"},
            "pre_tokenizer": {"type": "Metaspace", "replacement": META, "prepend_scheme": "first"},
            "model": {"type": "Unigram", "unk_id": 0, "vocab": [["?", 0], ["a", -1]]}}
+    yield {"added_tokens": [{"id": 9, "content": "<s>", "single_word": True, "normalized": True}],
+           "normalizer": {"type": "Sequence", "normalizers": [{"type": "Strip", "strip_left": True}, {"type": "Nmt"}, {"type": "BertNormalizer"},
+                                                             {"type": "Replace", "pattern": {"Regex": "^a{1,2}+[^\\w[b]]$"}, "content": "b"}]},
+           "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, {"type": "FixedLength", "length": 4},
+                                                                   {"type": "Punctuation", "behavior": "MergedWithNext"},
+                                                                   {"type": "CharDelimiterSplit", "delimiter": "b"}]},
+           "model": {"type": "BPE", "vocab": {"a": 0, "b</w>": 1, "ab</w>": 2}, "merges": [["a", "b</w>"]], "end_of_word_suffix": "</w>"}}
     yield {"normalizer": {"type": "BertNormalizer", "lowercase": True}, "pre_tokenizer": {"type": "BertPreTokenizer"},
            "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "a": 1, "##b": 2}}}
 

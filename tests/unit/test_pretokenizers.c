@@ -156,6 +156,23 @@ Test(pretokenizers, chinese)
     expect_pieces("deepseek-v3", text, "ab" CUT "\xe6\xb1\x89\xe5\xad\x97" CUT "\xe3\x80\x81" CUT "\xe6\xb1\x89" CUT "c");
 }
 
+Test(pretokenizers, lines_and_threes)
+{
+    expect_family(NAMES("gemma4", "granite-embed-multi-311m", "sarvam-moe"), "a b\n\n c1", "a b" CUT "\n\n" CUT " c1");
+    expect_pieces("whitespace", "ab  c", "ab" CUT "  " CUT "c");
+    expect_pieces("laguna", "it's 12 \n", "it" CUT "'s" CUT " " CUT "1" CUT "2" CUT " " CUT "\n");
+    expect_pieces("ufakzeka", "it's 12 \n", "it" CUT "'s" CUT " " CUT "1" CUT "2" CUT " \n");
+    expect_pieces("minicpm5", "x 12345", "x" CUT " " CUT "123" CUT "45");
+    expect_pieces("mellum2", "x 123", "x" CUT " " CUT "1" CUT "2" CUT "3");
+    expect_pieces("afmoe", "x 12345 1234567", "x" CUT " " CUT "12" CUT "345" CUT " " CUT "1" CUT "234" CUT "567");
+    expect_family(NAMES("tiny_aya", "cohere2moe"), "1234 aB's", "1" CUT "234" CUT " a" CUT "B's");
+    expect_pieces("jais-2", "a       b", "a" CUT "    " CUT "  " CUT " b"); /* 7 spaces: 4 and 2, and one that goes with the word */
+    expect_pieces("exaone-moe", "ab cd\n\n1", "ab cd" CUT "\n\n" CUT "1");
+    expect_pieces("granite-embed-multi-97m", "camelCase's 1234", "camel" CUT "Case's" CUT " " CUT "123" CUT "4");
+    expect_pieces("youtu", "aB 12\xe6\xb1\x89\xe3\x80\x81z", "a" CUT "B" CUT " " CUT "1" CUT "2" CUT "\xe6\xb1\x89" CUT "\xe3\x80\x81" CUT "z");
+    expect_pieces("hy_v4", "x1234", "x" CUT "123" CUT "4");
+}
+
 Test(pretokenizers, names)
 {
     infer_vocab_parts parts = {0};

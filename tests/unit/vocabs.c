@@ -255,6 +255,8 @@ void *vocab_from(const vocab_words *w, size_t *bytes)
     v.p.pattern_count = w->pattern_count;
     v.p.charsmap = w->charsmap;
     v.p.charsmap_bytes = w->charsmap_bytes;
+    v.p.steps = w->steps;
+    v.p.step_bytes = w->step_bytes;
     v.p.merges = w->merge_count;
     v.merges = need(calloc(w->merge_count + 1, sizeof *v.merges));
     if (w->merge_count)

@@ -26,6 +26,8 @@ typedef struct vocab_words {
     uint32_t pattern_count;
     const uint8_t *charsmap; /* with INFER_VOCAB_CHARSMAP */
     uint32_t charsmap_bytes;
+    const uint8_t *steps; /* with INFER_PRETOKENIZER_STEPS */
+    uint32_t step_bytes;
 } vocab_words;
 void *vocab_from(const vocab_words *w, size_t *bytes);
 

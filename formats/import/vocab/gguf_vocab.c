@@ -222,19 +222,9 @@ static infer_status read_wordpiece(const infer_gguf *g, infer_vocab_draft *d, in
     return INFER_OK;
 }
 
-/* "gpt2": merges over GPT-2's byte alphabet. */
-static infer_status read_byte_level(const infer_gguf *g, infer_vocab_draft *d, infer_error *err)
+static infer_status read_merge_based(const infer_gguf *g, infer_vocab_draft *d, const char *pre, uint64_t bytes, infer_error *err)
 {
-    const char *pre;
-    uint64_t bytes;
-    infer_status s = infer_gguf_string(g, "tokenizer.ggml.pre", false, &pre, &bytes, err);
-
-    if (s != INFER_OK)
-        return s;
-    if (!pre) {
-        pre = "default";
-        bytes = strlen(pre);
-    }
+    infer_status s;
     d->out.kind = INFER_VOCAB_BPE;
     d->out.flags |= INFER_VOCAB_BYTE_LEVEL;
     if (!infer_pretokenizer_by_name(pre, (size_t)bytes, &d->out))
@@ -248,12 +238,30 @@ static infer_status read_byte_level(const infer_gguf *g, infer_vocab_draft *d, i
     return read_merges(g, d, true, err);
 }
 
+/* "gpt2": merges over GPT-2's byte alphabet, but for families of which the pre-tokenizer says otherwise. */
+static infer_status read_byte_level(const infer_gguf *g, infer_vocab_draft *d, infer_error *err)
+{
+    const char *pre;
+    uint64_t bytes;
+    const infer_status s = infer_gguf_string(g, "tokenizer.ggml.pre", false, &pre, &bytes, err);
+    if (s != INFER_OK)
+        return s;
+    return pre ? read_merge_based(g, d, pre, bytes, err) : read_merge_based(g, d, "default", strlen("default"), err);
+}
+
+/* "gemma4": merges over UTF-8, whatever pre-tokenizer the file names. */
+static infer_status read_gemma4(const infer_gguf *g, infer_vocab_draft *d, infer_error *err)
+{
+    return read_merge_based(g, d, "gemma4", strlen("gemma4"), err);
+}
+
 infer_status infer_gguf_vocab_import(const infer_allocator *a, const infer_gguf *g, void **section, size_t *section_bytes, infer_error *err)
 {
     static const struct {
         const char *model;
         infer_status (*read)(const infer_gguf *, infer_vocab_draft *, infer_error *);
-    } kinds[] = {{"llama", read_sentencepiece}, {"gpt2", read_byte_level}, {"t5", read_unigram}, {"bert", read_wordpiece}};
+    } kinds[] = {
+        {"llama", read_sentencepiece}, {"gpt2", read_byte_level}, {"t5", read_unigram}, {"bert", read_wordpiece}, {"gemma4", read_gemma4}};
     infer_vocab_draft d = {.allocator = a};
     const char *model;
     uint64_t bytes;
@@ -270,6 +278,6 @@ infer_status infer_gguf_vocab_import(const infer_allocator *a, const infer_gguf 
         infer_draft_free(&d);
         return s;
     }
-    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer model \"%.*s\", supported are llama, gpt2, t5 and bert", g->path,
+    return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer model \"%.*s\", supported are llama, gpt2, t5, bert and gemma4", g->path,
                       bytes < 64 ? (int)bytes : 64, model);
 }

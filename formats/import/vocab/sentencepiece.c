@@ -1,9 +1,9 @@
 /*
  * SentencePiece's .model (https://github.com/google/sentencepiece, sentencepiece_model.proto), a protocol buffer:
  *   1 pieces { 1 text, 2 score (float), 3 type }
- *   2 trainer { 3 model type (1 unigram, 2 BPE), 24 space as suffix, 35 byte fallback, 40 unknown id, 41 begin id, 42 end id }
- *   3 normalizer { 2 map of characters, 3 space before the text, 4 runs of spaces become one }
- * Unknown fields are passed over. The numbers of the types are ours.
+ *   2 trainer { 3 model type (1 unigram, 2 BPE, 3 words, 4 characters), 24 space as suffix, 35 byte fallback, 40 unknown id, 41 begin id,
+ * 42 end id } 3 normalizer { 2 map of characters, 3 space before the text, 4 runs of spaces become one } Unknown fields are passed over.
+ * The numbers of the types are ours.
  */
 #include "import/vocab/tokenizers.h"
 
@@ -181,10 +181,88 @@ static infer_status read_model(infer_vocab_draft *d, message m, const spec *s, i
     return status;
 }
 
+#define MOST_STEPS 8
+
+/* User-defined symbols stand in the normalized text, of which a space at the beginning is a part; the space may go behind the text. Flags
+ * cannot say that: steps do. */
+static infer_status set_steps(infer_vocab_draft *d, const spec *s, uint8_t *block, size_t room, infer_error *err)
+{
+    static const char space[] = "\xe2\x96\x81", edges[] = "^ +| +(?![\\s\\S])";
+    infer_vocab_step list[MOST_STEPS];
+    uint32_t count = 0, bytes = 0;
+    if (d->out.flags & INFER_VOCAB_CHARSMAP)
+        list[count++] = (infer_vocab_step){.op = INFER_STEP_CHARSMAP, .argument = 1};
+    if (s->single_spaces) {
+        list[count++] = (infer_vocab_step){.op = INFER_STEP_REPLACE_PATTERN, .text = edges, .text_bytes = sizeof edges - 1};
+        list[count++] =
+            (infer_vocab_step){.op = INFER_STEP_REPLACE_PATTERN, .text = " {2,}", .text_bytes = 5, .content = " ", .content_bytes = 1};
+    }
+    if (s->prefix)
+        list[count++] = (infer_vocab_step){.op = INFER_STEP_PREPEND, .argument = s->suffix ? 4 : 0, .text = " ", .text_bytes = 1};
+    list[count++] = (infer_vocab_step){.op = INFER_STEP_REPLACE, .text = " ", .text_bytes = 1, .content = space, .content_bytes = 3};
+    list[count++] = (infer_vocab_step){.op = INFER_STEP_NAMES, .argument = 1};
+    for (uint32_t i = 0; i < count; i++)
+        bytes += infer_vocab_put_step(&list[i], bytes + infer_vocab_put_step(&list[i], NULL) <= room ? block + bytes : NULL);
+    for (uint32_t i = 0; i < d->out.tokens; i++) {
+        const char *text = d->text[i] ? d->text[i] : "";
+        const uint32_t n = d->text_bytes[i];
+        bool spaces = n >= 3 && (memcmp(text, space, 3) == 0 || memcmp(text + n - 3, space, 3) == 0);
+        if (d->types[i] != INFER_TOKEN_USER)
+            continue;
+        for (uint32_t k = 0; k + 6 <= n; k++)
+            spaces |= memcmp(text + k, "\xe2\x96\x81\xe2\x96\x81", 6) == 0;
+        if (spaces && s->single_spaces && n > 3)
+            return infer_fail(err, INFER_ERROR_UNSUPPORTED,
+                              "%s: piece %" PRIu32
+                              ", \"%.*s\": spaces in a user-defined symbol, with remove_extra_whitespaces, are unknown to this library",
+                              d->out.name, i, n < 64 ? (int)n : 64, text);
+        d->types[i] |= INFER_TOKEN_NORMALIZED;
+    }
+    d->out.flags &= ~INFER_VOCAB_SINGLE_SPACES;
+    d->out.pretokenizer = INFER_PRETOKENIZER_STEPS;
+    d->out.steps = block;
+    d->out.step_bytes = bytes;
+    return INFER_OK;
+}
+
+/* In files that need no steps user-defined symbols are looked for in the text as it is, where spaces are spaces: *texts gets theirs. */
+static infer_status write_spaces(infer_vocab_draft *d, char **texts, infer_error *err)
+{
+    size_t total = 1;
+    char *p;
+    for (uint32_t i = 0; i < d->out.tokens; i++)
+        total += d->types[i] == INFER_TOKEN_USER ? d->text_bytes[i] : 0;
+    p = *texts = infer_alloc(d->allocator, total);
+    if (!p)
+        return infer_fail_memory(err, total, "vocabulary");
+    for (uint32_t i = 0; i < d->out.tokens; i++) {
+        const char *text = d->text[i], *const start = p;
+        if (d->types[i] != INFER_TOKEN_USER)
+            continue;
+        for (uint32_t k = 0; k < d->text_bytes[i]; k++) {
+            const bool space = d->text_bytes[i] - k >= 3 && memcmp(text + k, "\xe2\x96\x81", 3) == 0;
+            *p++ = space ? ' ' : text[k];
+            k += space ? 2 : 0;
+        }
+        infer_draft_text(d, i, start, (size_t)(p - start));
+    }
+    return INFER_OK;
+}
+
+static bool has_user_symbols(const infer_vocab_draft *d)
+{
+    for (uint32_t i = 0; i < d->out.tokens; i++)
+        if (d->types[i] == INFER_TOKEN_USER)
+            return true;
+    return false;
+}
+
 infer_status infer_sentencepiece_import(const infer_allocator *a, const uint8_t *data, size_t bytes, const char *path, void **section,
                                         size_t *section_bytes, infer_error *err)
 {
     const message whole = {data, data + bytes};
+    uint8_t block[512];
+    char *texts = NULL;
     infer_vocab_draft d = {.allocator = a};
     spec s;
     uint64_t pieces;
@@ -192,13 +270,19 @@ infer_status infer_sentencepiece_import(const infer_allocator *a, const uint8_t 
 
     if (!read_spec(whole, &s, &pieces))
         return infer_fail(err, INFER_ERROR_FORMAT, "%s: not a SentencePiece model", path);
-    if (s.model_type != 1 && s.model_type != 2)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: SentencePiece model type %" PRIu64 ", supported are 1 (unigram) and 2 (BPE)",
-                          path, s.model_type);
-    if (s.suffix)
-        return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: treat_whitespace_as_suffix is unknown to this library", path);
-    if ((status = infer_draft_start(&d, a, path, pieces, err)) == INFER_OK && (status = read_model(&d, whole, &s, err)) == INFER_OK)
-        status = infer_draft_finish(&d, section, section_bytes, err);
+    if (s.model_type != 1 && s.model_type != 2 && s.model_type != 4)
+        return infer_fail(err, INFER_ERROR_UNSUPPORTED,
+                          "%s: SentencePiece model type %" PRIu64 ", supported are 1 (unigram), 2 (BPE) and 4 (characters)", path,
+                          s.model_type);
+    if ((status = infer_draft_start(&d, a, path, pieces, err)) == INFER_OK && (status = read_model(&d, whole, &s, err)) == INFER_OK) {
+        if ((s.suffix && s.prefix) || (has_user_symbols(&d) && (s.prefix || s.single_spaces)))
+            status = set_steps(&d, &s, block, sizeof block, err);
+        else if (has_user_symbols(&d))
+            status = write_spaces(&d, &texts, err);
+        if (status == INFER_OK)
+            status = infer_draft_finish(&d, section, section_bytes, err);
+    }
     infer_draft_free(&d);
+    infer_free(a, texts);
     return status;
 }
