@@ -7,14 +7,15 @@
  *   positions  bcsr16x1  uint8_t [units][4]: the kept inputs, 0..63 within their blocks: what a byte shuffle takes as it is
  *              bcsr16x4  uint16_t [panels][blocks]: bit i is set where inputs 4i..4i + 3 of the block are kept, as 16 rows x 4 inputs
  *              csr       uint16_t [numbers]: inputs, rising within a row
- *              bitmask   uint64_t [panels][blocks][16]: a tile each; of tile c, 16 rows x 4 inputs, bit 4r + j is set where row r, input 4c + j is kept
+ *              bitmask   uint64_t [panels][blocks][16]: a tile each; of tile c, 16 rows x 4 inputs, bit 4r + j is set where row r,
+ *                        input 4c + j is kept
  *   scales     fp16 [panels][blocks][16]
  *   values     bcsr16    units of 16 rows x 4 kept inputs. The kept inputs of a panel follow each other whatever their block; a panel's
  *                        last unit is padded. q8g64: 64 bytes, byte 4r + j is row r, kept input j. q4g64: 32 bytes, byte 4r + j has row r in the low
  *                        and row 8 + r in the high nibble, r = 0..7; nibbles mean nibble - 8.
  *              csr       q8g64: a byte a number. q4g64: number n in the low nibble of byte n / 2 where n is even, else in the high one.
- *              bitmask   units of two numbers, as in csr. A tile's numbers follow each other in the order of its bits; it begins with a unit. Behind the
- *                        last one stand 64 more bytes, so that what a vector reads too much is there.
+ *              bitmask   units of two numbers, as in csr. A tile's numbers follow each other in the order of its bits; it begins with a unit.
+ *                        Behind the last one stand 64 more bytes, so that what a vector reads too much is there.
  */
 #ifndef INFER_KERNELS_SPARSE_H
 #define INFER_KERNELS_SPARSE_H

@@ -4,9 +4,9 @@
 #include "calibrate/calibrate.h"
 #include "calibrate/events.h"
 #include "core/core.h"
+#include "eval/writing.h"
 #include "interrupts.h"
 #include "kept/costs.h"
-#include "eval/writing.h"
 #include "qtypes.h"
 
 #include <cjson/cJSON.h>
@@ -66,9 +66,11 @@ static void help(void)
            "      --type GLOB=TYPE  number type of the matrices whose names match; the last match wins\n"
            "      --calibrate FILE  round q4g32, n4g32, q8g32 matrices so that what they make of this text changes least\n"
            "      --calibrate generate  the same with a text that the model writes itself\n"
-           "      --bpw X           q4g32, n4g32 or q8g32 for each matrix, as its rounding is felt on the text of --calibrate: X bits a weight in all,\n"
+           "      --bpw X           q4g32, n4g32 or q8g32 for each matrix, as its rounding is felt on the text of --calibrate: X bits a "
+           "weight in all,\n"
            "                        or fewer where ternary matrices, which t2r keeps as they are, leave some over\n"
-           "      --events TARGET   find thresholds with which this share of the layers' inputs, 0.05 to 0.9, is silent and skipped on the text of\n"
+           "      --events TARGET   find thresholds with which this share of the layers' inputs, 0.05 to 0.9, is silent and skipped on the "
+           "text of\n"
            "                        --calibrate; for matrices in q4g64 and q8g64\n"
            "      --calibrate-tokens N  of the text's first tokens; default 65536\n"
            "      --separator LINE  lines that are just LINE divide the documents of the text\n"
@@ -223,7 +225,9 @@ static void parse(int argc, char **argv, arguments *a)
         case CALIBRATE: a->calibrate = optarg; break;
         case CALIBRATE_TOKENS: a->calibrate_tokens = cli_whole("--calibrate-tokens", optarg, 1, 1u << 30); break;
         case SEPARATOR: a->separator = optarg; break;
-        case BPW: a->bits = cli_real("--bpw", optarg, 2, 32); break;
+        case BPW:
+            a->bits = cli_real("--bpw", optarg, 2, 32);
+            break;
         case EVENTS: a->events = cli_real("--events", optarg, 0.05, 0.9); break;
         case DAMPING: a->damping = cli_real("--damping", optarg, 1e-6, 10); break;
         case PRUNE: add_prune(a, optarg); break;

@@ -1,10 +1,10 @@
 /* infer-distill: a small model learns from a large one. Arguments, progress and files; the work is in distill/. */
-#include "kept/cache.h"
 #include "cli.h"
 #include "convert/convert.h"
 #include "distill/trainer.h"
 #include "interrupts.h"
 #include "joules.h"
+#include "kept/cache.h"
 #include "svg.h"
 
 #include <errno.h>

@@ -1,12 +1,12 @@
 /* infer-run: continues a prompt. Arguments and printing only; the work is libinfer's. */
-#include "kept/cache.h"
 #include "chat.h"
 #include "cli.h"
 #include "cores.h"
 #include "interrupts.h"
 #include "joules.h"
-#include "model/default_model.h"
+#include "kept/cache.h"
 #include "kept/tuned.h"
+#include "model/default_model.h"
 
 #include <cjson/cJSON.h>
 #include <ctype.h>

@@ -24,9 +24,10 @@ static inline double infer_matrix_ns(const infer_matrix_option *o)
     return o->memory_ns > o->kernel_ns ? o->memory_ns : o->kernel_ns;
 }
 
-/* The layout of the matrix rows [n][k], stored as `type`. With costs: of cols, bcsr16x4, bcsr16x1 and bitmask, for the types that have them, the one
- * that takes the least time, and of equals the one of fewest bytes; never csr, which takes more of both but where nearly all is gone. Without, and of other
- * types, that of dense matrices, which does not depend on rows. n x k: a shape that infer_tensor_bytes knows, else bytes is 0. */
+/* The layout of the matrix rows [n][k], stored as `type`. With costs: of cols, bcsr16x4, bcsr16x1 and bitmask, for the types that have
+ * them, the one that takes the least time, and of equals the one of fewest bytes; never csr, which takes more of both but where nearly all
+ * is gone. Without, and of other types, that of dense matrices, which does not depend on rows. n x k: a shape that infer_tensor_bytes
+ * knows, else bytes is 0. */
 infer_matrix_choice infer_matrix_choose(infer_qtype type, const float *rows, uint64_t n, uint64_t k, const infer_costs *costs);
 /* Units of a sparse layout (kernels/sparse.h) that hold the matrix rows [n][k]; 0 in others. */
 uint64_t infer_matrix_units(infer_layout layout, const float *rows, uint64_t n, uint64_t k);

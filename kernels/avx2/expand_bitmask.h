@@ -1,7 +1,7 @@
 /*
- * Layout bitmask: a block as dense tiles. Sixteen weights at a time are shuffled to their places, by a table for each eight bits of the mask
- * (expand8.h), the second eight's places moved behind the first ones' numbers. A block's nibbles become bytes first, all of them: they are read back in other
- * pieces than they are written, which must not follow at once.
+ * Layout bitmask: a block as dense tiles. Sixteen weights at a time are shuffled to their places, by a table for each eight bits of the
+ * mask (expand8.h), the second eight's places moved behind the first ones' numbers. A block's nibbles become bytes first, all of them: they
+ * are read back in other pieces than they are written, which must not follow at once.
  */
 #ifndef INFER_KERNELS_AVX2_EXPAND_BITMASK_H
 #define INFER_KERNELS_AVX2_EXPAND_BITMASK_H
@@ -26,7 +26,8 @@ ALWAYS_INLINE void nibbles_to_bytes(uint8_t *bytes, const uint8_t *values, size_
 
 /* What the second eight's places are moved by: how many the first eight have. */
 #define EIGHT(n) {[8] = n, n, n, n, n, n, n, n}
-static const _Alignas(16) uint8_t second_eight[9][16] = {EIGHT(0), EIGHT(1), EIGHT(2), EIGHT(3), EIGHT(4), EIGHT(5), EIGHT(6), EIGHT(7), EIGHT(8)};
+static const _Alignas(16) uint8_t second_eight[9][16] = {EIGHT(0), EIGHT(1), EIGHT(2), EIGHT(3), EIGHT(4),
+                                                         EIGHT(5), EIGHT(6), EIGHT(7), EIGHT(8)};
 #undef EIGHT
 
 /* Of `numbers`, 16 bytes are read. */

@@ -1,6 +1,6 @@
 /*
- * y = x w^T, weights in the layouts bcsr16x1, bcsr16x4, csr and bitmask. A unit is 16 rows x 4 kept inputs; what it meets are the activations of these
- * inputs.
+ * y = x w^T, weights in the layouts bcsr16x1, bcsr16x4, csr and bitmask. A unit is 16 rows x 4 kept inputs; what it meets are the
+ * activations of these inputs.
  *
  * Few tokens, bcsr16x1: the inputs' numbers are what byte shuffles take, so a block's activations come out of two vectors in a window of 16
  * at a time, in the order of the units, the first two windows of dense blocks together, and each unit's four are broadcast from there. A

@@ -61,7 +61,10 @@ typedef struct rows {
     uint32_t dims; /* of a row that may be read */
 } rows;
 
-ALWAYS_INLINE __mmask16 lanes_mask(uint32_t lanes) { return (__mmask16)(lanes < 16 ? (1u << lanes) - 1 : 0xffff); }
+ALWAYS_INLINE __mmask16 lanes_mask(uint32_t lanes)
+{
+    return (__mmask16)(lanes < 16 ? (1u << lanes) - 1 : 0xffff);
+}
 
 /* chunk[d..d+16*vectors) += p[j+k] v[k] for positions k from..to of queries i..i+n. */
 ALWAYS_INLINE void add_dimensions(block *b, const rows *v, uint32_t j, uint32_t from, uint32_t to, uint32_t i, const uint32_t n, uint32_t d,

@@ -1,7 +1,7 @@
 /*
- * y = x w^T with vpexpandb and vpdpbusd, weights in the layout bitmask. A tile of 16 rows x 4 inputs is what a register holds: its numbers, as
- * bytes, go to the places that the mask has, and what is not kept becomes what the code 0 is there: weights are unsigned, q8g64 codes + 128,
- * q4g64 codes + 8, so that sums start from -offset x the sum of a block's activations, as in matmul_vnni.h.
+ * y = x w^T with vpexpandb and vpdpbusd, weights in the layout bitmask. A tile of 16 rows x 4 inputs is what a register holds: its numbers,
+ * as bytes, go to the places that the mask has, and what is not kept becomes what the code 0 is there: weights are unsigned, q8g64 codes +
+ * 128, q4g64 codes + 8, so that sums start from -offset x the sum of a block's activations, as in matmul_vnni.h.
  *
  * More tokens: some blocks of a panel are made dense once, in L1.
  */
@@ -45,7 +45,8 @@ ALWAYS_INLINE __m512i start(const int16_t *offset8, bool both, const infer_qtype
     return both ? _mm512_add_epi32(sum, _mm512_madd_epi16(times, broadcast_32(offset8 + 2))) : sum;
 }
 
-ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, uint32_t o, uint32_t col1, uint32_t t, const infer_qtype type)
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, uint32_t o, uint32_t col1, uint32_t t,
+                             const infer_qtype type)
 {
     const size_t groups = infer_q8_groups(a->k), first = t * (size_t)a->xq.row_groups;
     const uint8_t *x = (const uint8_t *)a->xq.codes + 32 * first;
@@ -85,8 +86,8 @@ ALWAYS_INLINE const uint8_t *make_dense(dense *d, const uint64_t *masks, const u
 }
 
 /* y[t][16] += dense blocks b0.. x tokens t0.. */
-ALWAYS_INLINE void multiply(const dense *d, const uint16_t *scales, const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, size_t b0,
-                            size_t count, float (*y)[16], const infer_qtype type)
+ALWAYS_INLINE void multiply(const dense *d, const uint16_t *scales, const infer_matmul_args *a, uint32_t t0, const uint32_t tokens,
+                            size_t b0, size_t count, float (*y)[16], const infer_qtype type)
 {
     const size_t row_groups = a->xq.row_groups, groups = infer_q8_groups(a->k);
 
@@ -149,5 +150,11 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const inf
     }
 }
 
-void matmul_q8g64_bitmask__avx512vnni(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64); }
-void matmul_q4g64_bitmask__avx512vnni(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64); }
+void matmul_q8g64_bitmask__avx512vnni(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q8G64);
+}
+void matmul_q4g64_bitmask__avx512vnni(const void *args, infer_region at)
+{
+    matmul(args, at, INFER_QTYPE_Q4G64);
+}

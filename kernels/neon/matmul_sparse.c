@@ -1,7 +1,7 @@
 /*
- * y = x w^T, weights in bcsr16x1, bcsr16x4, csr and bitmask, without dot product instructions: products of bytes in 16 bits. q4g64: nibbles 0..15 as they
- * are, a block's 17 units at most in one 16-bit sum (17 x 15 x 127 = 32385), and 8 x the activations taken off. q8g64: two units, then
- * widened: see matmul_q8g32.c.
+ * y = x w^T, weights in bcsr16x1, bcsr16x4, csr and bitmask, without dot product instructions: products of bytes in 16 bits. q4g64: nibbles
+ * 0..15 as they are, a block's 17 units at most in one 16-bit sum (17 x 15 x 127 = 32385), and 8 x the activations taken off. q8g64: two
+ * units, then widened: see matmul_q8g32.c.
  */
 #include "matmul_sparse.h"
 

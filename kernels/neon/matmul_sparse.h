@@ -1,10 +1,10 @@
 /*
- * The frame of the matmuls with weights in bcsr16x1, bcsr16x4, csr and bitmask: what a block's units meet, scales, output. A kernel gives `block`, which
- * turns a block's units into exact int32 sums.
+ * The frame of the matmuls with weights in bcsr16x1, bcsr16x4, csr and bitmask: what a block's units meet, scales, output. A kernel gives
+ * `block`, which turns a block's units into exact int32 sums.
  *
  * A block's kept activations are brought together once for each token, by TBL out of its 64 (bcsr16x1: by the inputs' numbers) or four by
- * four (bcsr16x4). Numbers of csr and bitmask are put back to their places, in units of all of a block's inputs; `block` is then that of q8g64. A block's
- * weights meet all tokens before the next block's: they stay in L1, and outputs in memory.
+ * four (bcsr16x4). Numbers of csr and bitmask are put back to their places, in units of all of a block's inputs; `block` is then that of
+ * q8g64. A block's weights meet all tokens before the next block's: they stay in L1, and outputs in memory.
  */
 #ifndef INFER_KERNELS_NEON_MATMUL_SPARSE_H
 #define INFER_KERNELS_NEON_MATMUL_SPARSE_H

@@ -1,5 +1,5 @@
-/* y = x w^T, weights in bcsr16x1, bcsr16x4, csr and bitmask, with SDOT: a unit is four of its operands. q4g64: nibbles 0..15 as they are, and 8 x the
- * activations taken off by starting there. */
+/* y = x w^T, weights in bcsr16x1, bcsr16x4, csr and bitmask, with SDOT: a unit is four of its operands. q4g64: nibbles 0..15 as they are,
+ * and 8 x the activations taken off by starting there. */
 #include "matmul_sparse.h"
 
 INFER_ALWAYS_INLINE void block_sums(int32x4_t sum[INFER_SPARSE_MAX_TOKENS][4], const uint8_t *values, uint32_t units,

@@ -95,5 +95,11 @@ void matmul_q8g64_bcsr16x4__ref(const void *args, infer_region at) { matmul(args
 void matmul_q4g64_bcsr16x4__ref(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4); }
 void matmul_q8g64_csr__ref(const void *args, infer_region at) { matmul_csr(args, at, INFER_QTYPE_Q8G64); }
 void matmul_q4g64_csr__ref(const void *args, infer_region at) { matmul_csr(args, at, INFER_QTYPE_Q4G64); }
-void matmul_q8g64_bitmask__ref(const void *args, infer_region at) { matmul_bitmask(args, at, INFER_QTYPE_Q8G64); }
-void matmul_q4g64_bitmask__ref(const void *args, infer_region at) { matmul_bitmask(args, at, INFER_QTYPE_Q4G64); }
+void matmul_q8g64_bitmask__ref(const void *args, infer_region at)
+{
+    matmul_bitmask(args, at, INFER_QTYPE_Q8G64);
+}
+void matmul_q4g64_bitmask__ref(const void *args, infer_region at)
+{
+    matmul_bitmask(args, at, INFER_QTYPE_Q4G64);
+}

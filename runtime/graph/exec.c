@@ -124,7 +124,7 @@ static void run_task(const job *j, const infer_step *step, const infer_step_stat
     }
 }
 
-/* Checks weights that the step has just read, so that they come from the caches instead of memory once more, while the other threads go on. */
+/* Checks weights that the step has just read, from the caches instead of memory once more, while the other threads go on. */
 static void check_step(job *j, const infer_step *step)
 {
     infer_plan *plan = j->plan;

@@ -101,12 +101,12 @@ typedef struct infer_plan {
     void (*observe)(void *user, uint32_t thread, uint32_t node, const infer_quantize_args *args, infer_region at);
     void *observer;
 
-    /* Called for each node's weights in the first evaluation that uses them, on any of its threads, after they were read: what is damaged fails the
-     * evaluation. NULL: nobody checks. */
+    /* Called for each node's weights in the first evaluation that uses them, on any of its threads, after they were read: what is damaged
+     * fails the evaluation. NULL: nobody checks. */
     infer_status (*check)(void *checker, const infer_tensor_info *weight, infer_error *err);
     void *checker;
-    _Atomic uint8_t *checked;     /* [nodes] or being checked */
-    _Atomic uint32_t unchecked;   /* nodes whose weights were not found right yet */
+    _Atomic uint8_t *checked;   /* [nodes] or being checked */
+    _Atomic uint32_t unchecked; /* nodes whose weights were not found right yet */
 
     _Atomic uint32_t cancel;
     uint32_t threads;
@@ -142,7 +142,10 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
 static inline uint32_t infer_step_node(const infer_plan *p, const infer_step *s, uint32_t i) { return p->order[s->first + i]; }
 
 /* Whether plan->check is called for it: weights of a quantize node are those of the matrix behind it. */
-static inline bool infer_node_checked(const infer_node *n) { return n->weight.info && n->op != INFER_OP_QUANTIZE; }
+static inline bool infer_node_checked(const infer_node *n)
+{
+    return n->weight.info && n->op != INFER_OP_QUANTIZE;
+}
 
 /* profile.c: the plan and its times as text. */
 infer_status infer_plan_explain(const infer_plan *plan, infer_write_fn *write, void *user);

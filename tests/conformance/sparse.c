@@ -11,7 +11,8 @@
 
 /* How much is kept. KEEP_SEVEN, KEEP_NINE: so much that kernels for one token always multiply 7 units of a block, 9 (bcsr16x1). */
 typedef enum keep { KEEP_RANDOM, KEEP_HALF, KEEP_SEVEN, KEEP_NINE, KEEP_FEW, KEEP_NONE, KEEP_ALL, KEEP_ONE, KEEP_PANELS, KEEP_COUNT } keep;
-static const char *const keep_names[KEEP_COUNT] = {"random", "half", "7 units", "9 units", "few", "none", "all", "one input", "whole panels"};
+static const char *const keep_names[KEEP_COUNT] = {"random", "half", "7 units",   "9 units",     "few",
+                                                   "none",   "all",  "one input", "whole panels"};
 
 typedef struct chooser {
     keep kind;
@@ -20,7 +21,10 @@ typedef struct chooser {
 } chooser;
 
 /* Where tile c of a panel's rows has input i. */
-static uint64_t mask_bit(uint32_t r, uint32_t i) { return 1ull << (4 * (r % 16) + i % 4); }
+static uint64_t mask_bit(uint32_t r, uint32_t i)
+{
+    return 1ull << (4 * (r % 16) + i % 4);
+}
 
 static bool choose(test *t, const chooser *c, uint64_t i)
 {
@@ -39,7 +43,10 @@ static bool choose(test *t, const chooser *c, uint64_t i)
 }
 
 /* Each row chooses for itself, in csr and in bitmask. */
-static bool by_rows(infer_layout layout) { return layout == INFER_LAYOUT_CSR || layout == INFER_LAYOUT_BITMASK; }
+static bool by_rows(infer_layout layout)
+{
+    return layout == INFER_LAYOUT_CSR || layout == INFER_LAYOUT_BITMASK;
+}
 
 /* bitmask: of all tiles. */
 static uint64_t mask_units(const uint8_t *kept, uint32_t n, uint32_t k)
@@ -81,7 +88,7 @@ static void *make_matrix(test *t, infer_qtype type, infer_layout layout, uint32_
 {
     bool csr = layout == INFER_LAYOUT_CSR, bitmask = layout == INFER_LAYOUT_BITMASK;
     uint32_t lines = by_rows(layout) ? n : (n + 15) / 16, width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k,
-            per_block = layout == INFER_LAYOUT_BCSR16X4 ? 16 : 64;
+             per_block = layout == INFER_LAYOUT_BCSR16X4 ? 16 : 64;
     uint64_t bytes = 0, units;
     infer_sparse s;
     uint32_t *pointers, at = 0;

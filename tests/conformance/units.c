@@ -362,7 +362,8 @@ void unit_pack_ternary(test *t)
             CHECK(t, (panel[64 + i] & panel[64 + i] >> 1 & 0x55) == 0);
     }
     begin_case(t, "mean of the magnitudes");
-    CHECK(t, infer_ternary_scale(uneven, 5) == -1 && infer_ternary_scale(uneven + 3, 2) == 0.25f && infer_ternary_scale(expected + 2, 3) == 0);
+    CHECK(t,
+          infer_ternary_scale(uneven, 5) == -1 && infer_ternary_scale(uneven + 3, 2) == 0.25f && infer_ternary_scale(expected + 2, 3) == 0);
     CHECK(t, infer_pack_panel(INFER_QTYPE_T2R, uneven, 1, 5, panel));
     infer_unpack_panel(INFER_QTYPE_T2R, panel, 1, 5, back);
     for (size_t i = 0; i < 5; i++)

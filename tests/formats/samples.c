@@ -194,7 +194,8 @@ sample sample_sparse(void)
         cr_assert(infer_sparse_pack_panel(type, layout, 20, 70, 1, rows + 16 * 70, data[i]));
         cr_assert_eq(infer_writer_declare_sparse(w, (const char[]){(char)('a' + i), 0}, type, layout, 20, 70, bytes[i], &err), INFER_OK, "%s", err.message);
     }
-    cr_assert_eq(infer_writer_declare_sparse(w, "z", INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR, 20, 70, bytes[4] + 20 * 70 * 4, &err), INFER_ERROR_ARGUMENT);
+    cr_assert_eq(infer_writer_declare_sparse(w, "z", INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR, 20, 70, bytes[4] + 20 * 70 * 4, &err),
+                 INFER_ERROR_ARGUMENT);
     for (size_t i = 0; i < 8; i++) {
         cr_assert_eq(infer_writer_write(w, data[i], bytes[i], &err), INFER_OK, "%s", err.message);
         infer_free(NULL, data[i]);

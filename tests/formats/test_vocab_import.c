@@ -52,9 +52,8 @@ Test(tokenizer_json, reads_all_parts)
     uint8_t *section;
     cr_assert_eq(import(sample_write("tokenizer.json", whole, strlen(whole)), &section, &v, &err), INFER_OK, "%s", err.message);
     cr_assert(v.kind == INFER_VOCAB_BPE && v.tokens == 7 && v.merges == 2 && v.unk == 1 && v.bos == 4);
-    cr_assert_eq(v.flags,
-                 INFER_VOCAB_NFC | INFER_VOCAB_LOWERCASE | INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_ADD_BOS | INFER_VOCAB_WHOLE_PIECES |
-                     INFER_VOCAB_UNKNOWN_EACH);
+    cr_assert_eq(v.flags, INFER_VOCAB_NFC | INFER_VOCAB_LOWERCASE | INFER_VOCAB_BYTE_LEVEL | INFER_VOCAB_ADD_BOS |
+                              INFER_VOCAB_WHOLE_PIECES | INFER_VOCAB_UNKNOWN_EACH);
     cr_assert(v.pattern_count == 2);
     cr_assert_str_eq(v.patterns, " ?[^(\\s|.,\\p{sc:Han})]+"); /* the script alone, as Oniguruma has it */
     cr_assert_str_eq(v.patterns + strlen(v.patterns) + 1, "\\p{N}");
@@ -122,8 +121,8 @@ Test(tokenizer_json, refuses_by_name)
         {"{\"added_tokens\":[{\"id\":1}]," SMALL_MODEL "}", INFER_ERROR_FORMAT, "added_tokens"},
         {"{\"added_tokens\":[{\"id\":2,\"content\":\"x\"}]," SMALL_MODEL "}", INFER_ERROR_FORMAT, "same id 2"},
         {"{\"normalizer\":{\"type\":\"Odd\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "Odd"},
-        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"y\"}," SMALL_MODEL "}",
-         INFER_ERROR_UNSUPPORTED, "Replace"},
+        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"y\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED,
+         "Replace"},
         {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"?\"}," SMALL_MODEL "}", INFER_ERROR_FORMAT, "base64"},
         {"{\"pre_tokenizer\":{\"type\":\"CharDelimiterSplit\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "CharDelimiterSplit"},
         {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," SMALL_MODEL "}", INFER_ERROR_UNSUPPORTED, "UnicodeScripts"},

@@ -62,8 +62,8 @@ static void fuzz_one(const uint8_t *data, size_t size)
         head[0] = FUZZ_KIND;
         memcpy(section, head, sizeof head[0]);
     }
-    if (section_bytes >= sizeof head && head[2] != INFER_PRETOKENIZER_PATTERNS &&
-        head[2] != INFER_PRETOKENIZER_STEPS && !(head[1] & INFER_VOCAB_CHARSMAP)) {
+    if (section_bytes >= sizeof head && head[2] != INFER_PRETOKENIZER_PATTERNS && head[2] != INFER_PRETOKENIZER_STEPS &&
+        !(head[1] & INFER_VOCAB_CHARSMAP)) {
         uint64_t fixed;
         head[6] %= section_bytes / 9 + 1;
         head[7] %= section_bytes / 8 + 1;

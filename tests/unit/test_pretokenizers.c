@@ -169,7 +169,8 @@ Test(pretokenizers, lines_and_threes)
     expect_pieces("jais-2", "a       b", "a" CUT "    " CUT "  " CUT " b"); /* 7 spaces: 4 and 2, and one that goes with the word */
     expect_pieces("exaone-moe", "ab cd\n\n1", "ab cd" CUT "\n\n" CUT "1");
     expect_pieces("granite-embed-multi-97m", "camelCase's 1234", "camel" CUT "Case's" CUT " " CUT "123" CUT "4");
-    expect_pieces("youtu", "aB 12\xe6\xb1\x89\xe3\x80\x81z", "a" CUT "B" CUT " " CUT "1" CUT "2" CUT "\xe6\xb1\x89" CUT "\xe3\x80\x81" CUT "z");
+    expect_pieces("youtu", "aB 12\xe6\xb1\x89\xe3\x80\x81z",
+                  "a" CUT "B" CUT " " CUT "1" CUT "2" CUT "\xe6\xb1\x89" CUT "\xe3\x80\x81" CUT "z");
     expect_pieces("hy_v4", "x1234", "x" CUT "123" CUT "4");
 }
 

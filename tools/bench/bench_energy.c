@@ -4,10 +4,10 @@
 #include "cores.h"
 #include "interrupts.h"
 #include "joules.h"
+#include "kept/tuned.h"
 #include "machine.h"
 #include "model/model.h"
 #include "svg.h"
-#include "kept/tuned.h"
 
 #include <errno.h>
 #include <math.h>

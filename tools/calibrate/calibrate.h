@@ -43,9 +43,10 @@ infer_status calibrate_spread(infer_model *model, const infer_source *source, co
                               double *rates, infer_error *err);
 /* Chooses types for the matrices that are `open` [tensors], so that all tensors of the file take at most `bits` for each of their weights,
  * scales and padding counted: types [tensors] says what the others have, and gets the choice. Matrices whose rows hold only -s, 0 and s
- * become t2r, which keeps them as they are, the others q4g32, n4g32 or q8g32. Each of these is rounded alone, in all three types, and the divergence of the predictions measured as above; then 8 bits go where they spare most of it for their
- * bytes. An open matrix that no product or embedding uses keeps its type. Memory as for calibrate_spread without pruning. The same
- * statuses; ARGUMENT: fewer bits than 4-bit codes take. */
+ * become t2r, which keeps them as they are, the others q4g32, n4g32 or q8g32. Each of these is rounded alone, in all three types, and the
+ * divergence of the predictions measured as above; then 8 bits go where they spare most of it for their bytes. An open matrix that no
+ * product or embedding uses keeps its type. Memory as for calibrate_spread without pruning. The same statuses; ARGUMENT: fewer bits than
+ * 4-bit codes take. */
 infer_status calibrate_mix(infer_model *model, const infer_source *source, const calibrate_options *options, double bits, const bool *open,
                            infer_qtype *types, infer_error *err);
 

@@ -241,8 +241,8 @@ typedef struct infer_session_options {
 
 typedef struct infer_session infer_session;
 
-/* Plans the graph and allocates everything a session will ever need. The model must outlive the session. ARGUMENT, MEMORY, UNSUPPORTED (no kernel for a
- * tensor), CORRUPT (the file changed), IO (the file can no longer be looked at). */
+/* Plans the graph and allocates everything a session will ever need. The model must outlive the session. ARGUMENT, MEMORY, UNSUPPORTED (no
+ * kernel for a tensor), CORRUPT (the file changed), IO (the file can no longer be looked at). */
 INFER_API infer_status infer_session_create(infer_model *model, const infer_session_options *options, infer_session **out,
                                             infer_error *err);
 INFER_API void infer_session_destroy(infer_session *session);
@@ -251,7 +251,8 @@ typedef enum infer_logits { INFER_LOGITS_NONE = 0, INFER_LOGITS_LAST = 1, INFER_
 
 /* Appends `n` >= 1 tokens at the session's position, in batches; blocks until done. Logits are the same bits for every thread count,
  * CPU level and split into batches. ARGUMENT (id outside the vocabulary, n = 0, ALL with n > logit_rows), CONTEXT (nothing was
- * evaluated), CANCELLED, CORRUPT (a tensor's hash; the file changed), IO (it can no longer be looked at): the position is where it was before. */
+ * evaluated), CANCELLED, CORRUPT (a tensor's hash; the file changed), IO (it can no longer be looked at): the position is where it was
+ * before. */
 INFER_API infer_status infer_session_eval(infer_session *session, const int32_t *tokens, size_t n, infer_logits logits,
                                           infer_error *err);
 /* Row `row` of the last evaluation's logits: vocab_size floats, owned by the session, valid until its next evaluation. With
