@@ -260,8 +260,8 @@ static infer_status check_steps(const infer_vocab_view *v, const char *name, inf
                                   i, p[used]);
         if (get_u32(p) < INFER_STEP_FORM || get_u32(p) > INFER_STEP_BEHIND)
             return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: step %" PRIu32 " is unknown to this library", name, get_u32(p));
-        infer_vocab_next_step(v->steps, bytes, &at, &step);
-        s = check_step(v, i, &step, name, err);
+        if (infer_vocab_next_step(v->steps, bytes, &at, &step))
+            s = check_step(v, i, &step, name, err);
     }
     return s;
 }
