@@ -605,7 +605,7 @@ def compare(tools, folder, seed):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tools", required=True, type=pathlib.Path)
-    parser.add_argument("--rounds", type=int, default=120)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
