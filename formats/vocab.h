@@ -40,6 +40,7 @@
 #define INFER_VOCAB_WORD_END 262144u     /* BPE with steps: texts that end a word ("low</w>") end with INFER_VOCAB_MARK */
 #define INFER_VOCAB_WORD_BEGIN 524288u   /* BPE and WordPiece with steps: those that begin one (not "##er") begin with it */
 
+#define INFER_META_SPACE "\xe2\x96\x81" /* U+2581, in UTF-8 */
 #define INFER_VOCAB_MARK '\xff' /* in no text of UTF-8 */
 #define INFER_VOCAB_NO_ID 0xffffffffu
 #define INFER_VOCAB_MAX_TOKENS (1u << 22)
@@ -92,14 +93,15 @@ enum {
 /* GPT-2's pattern (openai/gpt-2, encoder.py), which other families' build on. */
 #define INFER_PATTERN_WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
-enum { /* types[], in the lower four bits */
-       INFER_TOKEN_NORMAL = 1,
-       INFER_TOKEN_UNKNOWN = 2,
-       INFER_TOKEN_CONTROL = 3,
-       INFER_TOKEN_USER = 4,
-       INFER_TOKEN_UNUSED = 5,
-       INFER_TOKEN_BYTE = 6,
-       INFER_TOKEN_ADDED = 7 /* as USER, but no piece becomes it */
+/* types[], in the lower four bits */
+enum {
+    INFER_TOKEN_NORMAL = 1,
+    INFER_TOKEN_UNKNOWN = 2,
+    INFER_TOKEN_CONTROL = 3,
+    INFER_TOKEN_USER = 4,
+    INFER_TOKEN_UNUSED = 5,
+    INFER_TOKEN_BYTE = 6,
+    INFER_TOKEN_ADDED = 7 /* as USER, but no piece becomes it */
 };
 #define INFER_TOKEN_TYPE 15u        /* mask */
 #define INFER_TOKEN_LSTRIP 16u      /* special tokens: the white space before the name goes with it */

@@ -69,6 +69,13 @@ static int alphabet_byte(uint32_t c)
     return c == 0x143 ? 0xad : -1;
 }
 
+uint32_t infer_byte_alphabet_character(uint8_t byte)
+{
+    if (printable(byte))
+        return byte;
+    return byte <= 0x20 ? 0x100u + byte : byte <= 0xa0 ? 0x121u + byte - 0x7f : 0x143;
+}
+
 uint32_t infer_byte_alphabet_decode(const char *text, uint32_t n, char *out)
 {
     uint32_t written = 0, length;

@@ -3,7 +3,6 @@
 #include "text/tables.h"
 #include "text/unicode.h"
 
-#define META_SPACE "\xe2\x96\x81" /* U+2581 */
 
 #define CHARACTERS                                                                                                                         \
     (INFER_VOCAB_NFC | INFER_VOCAB_NFD | INFER_VOCAB_NFKC | INFER_VOCAB_STRIP_ACCENTS | INFER_VOCAB_LOWERCASE | INFER_VOCAB_CLEAN)
@@ -172,9 +171,6 @@ infer_status infer_map_graphemes(const infer_tokenizer *t, const char *text, siz
 
 /* ---- Unicode ---- */
 
-#define DOTTED_I 0x130 /* the one letter whose lower case is two characters: i and a dot above */
-#define DOT_ABOVE 0x307
-
 infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char *text, size_t n, infer_bytes *out, infer_bytes *room,
                             infer_error *err)
 {
@@ -200,7 +196,7 @@ infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char
         made =
             utf8proc_normalize_utf32(c, made, options); /* before case changes: what is composed is the form of the letters as they were */
         for (utf8proc_ssize_t i = 0; i < made && flags & INFER_VOCAB_LOWERCASE; i++)
-            dotted += c[i] == DOTTED_I;
+            dotted += c[i] == INFER_DOTTED_I;
         if (dotted > 0) { /* each becomes two: begin behind what is written */
             if (!infer_grow(a, &room->p, &room->cap, (size_t)(made + dotted + 1) * sizeof *c, 1))
                 return out_of_memory((size_t)(made + dotted + 1) * sizeof *c, err);
@@ -217,8 +213,8 @@ infer_status infer_add_form(const infer_allocator *a, uint32_t flags, const char
             c[kept++] = flags & INFER_VOCAB_CLEAN && kind == INFER_CHAR_SPACE ? ' '
                         : flags & INFER_VOCAB_LOWERCASE                       ? utf8proc_tolower(code)
                                                                               : code;
-            if (flags & INFER_VOCAB_LOWERCASE && code == DOTTED_I)
-                c[kept++] = DOT_ABOVE;
+            if (flags & INFER_VOCAB_LOWERCASE && code == INFER_DOTTED_I)
+                c[kept++] = INFER_DOT_ABOVE;
         }
         made = kept;
         options = UTF8PROC_STABLE;
@@ -271,7 +267,7 @@ static infer_status to_spaces(const infer_tokenizer *t, const char *text, size_t
         return out_of_memory(n + 1, err);
     p = out->p;
     if (flags & INFER_VOCAB_SPACE_PREFIX && (first || !(flags & INFER_VOCAB_PREFIX_ONCE)) &&
-        !(flags & INFER_VOCAB_PREFIX_UNLESS && !single && (*text == ' ' || (meta && n >= 3 && memcmp(text, META_SPACE, 3) == 0))))
+        !(flags & INFER_VOCAB_PREFIX_UNLESS && !single && (*text == ' ' || (meta && n >= 3 && memcmp(text, INFER_META_SPACE, 3) == 0))))
         p[at++] = ' ';
     if (!meta && !single) {
         memcpy(p + at, text, n);
@@ -280,7 +276,7 @@ static infer_status to_spaces(const infer_tokenizer *t, const char *text, size_t
     }
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
-        if (meta && c == META_SPACE[0] && n - i >= 3 && memcmp(text + i, META_SPACE, 3) == 0) {
+        if (meta && c == INFER_META_SPACE[0] && n - i >= 3 && memcmp(text + i, INFER_META_SPACE, 3) == 0) {
             c = ' ';
             i += 2;
         }

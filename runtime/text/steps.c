@@ -89,9 +89,9 @@ static size_t put_character(const infer_vocab_step *s, const char *text, unsigne
 {
     switch (s->op) {
     case INFER_STEP_LOWERCASE:
-        if (c == 0x130) { /* the one letter whose lower case is two characters */
-            memcpy(to, "i\xcc\x87", 3);
-            return 3;
+        if (c == INFER_DOTTED_I) {
+            *to = 'i';
+            return 1 + (size_t)utf8proc_encode_char(INFER_DOT_ABOVE, (utf8proc_uint8_t *)to + 1);
         }
         return (size_t)utf8proc_encode_char(utf8proc_tolower((utf8proc_int32_t)c), (utf8proc_uint8_t *)to);
     case INFER_STEP_DROP:
@@ -139,7 +139,6 @@ static infer_status put_characters(infer_encoder *e, const infer_vocab_step *s, 
     return INFER_OK;
 }
 
-/* GPT-2's alphabet: printable bytes of Latin-1 as themselves, the others, in order, as U+0100 on. */
 static infer_status put_bytes(infer_encoder *e, const char *text, size_t n)
 {
     infer_bytes *out = &e->work[1];
@@ -147,11 +146,8 @@ static infer_status put_bytes(infer_encoder *e, const char *text, size_t n)
     if (!infer_grow(e->t->allocator, &out->p, &out->cap, out->n + 2 * n, 1))
         return out_of_memory(out->n + 2 * n, e->err);
     to = out->p + out->n;
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t b = (uint8_t)text[i];
-        const uint32_t c = b <= 0x20 ? 0x100 + b : b < 0x7f ? b : b <= 0xa0 ? 0x121 + b - 0x7f : b == 0xad ? 0x143 : b;
-        to += utf8proc_encode_char((utf8proc_int32_t)c, (utf8proc_uint8_t *)to);
-    }
+    for (size_t i = 0; i < n; i++)
+        to += utf8proc_encode_char((utf8proc_int32_t)infer_byte_alphabet_character((uint8_t)text[i]), (utf8proc_uint8_t *)to);
     out->n = (size_t)(to - out->p);
     return INFER_OK;
 }

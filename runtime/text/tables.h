@@ -144,7 +144,9 @@ static inline infer_pair *infer_pairs_find(const infer_pair_table *p, uint32_t l
 
 infer_status infer_bpe_build(infer_tokenizer *t, infer_error *err);
 infer_status infer_unigram_build(infer_tokenizer *t, infer_error *err);
-/* Bytes of a token's text in GPT-2's byte alphabet, written to `out` (at most n); what is not in the alphabet stays as it is. */
+/* GPT-2's byte alphabet: printable bytes of Latin-1 are themselves, the others, in order, U+0100 and on. */
+uint32_t infer_byte_alphabet_character(uint8_t byte);
+/* Bytes of a token's text in that alphabet, written to `out` (at most n); what is not in the alphabet stays as it is. */
 uint32_t infer_byte_alphabet_decode(const char *text, uint32_t n, char *out);
 
 /* ---- split.c ---- */

@@ -4,7 +4,6 @@
 
 #include <xxhash.h>
 
-#define META_SPACE "\xe2\x96\x81" /* U+2581 */
 
 /* ---- opening ---- */
 
@@ -13,8 +12,7 @@ static infer_status check_supported(const infer_vocab_view *v, const char *name,
 {
     if (v->kind != INFER_VOCAB_BPE && v->flags & INFER_VOCAB_BYTE_LEVEL)
         return infer_fail(err, INFER_ERROR_UNSUPPORTED, "%s: tokenizer: only merge-based vocabularies may use GPT-2's byte alphabet", name);
-    if ((v->kind == INFER_VOCAB_WORDPIECE || v->pretokenizer == INFER_PRETOKENIZER_BERT) && v->pretokenizer != INFER_PRETOKENIZER_STEPS &&
-        (v->kind != INFER_VOCAB_WORDPIECE || v->pretokenizer != INFER_PRETOKENIZER_BERT))
+    if (!v->steps && (v->kind == INFER_VOCAB_WORDPIECE) != (v->pretokenizer == INFER_PRETOKENIZER_BERT))
         return infer_fail(err, INFER_ERROR_UNSUPPORTED,
                           "%s: tokenizer: kind %u with pre-tokenizer %u; only WordPiece (4) goes with BERT's (4)", name, v->kind,
                           v->pretokenizer);
@@ -40,7 +38,7 @@ static uint32_t replace_meta_space(const char *p, uint32_t n, char *out)
 {
     uint32_t written = 0;
     for (uint32_t i = 0; i < n;)
-        if (n - i >= 3 && !memcmp(p + i, META_SPACE, 3)) {
+        if (n - i >= 3 && !memcmp(p + i, INFER_META_SPACE, 3)) {
             out[written++] = ' ';
             i += 3;
         } else

@@ -64,6 +64,10 @@ static inline infer_char_kind infer_char_kind_of(uint32_t c)
     }
 }
 
+/* The one letter whose lower case is two characters, i and a dot above. */
+#define INFER_DOTTED_I 0x130
+#define INFER_DOT_ABOVE 0x307
+
 /* Unicode's property White_Space. */
 static inline bool infer_is_white(uint32_t c)
 {

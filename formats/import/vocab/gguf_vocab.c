@@ -216,7 +216,7 @@ static infer_status read_wordpiece(const infer_gguf *g, infer_vocab_draft *d, in
         (s = read_id(g, "tokenizer.ggml.seperator_token_id", d->out.tokens, &d->out.eos, err)) != INFER_OK)
         return s;
     for (uint32_t i = 0; i < d->out.tokens; i++)
-        cased |= d->text_bytes[i] > 3 && memcmp(d->text[i], "\xe2\x96\x81", 3) == 0 && d->text[i][3] >= 'A' && d->text[i][3] <= 'Z';
+        cased |= d->text_bytes[i] > 3 && memcmp(d->text[i], INFER_META_SPACE, 3) == 0 && d->text[i][3] >= 'A' && d->text[i][3] <= 'Z';
     d->out.flags |= INFER_VOCAB_META_SPACE | INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_CLEAN |
                     (cased ? 0 : INFER_VOCAB_STRIP_ACCENTS | INFER_VOCAB_LOWERCASE);
     return INFER_OK;

@@ -328,6 +328,7 @@ static infer_status read_split(infer_json_steps *s, const cJSON *item)
 
 static infer_status read_pretokenizer(infer_json_steps *s, const cJSON *item)
 {
+    const uint32_t behavior = behavior_of(item, INFER_SPLIT_ISOLATED);
     const char *text, *pattern;
     const cJSON *one;
     infer_status status = INFER_OK;
@@ -354,10 +355,9 @@ static infer_status read_pretokenizer(infer_json_steps *s, const cJSON *item)
         return read_split(s, item);
     if (infer_json_is_type(item, "Digits"))
         return add_split(s, INFER_SPLIT_ISOLATED, cJSON_IsTrue(get(item, "individual_digits")) ? "\\p{N}" : "\\p{N}+");
-    if (infer_json_is_type(item, "Punctuation") && behavior_of(item, INFER_SPLIT_ISOLATED))
-        return behavior_of(item, INFER_SPLIT_ISOLATED) == INFER_SPLIT_CONTIGUOUS
-                   ? add_split(s, INFER_SPLIT_ISOLATED, PUNCTUATION "+")
-                   : add_split(s, behavior_of(item, INFER_SPLIT_ISOLATED), PUNCTUATION);
+    if (infer_json_is_type(item, "Punctuation") && behavior)
+        return behavior == INFER_SPLIT_CONTIGUOUS ? add_split(s, INFER_SPLIT_ISOLATED, PUNCTUATION "+")
+                                                  : add_split(s, behavior, PUNCTUATION);
     if (infer_json_is_type(item, "BertPreTokenizer"))
         return (status = add_split(s, INFER_SPLIT_REMOVED, WHITE)) == INFER_OK ? add_split(s, INFER_SPLIT_ISOLATED, PUNCTUATION) : status;
     if (infer_json_is_type(item, "WhitespaceSplit"))
@@ -429,9 +429,9 @@ static uint32_t take_normalizer(const infer_json_steps *s, uint32_t *flags)
     }
     if (take(s, &i, end, INFER_STEP_LOWERCASE, 0, NULL, NULL))
         *flags |= INFER_VOCAB_LOWERCASE;
-    if (take(s, &i, end, INFER_STEP_PREPEND, 0, META_SPACE, NULL))
+    if (take(s, &i, end, INFER_STEP_PREPEND, 0, INFER_META_SPACE, NULL))
         *flags |= INFER_VOCAB_SPACE_PREFIX;
-    if (take(s, &i, end, INFER_STEP_REPLACE, 0, " ", META_SPACE))
+    if (take(s, &i, end, INFER_STEP_REPLACE, 0, " ", INFER_META_SPACE))
         *flags |= INFER_VOCAB_META_SPACE;
     else if (*flags & INFER_VOCAB_SPACE_PREFIX)
         return end + 1;
@@ -466,13 +466,13 @@ bool infer_json_steps_as_flags(infer_json_steps *s, bool names, infer_vocab_part
             !take(s, &i, s->count, INFER_STEP_SPLIT, INFER_SPLIT_ISOLATED, PUNCTUATION, NULL))
             return false;
     } else if (!prefixed && !names) {
-        if (take(s, &i, s->count, INFER_STEP_REPLACE, 0, " ", META_SPACE))
+        if (take(s, &i, s->count, INFER_STEP_REPLACE, 0, " ", INFER_META_SPACE))
             flags |= INFER_VOCAB_META_SPACE;
-        if (take(s, &i, s->count, INFER_STEP_PREPEND, 1, flags & INFER_VOCAB_META_SPACE ? META_SPACE : " ", NULL))
+        if (take(s, &i, s->count, INFER_STEP_PREPEND, 1, flags & INFER_VOCAB_META_SPACE ? INFER_META_SPACE : " ", NULL))
             flags |= INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_PREFIX_UNLESS;
-        else if (take(s, &i, s->count, INFER_STEP_PREPEND, 3, flags & INFER_VOCAB_META_SPACE ? META_SPACE : " ", NULL))
+        else if (take(s, &i, s->count, INFER_STEP_PREPEND, 3, flags & INFER_VOCAB_META_SPACE ? INFER_META_SPACE : " ", NULL))
             flags |= INFER_VOCAB_SPACE_PREFIX | INFER_VOCAB_PREFIX_UNLESS | INFER_VOCAB_PREFIX_ONCE;
-        if (flags & INFER_VOCAB_META_SPACE && take(s, &i, s->count, INFER_STEP_SPLIT, INFER_SPLIT_NEXT, META_SPACE, NULL) &&
+        if (flags & INFER_VOCAB_META_SPACE && take(s, &i, s->count, INFER_STEP_SPLIT, INFER_SPLIT_NEXT, INFER_META_SPACE, NULL) &&
             !add_pattern(&made, patterns, &bytes, SPACE_AND_WORD))
             return false;
     }
@@ -513,8 +513,8 @@ void infer_json_steps_write(const infer_json_steps *s, bool names, uint8_t *bloc
         if (i == s->count)
             break;
         at += infer_vocab_put_step(step, block + at);
-        meta |= step->op == INFER_STEP_REPLACE && strcmp(step->text, " ") == 0 && strcmp(step->content, META_SPACE) == 0;
-        prefix |= step->op == INFER_STEP_PREPEND && (strcmp(step->text, " ") == 0 || strcmp(step->text, META_SPACE) == 0);
+        meta |= step->op == INFER_STEP_REPLACE && strcmp(step->text, " ") == 0 && strcmp(step->content, INFER_META_SPACE) == 0;
+        prefix |= step->op == INFER_STEP_PREPEND && (strcmp(step->text, " ") == 0 || strcmp(step->text, INFER_META_SPACE) == 0);
         bytes |= step->op == INFER_STEP_BYTES;
     }
     out->pretokenizer = INFER_PRETOKENIZER_STEPS;

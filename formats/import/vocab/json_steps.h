@@ -6,8 +6,6 @@
 #include "import/vocab/json_text.h"
 #include "vocab.h"
 
-#define META_SPACE "\xe2\x96\x81" /* U+2581 */
-
 typedef struct infer_json_steps {
     const char *path;
     infer_error *err;

@@ -1,9 +1,11 @@
 /*
  * SentencePiece's .model (https://github.com/google/sentencepiece, sentencepiece_model.proto), a protocol buffer:
  *   1 pieces { 1 text, 2 score (float), 3 type }
- *   2 trainer { 3 model type (1 unigram, 2 BPE, 3 words, 4 characters), 24 space as suffix, 35 byte fallback, 40 unknown id, 41 begin id,
- * 42 end id } 3 normalizer { 2 map of characters, 3 space before the text, 4 runs of spaces become one } Unknown fields are passed over.
- * The numbers of the types are ours.
+ *   2 trainer { 3 model type (1 unigram, 2 BPE, 3 words, 4 characters), 24 space as suffix, 35 byte fallback,
+ *     40 unknown id, 41 begin id, 42 end id }
+ *   3 normalizer { 2 map of characters, 3 space before the text, 4 runs of spaces become one }
+ *
+ * Unknown fields are passed over. The numbers of the types are ours.
  */
 #include "import/vocab/tokenizers.h"
 
@@ -187,7 +189,7 @@ static infer_status read_model(infer_vocab_draft *d, message m, const spec *s, i
  * cannot say that: steps do. */
 static infer_status set_steps(infer_vocab_draft *d, const spec *s, uint8_t *block, size_t room, infer_error *err)
 {
-    static const char space[] = "\xe2\x96\x81", edges[] = "^ +| +(?![\\s\\S])";
+    static const char space[] = INFER_META_SPACE, edges[] = "^ +| +(?![\\s\\S])";
     infer_vocab_step list[MOST_STEPS];
     uint32_t count = 0, bytes = 0;
     if (d->out.flags & INFER_VOCAB_CHARSMAP)
@@ -210,7 +212,7 @@ static infer_status set_steps(infer_vocab_draft *d, const spec *s, uint8_t *bloc
         if (d->types[i] != INFER_TOKEN_USER)
             continue;
         for (uint32_t k = 0; k + 6 <= n; k++)
-            spaces |= memcmp(text + k, "\xe2\x96\x81\xe2\x96\x81", 6) == 0;
+            spaces |= memcmp(text + k, INFER_META_SPACE INFER_META_SPACE, 6) == 0;
         if (spaces && s->single_spaces && n > 3)
             return infer_fail(err, INFER_ERROR_UNSUPPORTED,
                               "%s: piece %" PRIu32
@@ -240,7 +242,7 @@ static infer_status write_spaces(infer_vocab_draft *d, char **texts, infer_error
         if (d->types[i] != INFER_TOKEN_USER)
             continue;
         for (uint32_t k = 0; k < d->text_bytes[i]; k++) {
-            const bool space = d->text_bytes[i] - k >= 3 && memcmp(text + k, "\xe2\x96\x81", 3) == 0;
+            const bool space = d->text_bytes[i] - k >= 3 && memcmp(text + k, INFER_META_SPACE, 3) == 0;
             *p++ = space ? ' ' : text[k];
             k += space ? 2 : 0;
         }

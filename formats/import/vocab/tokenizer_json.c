@@ -20,6 +20,7 @@ typedef struct reader {
     bool names;  /* special tokens are looked for in the normalized text */
     uint32_t before[MOST_AROUND], behind[MOST_AROUND];
     uint32_t before_count, behind_count;
+    uint32_t word_limit; /* WordPiece: characters */
     infer_error *err;
 } reader;
 
@@ -330,9 +331,8 @@ static infer_status set_around(reader *r)
 /* Where nothing is put around texts, the usual names tell begin and end. */
 static infer_status guess_ids(reader *r)
 {
-    static const char *const begin[] = {"<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"}, *const end[] = {
-                                                                                                   "</s>", "<eos>", "<|end_of_text|>",
-                                                                                                   "<|im_end|>", "<|endoftext|>"};
+    static const char *const begin[] = {"<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"};
+    static const char *const end[] = {"</s>", "<eos>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>"};
     infer_status s = INFER_OK;
     for (size_t i = 0; i < sizeof begin / sizeof *begin && r->d.out.bos == INFER_VOCAB_NO_ID && s == INFER_OK; i++)
         s = infer_draft_id(&r->d, begin[i], strlen(begin[i]), &r->d.out.bos, r->err);
@@ -395,6 +395,7 @@ static infer_status read_wordpiece(reader *r)
     if (limit < 0 || limit > UINT32_MAX || limit != floor(limit))
         return infer_fail(r->err, INFER_ERROR_FORMAT, "%s: model: max_input_chars_per_word: found %g, expected a whole number", r->path,
                           limit);
+    r->word_limit = (uint32_t)limit;
     r->steps.needed |= limit != 100;
     return INFER_OK;
 }
@@ -402,7 +403,6 @@ static infer_status read_wordpiece(reader *r)
 /* Normalizer and pre-tokenizer, as flags where these say the same. */
 static infer_status set_steps(reader *r)
 {
-    const cJSON *most = get(r->model, "max_input_chars_per_word");
     infer_vocab_parts *out = &r->d.out;
     uint32_t bytes;
     infer_status s = INFER_OK;
@@ -412,7 +412,7 @@ static infer_status set_steps(reader *r)
     }
     out->flags |= out->kind == INFER_VOCAB_WORDPIECE ? INFER_VOCAB_WORD_BEGIN | INFER_VOCAB_SPACE_PREFIX : 0;
     if (out->kind == INFER_VOCAB_WORDPIECE)
-        s = infer_json_steps_add(&r->steps, INFER_STEP_LIMIT, cJSON_IsNumber(most) ? (uint32_t)most->valuedouble : 100, NULL, NULL);
+        s = infer_json_steps_add(&r->steps, INFER_STEP_LIMIT, r->word_limit, NULL, NULL);
     if (s == INFER_OK && r->steps.charsmap)
         s = decode_base64(r, r->steps.charsmap);
     if (s != INFER_OK)
@@ -431,7 +431,7 @@ static infer_status rewrite(reader *r)
     static const char mark[] = {INFER_VOCAB_MARK, 0};
     const char *prefix = text_of(r->model, "continuing_subword_prefix"), *suffix = text_of(r->model, "end_of_word_suffix");
     if (r->d.out.kind == INFER_VOCAB_WORDPIECE)
-        return rewrite_words(r, prefix ? prefix : "##", NULL, r->d.out.flags & INFER_VOCAB_WORD_BEGIN ? mark : META_SPACE);
+        return rewrite_words(r, prefix ? prefix : "##", NULL, r->d.out.flags & INFER_VOCAB_WORD_BEGIN ? mark : INFER_META_SPACE);
     return r->d.out.kind == INFER_VOCAB_BPE && (prefix || suffix) ? rewrite_words(r, prefix, suffix, mark) : INFER_OK;
 }
 
