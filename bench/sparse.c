@@ -49,63 +49,61 @@ static void fill_values(infer_qtype type, const infer_sparse *s, uint8_t *end, u
         *at = (uint8_t)(infer_random(random) >> 32);
 }
 
+/* Room for so many units, zeros, the last pointer set, from which the sizes of the parts follow. */
+static infer_status allocate(infer_qtype type, infer_layout layout, uint32_t rows, uint32_t k, uint64_t units, uint8_t **out, uint64_t *bytes,
+                             infer_error *err)
+{
+    const size_t lines = layout == INFER_LAYOUT_CSR ? rows : (rows + 15) / 16;
+
+    if (!infer_sparse_bytes(type, layout, rows, k, units, bytes))
+        return infer_fail(err, INFER_ERROR_ARGUMENT, "pruned weights of %u x %u cannot be stored", rows, k);
+    if (!(*out = infer_alloc_zero(NULL, (size_t)*bytes)))
+        return infer_fail_memory(err, (size_t)*bytes, "random weights");
+    ((uint32_t *)(void *)*out)[lines] = (uint32_t)units;
+    return INFER_OK;
+}
+
 static infer_status random_bitmask(infer_qtype type, uint32_t rows, uint32_t k, uint32_t *kept, double rate, uint64_t *random,
                                    uint8_t **out, uint64_t *bytes, infer_error *err)
 {
     const size_t panels = (rows + 15) / 16, tiles = (k + 63) / 64 * 16;
-    uint64_t *masks = infer_alloc_zero(NULL, panels * tiles * sizeof *masks), units;
-    uint32_t *pointers;
+    uint64_t *masks = infer_alloc_zero(NULL, panels * tiles * sizeof *masks);
+    infer_status status;
     infer_sparse s;
 
     if (!masks)
         return infer_fail_memory(err, panels * tiles * sizeof *masks, "random weights");
-    units = choose_masks(masks, rows, k, tiles / 16, kept, rate, random);
-    if (!infer_sparse_bytes(type, INFER_LAYOUT_BITMASK, rows, k, units, bytes) || !(*out = infer_alloc_zero(NULL, (size_t)*bytes))) {
-        infer_free(NULL, masks);
-        return infer_fail_memory(err, (size_t)*bytes, "random weights");
+    status = allocate(type, INFER_LAYOUT_BITMASK, rows, k, choose_masks(masks, rows, k, tiles / 16, kept, rate, random), out, bytes, err);
+    if (status == INFER_OK) {
+        uint32_t *pointers = (uint32_t *)(void *)*out, units = 0;
+        s = infer_sparse_at(INFER_LAYOUT_BITMASK, *out, rows, k);
+        memcpy((uint64_t *)infer_sparse_masks(&s, 0, 0), masks, panels * tiles * sizeof *masks);
+        for (size_t tile = 0; tile < panels * tiles; tile++) {
+            units += infer_sparse_mask_units(masks[tile]);
+            pointers[tile / tiles + 1] = units;
+        }
+        fill_values(type, &s, *out + *bytes - INFER_SPARSE_TAIL_BYTES, random);
     }
-    pointers = (uint32_t *)(void *)*out;
-    pointers[panels] = (uint32_t)units;
-    s = infer_sparse_at(INFER_LAYOUT_BITMASK, *out, rows, k);
-    memcpy((uint64_t *)infer_sparse_masks(&s, 0, 0), masks, panels * tiles * sizeof *masks);
-    for (size_t tile = 0; tile < panels * tiles; tile++) {
-        if (tile % tiles == 0)
-            pointers[tile / tiles + 1] = pointers[tile / tiles];
-        pointers[tile / tiles + 1] += infer_sparse_mask_units(masks[tile]);
-    }
-    fill_values(type, &s, *out + *bytes - INFER_SPARSE_TAIL_BYTES, random);
     infer_free(NULL, masks);
-    return INFER_OK;
+    return status;
 }
 
-infer_status infer_random_sparse(infer_qtype type, infer_layout layout, uint32_t rows, uint32_t k, double rate, uint64_t *random, uint8_t **out,
-                                 uint64_t *bytes, infer_error *err)
+static infer_status random_lines(infer_qtype type, infer_layout layout, uint32_t rows, uint32_t k, uint32_t *kept, uint32_t width,
+                                 double rate, uint64_t *random, uint8_t **out, uint64_t *bytes, infer_error *err)
 {
-    bool csr = layout == INFER_LAYOUT_CSR;
-    uint32_t lines = csr ? rows : (rows + 15) / 16, width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k, *kept, *pointers;
+    const uint32_t lines = layout == INFER_LAYOUT_CSR ? rows : (rows + 15) / 16;
     uint64_t units = 0, seed = *random;
+    uint32_t *pointers;
+    infer_status status;
     infer_sparse s;
-    if (!(kept = infer_alloc_array(NULL, width, sizeof *kept)))
-        return infer_fail_memory(err, width * sizeof *kept, "random weights");
-    if (layout == INFER_LAYOUT_BITMASK) {
-        infer_status status = random_bitmask(type, rows, k, kept, rate, random, out, bytes, err);
-        infer_free(NULL, kept);
-        return status;
-    }
+
     for (uint32_t l = 0; l < lines; l++) {
         uint32_t count = choose(kept, width, rate, &seed);
         units += layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count;
     }
-    if (!infer_sparse_bytes(type, layout, rows, k, units, bytes)) {
-        infer_free(NULL, kept);
-        return infer_fail(err, INFER_ERROR_ARGUMENT, "pruned weights of %u x %u cannot be stored", rows, k);
-    }
-    if (!(*out = infer_alloc_zero(NULL, (size_t)*bytes))) {
-        infer_free(NULL, kept);
-        return infer_fail_memory(err, (size_t)*bytes, "random weights");
-    }
+    if ((status = allocate(type, layout, rows, k, units, out, bytes, err)) != INFER_OK)
+        return status;
     pointers = (uint32_t *)(void *)*out;
-    pointers[lines] = (uint32_t)units; /* the size of the positions follows from it */
     s = infer_sparse_at(layout, *out, rows, k);
     for (uint32_t l = 0; l < lines; l++) { /* the same choices again */
         uint32_t count = choose(kept, width, rate, random);
@@ -114,6 +112,20 @@ infer_status infer_random_sparse(infer_qtype type, infer_layout layout, uint32_t
         pointers[l + 1] = pointers[l] + (layout == INFER_LAYOUT_BCSR16X1 ? (count + 3) / 4 : count);
     }
     fill_values(type, &s, *out + *bytes, random);
-    infer_free(NULL, kept);
     return INFER_OK;
+}
+
+infer_status infer_random_sparse(infer_qtype type, infer_layout layout, uint32_t rows, uint32_t k, double rate, uint64_t *random, uint8_t **out,
+                                 uint64_t *bytes, infer_error *err)
+{
+    const uint32_t width = layout == INFER_LAYOUT_BCSR16X4 ? (k + 3) / 4 : k;
+    uint32_t *kept = infer_alloc_array(NULL, width, sizeof *kept);
+    infer_status status;
+
+    if (!kept)
+        return infer_fail_memory(err, width * sizeof *kept, "random weights");
+    status = layout == INFER_LAYOUT_BITMASK ? random_bitmask(type, rows, k, kept, rate, random, out, bytes, err)
+                                            : random_lines(type, layout, rows, k, kept, width, rate, random, out, bytes, err);
+    infer_free(NULL, kept);
+    return status;
 }

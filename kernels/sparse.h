@@ -151,7 +151,7 @@ static inline int32_t infer_sparse_code(infer_qtype type, const uint8_t *unit, u
 }
 
 /* Number i of csr, or of a tile of bitmask. */
-static inline int32_t infer_sparse_csr_code(infer_qtype type, const uint8_t *values, size_t i)
+static inline int32_t infer_sparse_number(infer_qtype type, const uint8_t *values, size_t i)
 {
     return type == INFER_QTYPE_Q8G64 ? (int8_t)values[i] : (int32_t)(values[i / 2] >> (i % 2 * 4) & 15) - 8;
 }
@@ -161,7 +161,7 @@ static inline int32_t infer_sparse_mask_code(infer_qtype type, const uint8_t *va
 {
     if (!(mask >> i & 1))
         return 0;
-    return infer_sparse_csr_code(type, values, (size_t)__builtin_popcountll(mask & ((1ull << i) - 1)));
+    return infer_sparse_number(type, values, (size_t)__builtin_popcountll(mask & ((1ull << i) - 1)));
 }
 
 /* csr: rows o.. (at most 16, to row n) of blocks b0.. as tiles of 16 rows x 4 inputs, byte 4r + j being code + bias of row r, input j. next[r]:
@@ -177,7 +177,7 @@ static inline void infer_sparse_csr_tiles(const infer_sparse *s, infer_qtype typ
         uint32_t i = b0 ? next[r] : s->pointers[o + r], end = s->pointers[o + r + 1];
         for (; i < end && inputs[i] < last; i++) {
             uint32_t input = inputs[i] - first;
-            tiles[input / 4 * 64 + 4 * r + input % 4] = (uint8_t)(infer_sparse_csr_code(type, s->values, i) + bias);
+            tiles[input / 4 * 64 + 4 * r + input % 4] = (uint8_t)(infer_sparse_number(type, s->values, i) + bias);
         }
         next[r] = i;
     }

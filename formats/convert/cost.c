@@ -4,7 +4,7 @@
 
 const infer_qtype infer_cost_types[INFER_COST_TYPES] = {INFER_QTYPE_Q4G64, INFER_QTYPE_Q8G64};
 const infer_layout infer_cost_layouts[INFER_COST_LAYOUTS] = {INFER_LAYOUT_COLS, INFER_LAYOUT_BCSR16X4, INFER_LAYOUT_BCSR16X1,
-                                                               INFER_LAYOUT_BITMASK};
+                                                             INFER_LAYOUT_BITMASK};
 
 /* Medians of three runs of `infer-bench --calibrate-cost -t 2 --cpu avx2` on 2 CPUs of a shared AMD EPYC (Zen 4), gcc 12.2; memory as in its
  * quiet minutes. */

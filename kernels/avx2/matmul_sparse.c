@@ -293,10 +293,11 @@ ALWAYS_INLINE void few_tokens(const infer_matmul_args *a, infer_region at, KIND)
     case count:                                                                                                                            \
         one_token(a, &s, o / 16, t, y, count, type, layout);                                                                               \
         break;
-                ALWAYS(0)
-                ALWAYS(1) ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6) case 7 : /* 7 and 9 run what the next number has */
-                                                                                     ALWAYS(8) default
-                    : one_token(a, &s, o / 16, t, y, MOST_ALWAYS, type, layout);
+                ALWAYS(0) ALWAYS(1) ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6)
+            case 7: /* 7 and 9 run what the next number has */
+                ALWAYS(8)
+            default:
+                one_token(a, &s, o / 16, t, y, MOST_ALWAYS, type, layout);
 #undef ALWAYS
             }
             store_16(a->y + (size_t)t * a->y_stride + o, at.col1 - o, y[0], y[1]);

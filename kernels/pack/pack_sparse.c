@@ -101,6 +101,13 @@ static uint64_t kept_inputs(infer_layout layout, const float *rows, uint32_t n, 
     return mask;
 }
 
+/* Whether the panel's units have room, and the last panel's fill it. */
+static bool units_fit(const infer_sparse *s, uint64_t panel, uint64_t units)
+{
+    const uint64_t left = s->units - s->pointers[panel];
+    return panel + 1 == s->panels ? units == left : units <= left;
+}
+
 static bool pack_csr(infer_qtype type, uint64_t n, uint64_t k, uint64_t panel, const float *rows, void *w)
 {
     infer_sparse s = infer_sparse_at(INFER_LAYOUT_CSR, w, (size_t)n, (size_t)k);
@@ -131,7 +138,7 @@ static bool pack_bitmask(infer_qtype type, uint64_t n, uint64_t k, uint64_t pane
     uint8_t *values = (uint8_t *)s.values + pointers[panel] * infer_sparse_mask_unit_bytes(type);
     uint64_t kept = infer_sparse_count(INFER_LAYOUT_BITMASK, rows, count, k);
 
-    if (kept > s.units - pointers[panel] || (panel + 1 == s.panels && kept != s.units - pointers[panel]))
+    if (!units_fit(&s, panel, kept))
         return false;
     for (uint64_t b = 0; b < s.blocks; b++) {
         uint64_t *masks = (uint64_t *)infer_sparse_masks(&s, panel, b);
@@ -181,7 +188,7 @@ bool infer_sparse_pack_panel(infer_qtype type, infer_layout layout, uint64_t n, 
     s = infer_sparse_at(layout, w, (size_t)n, (size_t)k);
     units = (uint8_t *)s.values + pointers[panel] * infer_sparse_unit_bytes(type);
     count = infer_sparse_count(layout, rows, rows_here, k);
-    if (count > s.units - pointers[panel] || (panel + 1 == s.panels && count != s.units - pointers[panel]))
+    if (!units_fit(&s, panel, count))
         return false;
     memset(units, type == INFER_QTYPE_Q8G64 ? 0 : 0x88, (size_t)count * infer_sparse_unit_bytes(type));
     for (uint64_t b = 0; b < s.blocks; b++) {
@@ -235,7 +242,7 @@ void infer_sparse_unpack(infer_qtype type, infer_layout layout, const void *w, u
             for (uint32_t i = s.pointers[o]; i < s.pointers[o + 1]; i++) {
                 uint64_t input = ((const uint16_t *)s.positions)[i];
                 float scale = infer_ref_f16_to_f32(infer_sparse_scale(&s, o / 16, input / 64, r));
-                rows[input] = (float)infer_sparse_csr_code(type, s.values, i) * scale;
+                rows[input] = (float)infer_sparse_number(type, s.values, i) * scale;
             }
             continue;
         }

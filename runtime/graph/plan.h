@@ -67,6 +67,9 @@ typedef struct infer_step_time {
     uint64_t ready_ns, wall_ns, runs;
 } infer_step_time;
 
+/* Says whether the bytes of a node's weights are what they should be. */
+typedef infer_status infer_weight_check(void *checker, const infer_tensor_info *weight, infer_error *err);
+
 typedef struct infer_plan {
     infer_allocator allocator;
     infer_graph graph;            /* a copy, with quantize nodes put in */
@@ -103,7 +106,7 @@ typedef struct infer_plan {
 
     /* Called for each node's weights in the first evaluation that uses them, on any of its threads, after they were read: what is damaged
      * fails the evaluation. NULL: nobody checks. */
-    infer_status (*check)(void *checker, const infer_tensor_info *weight, infer_error *err);
+    infer_weight_check *check;
     void *checker;
     _Atomic uint8_t *checked;   /* [nodes] or being checked */
     _Atomic uint32_t unchecked; /* nodes whose weights were not found right yet */
@@ -121,7 +124,7 @@ typedef struct infer_plan_options {
     infer_qtype kv_type; /* F32, F16 or Q8G32 */
     infer_cpu_level level;
     bool profile;
-    infer_status (*check)(void *checker, const infer_tensor_info *weight, infer_error *err); /* may be NULL */
+    infer_weight_check *check; /* may be NULL */
     void *checker;
 } infer_plan_options;
 

@@ -93,7 +93,7 @@ infer_status infer_model_weight(const infer_model *model, uint32_t layer, const 
 /* What a session runs: for measurements that need more than the public interface tells. */
 const infer_plan *infer_session_plan(const infer_session *session);
 const infer_model *infer_session_model(const infer_session *session);
-/* Checks a tensor's hash, once for all sessions; an infer_plan_options.check whose checker is the model. */
+/* Checks a tensor's hash, once for all sessions; an infer_weight_check whose checker is the model. */
 infer_status infer_model_check(void *model, const infer_tensor_info *t, infer_error *err);
 
 #endif
