@@ -225,9 +225,7 @@ static void parse(int argc, char **argv, arguments *a)
         case CALIBRATE: a->calibrate = optarg; break;
         case CALIBRATE_TOKENS: a->calibrate_tokens = cli_whole("--calibrate-tokens", optarg, 1, 1u << 30); break;
         case SEPARATOR: a->separator = optarg; break;
-        case BPW:
-            a->bits = cli_real("--bpw", optarg, 2, 32);
-            break;
+        case BPW: a->bits = cli_real("--bpw", optarg, 2, 32); break;
         case EVENTS: a->events = cli_real("--events", optarg, 0.05, 0.9); break;
         case DAMPING: a->damping = cli_real("--damping", optarg, 1e-6, 10); break;
         case PRUNE: add_prune(a, optarg); break;

@@ -30,6 +30,13 @@ def skip(name, why):
     print(f"ok {done} - {name} # SKIP {why}")
 
 
+def refused(process, expected):
+    """The tool has failed with one line, in which that stands."""
+    lines = process.stderr.decode().splitlines()
+    assert process.returncode == 1 and len(lines) == 1 and expected in lines[0], \
+        f"status {process.returncode}: {process.stderr}, expected {expected}"
+
+
 def finish():
     """Prints the plan; the exit status."""
     print(f"1..{done}")
