@@ -25,8 +25,8 @@ static const char usage[] =
     "  -h, --help\n"
     "  --benchmark_...    Google Benchmark's options, --benchmark_filter=REGEX among them\n"
     "\n"
-    "Columns: bytes a call, GB/s, bw%: of the read bandwidth, peak%: of the multiply-adds of the best instructions of the kernel's level, both\n"
-    "measured before each benchmark; x_ref: times as fast as the reference.\n"
+    "Columns: bytes a call, GB/s, bw%: of the read bandwidth (not with --warm), peak%: of the multiply-adds of the best instructions of the\n"
+    "kernel's level, both measured before each benchmark; x_ref: times as fast as the reference.\n"
     "Exit status: 0 done, 1 a kernel was wrong or could not be run, 2 the command line is wrong.\n";
 
 typedef struct options {
@@ -45,7 +45,7 @@ typedef struct entry {
 } entry;
 
 static infer_peaks *peaks;
-static size_t cold_bytes;
+static size_t cold_bytes; /* 0: warm */
 static bool failed;
 
 /* What the entry that runs has set up; Google Benchmark calls an entry several times in a row. */
@@ -108,9 +108,9 @@ static bool set_up(infer_gbench_state *state, const entry *e)
     now.of = e;
     now.reference_ns = infer_case_reference_ns(now.c);
     now.bandwidth = now.ops = 0;
-    if (is_heavy(e) && e->m == 1)
+    if (is_heavy(e) && e->m == 1 && cold_bytes)
         now.bandwidth = infer_peaks_bandwidth(peaks);
-    else if (is_heavy(e))
+    else if (is_heavy(e) && e->m > 1)
         now.ops = infer_peaks_ops(peaks, e->kernel->op == INFER_OP_MATMUL ? e->kernel->type : INFER_QTYPE_F32, e->kernel->level);
     return true;
 }
@@ -246,6 +246,8 @@ static void describe_machine(void)
     infer_gbench_context("cpu", cpu);
     infer_gbench_context("commit", infer_machine_commit());
     infer_gbench_context("compiler", infer_machine_compiler());
+    if (!cold_bytes)
+        return;
     infer_peaks_bandwidth(peaks);
     infer_gbench_context("bandwidth measured by", infer_peaks_bandwidth_way(peaks));
 }
@@ -259,11 +261,12 @@ int main(int argc, char **argv)
     parse(&argc, argv, &o);
     if (!infer_gbench_init(&argc, argv))
         return 2;
-    if (infer_pool_create(NULL, 1, &pool, &err) != INFER_OK || infer_peaks_create(pool, 2 * cold_size(), &peaks, &err) != INFER_OK) {
+    cold_bytes = o.warm ? 0 : cold_size();
+    if (infer_pool_create(NULL, 1, &pool, &err) != INFER_OK ||
+        infer_peaks_create(pool, o.warm ? SMALLEST_COLD : 2 * cold_bytes, &peaks, &err) != INFER_OK) {
         fprintf(stderr, "bench-kernels: %s\n", err.message);
         return 1;
     }
-    cold_bytes = o.warm ? 0 : cold_size();
     describe_machine();
     list = list_benchmarks(&o);
     infer_gbench_run();
