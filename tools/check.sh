@@ -55,7 +55,7 @@ done
 packages=("${build_packages[@]}" gcc g++ libcriterion-dev libbenchmark-dev python3 python3-numpy binutils cmake zsh)
 folder=build-check
 options=(--werror -Dtests=enabled)
-multiplier=1
+multiplier=3 # Meson's limits of time are for an idle machine.
 if [ "$compiler" = clang ]; then
     packages+=(clang libclang-rt-14-dev)
     folder+=-clang

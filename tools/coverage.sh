@@ -1,6 +1,6 @@
 #!/bin/bash
-# Which lines the tests reach: builds in build-coverage/, runs all but the long suites and the command lines that calibrate (more than half of the
-# time, for lines that tests/unit reaches), and prints the share for the library's folders. Fails below 90 % in one of them. What was not reached:
+# Which lines the tests reach: builds in build-coverage/, runs all but the long suites, those of tools and whole texts (more than half of the
+# time, for lines that others reach), and prints the share for the library's folders. Fails below 90 % in one of them. What was not reached:
 # build-coverage/coverage.txt. Ends with "N passed, N failed, N skipped", a case for each folder.
 #
 # usage: tools/coverage.sh
@@ -24,7 +24,7 @@ build "$folder"
 step 'test'
 find "$folder" -name '*.gcda' -delete
 # Whether they pass is for check.sh to say: limits of time do not hold here.
-meson test -C "$folder" --no-rebuild --timeout-multiplier 4 --no-suite slow --no-suite calibration </dev/null || note 'not all of them passed'
+meson test -C "$folder" --no-rebuild --timeout-multiplier 4 --no-suite slow --no-suite tools --no-suite e2e </dev/null || note 'not all of them passed'
 
 step "lines reached, at least $least %"
 gcovr -r . --json "$folder/coverage.json" "$folder"
