@@ -38,7 +38,7 @@ ALWAYS_INLINE __m256 load_bf16(const void *p)
 /* Asks for weights that are read once, from memory, some way ahead of the hardware's own prefetcher, which stops at the end of a page. */
 ALWAYS_INLINE void prefetch_weights(const uint8_t *weights, size_t bytes)
 {
-    enum { AHEAD_BYTES = 12 << 10 };
+    enum { AHEAD_BYTES = 8 << 10 };
     for (size_t line = 0; line < bytes; line += 64)
         _mm_prefetch((const char *)weights + AHEAD_BYTES + line, _MM_HINT_T1);
 }

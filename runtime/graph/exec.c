@@ -1,11 +1,15 @@
 /* Runs a plan. Every thread walks the steps in order, waits until a step's dependencies are done, and takes tasks of it until none are
- * left; a thread that is not running holds up at most the one task it has taken. */
+ * left: first those of its own share, which lie side by side in memory, then from the ends of the others' shares. So a thread that is
+ * not running holds up at most the one task it has taken. A thread that waits asks for the weights it will read next, so that memory
+ * does not wait with it. */
 #include "graph/plan.h"
 
 #define TASK_WEIGHT_BYTES (48u << 10) /* smallest share of a step's weights worth a task of its own */
 #define TASK_ELEMENTS 4096u           /* the same for steps without weights, in output elements */
 #define TASK_CONTEXT 16u              /* positions that attention reads in the time of an element of the others */
 #define TASKS_PER_THREAD 8u           /* one in the layout cols, where what is read of an input is as wide as a task */
+#define AHEAD_BYTES (256u << 10)      /* of a matrix, asked for into L2 while waiting: more than the wait lasts */
+#define AHEAD_STEP 2048u              /* between looks at whether it is over: some tens of nanoseconds */
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -83,6 +87,38 @@ static void finish_step(infer_plan *plan, uint32_t s)
         infer_event_post(&plan->event);
 }
 
+/* ---- tasks ---- */
+
+static _Atomic uint64_t *share_of(const infer_plan *plan, uint32_t thread, uint32_t s)
+{
+    return &plan->shares[(size_t)thread * plan->step_count + s];
+}
+
+static void share_out(infer_plan *plan, uint32_t s)
+{
+    uint64_t tasks = plan->states[s].tasks;
+    for (uint64_t t = 0; t < plan->threads; t++)
+        atomic_store_explicit(share_of(plan, (uint32_t)t, s), tasks * t / plan->threads | tasks * (t + 1) / plan->threads << 32,
+                              memory_order_relaxed);
+}
+
+/* A task of step s for the thread: false when none is left. */
+static bool take(const infer_plan *plan, uint32_t s, uint32_t thread, uint32_t *task)
+{
+    for (uint32_t i = 0; i < plan->threads; i++) {
+        _Atomic uint64_t *share = share_of(plan, (thread + i) % plan->threads, s);
+        uint64_t left = atomic_load_explicit(share, memory_order_relaxed);
+        while ((uint32_t)left < left >> 32) {
+            uint64_t rest = i == 0 ? left + 1 : left - (1ull << 32);
+            if (atomic_compare_exchange_weak_explicit(share, &left, rest, memory_order_relaxed, memory_order_relaxed)) {
+                *task = i == 0 ? (uint32_t)left : (uint32_t)(rest >> 32);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Counts inputs that are 0 in the rows just quantized. */
 static void count_silent(infer_plan *plan, uint32_t node, uint32_t thread, infer_region at)
 {
@@ -147,18 +183,71 @@ static void check_step(job *j, const infer_step *step)
     }
 }
 
+/* ---- weights to come ---- */
+
+/* How many bytes of a step's weights a thread has asked for. */
+typedef struct reader {
+    uint32_t step;
+    uint64_t bytes;
+} reader;
+
+/* Where the weights of the thread's share begin, and their bytes. Only of a layout in which each output has as many, one behind the other. */
+static const uint8_t *weights_of_share(const job *j, uint32_t s, uint32_t node, uint32_t thread, uint64_t *bytes)
+{
+    const infer_plan *plan = j->plan;
+    const infer_node *n = &plan->graph.nodes[node];
+    uint64_t share = atomic_load_explicit(share_of(plan, thread, s), memory_order_relaxed), first = (uint32_t)share, end = share >> 32, task;
+    *bytes = 0;
+    if (n->op != INFER_OP_MATMUL || n->weight.info->layout != INFER_LAYOUT_TILE16X4 || !runs(plan, node, j->batch))
+        return NULL;
+    task = n->weight.info->bytes / infer_round_up(n->weight.info->rows, 16) * plan->states[s].cols_each;
+    *bytes = end > first ? (end - first) * task : 0;
+    return (const uint8_t *)n->weight.data + first * task;
+}
+
+/* Until step s is ready, asks for what the thread will read first of it, or of the next step that has weights. A line that it does not
+ * read after all cost a transfer, no more. */
+static void read_ahead(const job *j, uint32_t s, uint32_t thread, reader *r)
+{
+    const infer_plan *plan = j->plan;
+    const _Atomic uint32_t *ready = &plan->states[s].ready;
+    uint64_t passed = 0;
+    while (s < plan->step_count && (plan->steps[s].weight_bytes == 0 || plan->states[s].tasks == 0))
+        s++;
+    if (s == plan->step_count)
+        return;
+    if (r->step != s)
+        *r = (reader){s, 0};
+    for (uint32_t i = 0; i < plan->steps[s].count; i++) {
+        uint64_t bytes;
+        const uint8_t *w = weights_of_share(j, s, infer_step_node(plan, &plan->steps[s], i), thread, &bytes);
+        for (uint64_t at = 0; at < bytes && at < AHEAD_BYTES; at += AHEAD_STEP) {
+            if ((passed += AHEAD_STEP) <= r->bytes)
+                continue;
+            if (atomic_load_explicit(ready, memory_order_relaxed))
+                return;
+            for (uint64_t line = at; line < at + AHEAD_STEP && line < bytes; line += 64)
+                __builtin_prefetch(w + line, 0, 2);
+            r->bytes = passed;
+        }
+    }
+}
+
 static void work(void *arg, uint32_t thread)
 {
     job *j = arg;
     infer_plan *plan = j->plan;
+    reader r = {INFER_NONE, 0};
     for (uint32_t s = 0; s < plan->step_count; s++) {
         const infer_step *step = &plan->steps[s];
         infer_step_state *st = &plan->states[s];
         uint32_t task;
-        if (atomic_load_explicit(&st->next, memory_order_relaxed) >= st->tasks)
+        if (st->tasks == 0)
             continue;
+        if (j->spin_ns && !atomic_load_explicit(&st->ready, memory_order_acquire))
+            read_ahead(j, s, thread, &r);
         infer_event_wait(&plan->event, &st->ready, 0, j->spin_ns);
-        while ((task = atomic_fetch_add_explicit(&st->next, 1, memory_order_relaxed)) < st->tasks) {
+        while (take(plan, s, thread, &task)) {
             run_task(j, step, st, task, thread);
             if (atomic_fetch_sub_explicit(&st->left, 1, memory_order_acq_rel) == 1)
                 finish_step(plan, s);
@@ -186,7 +275,7 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
         infer_step_state *st = &plan->states[s];
         cut(plan, &plan->steps[s], st, batch);
         shared |= st->tasks > 1;
-        atomic_store_explicit(&st->next, 0, memory_order_relaxed);
+        share_out(plan, s);
         atomic_store_explicit(&st->left, st->tasks, memory_order_relaxed);
         atomic_store_explicit(&st->pending, plan->steps[s].dependencies, memory_order_relaxed);
         atomic_store_explicit(&st->ready, plan->steps[s].dependencies == 0, memory_order_relaxed);

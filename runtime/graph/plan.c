@@ -386,7 +386,8 @@ static infer_status build(infer_plan *plan, const infer_graph *g, const infer_pl
     make_steps(plan, *node_step, *columns_needed);
     if ((status = place_buffers(plan, *node_step, err)) != INFER_OK)
         return status;
-    if (!make_dependencies(plan))
+    if (!make_dependencies(plan) ||
+        !(plan->shares = infer_alloc_array(a, (size_t)plan->threads * plan->step_count, sizeof *plan->shares)))
         return infer_fail_memory(err, nodes * sizeof *plan->successors, "the plan");
     return allocate(plan, err);
 }
@@ -446,6 +447,7 @@ void infer_plan_destroy(infer_plan *plan)
     infer_free(&a, plan->steps);
     infer_free(&a, plan->states);
     infer_free(&a, plan->successors);
+    infer_free(&a, (void *)plan->shares);
     infer_free(&a, plan->arena);
     infer_free(&a, plan->logits);
     infer_free(&a, plan->cache);

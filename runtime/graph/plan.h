@@ -56,8 +56,7 @@ typedef struct infer_step {
 
 /* What changes while a step runs, a cache line of its own. */
 typedef struct infer_step_state {
-    _Alignas(64) _Atomic uint32_t next; /* first task not taken */
-    _Atomic uint32_t left;              /* tasks not finished */
+    _Alignas(64) _Atomic uint32_t left; /* tasks not finished */
     _Atomic uint32_t pending;           /* dependencies not finished */
     _Atomic uint32_t ready;             /* 1 when pending is 0 */
     uint32_t tasks, row_tasks, col_tasks, rows_each, cols_each, m;
@@ -79,6 +78,7 @@ typedef struct infer_plan {
     uint32_t *order;              /* [nodes] node indices, step by step */
     infer_step *steps;
     infer_step_state *states;     /* [steps] */
+    _Atomic uint64_t *shares;     /* [threads][steps] tasks of a thread: the first not taken in the low half, their end in the high one */
     uint32_t step_count;
     uint32_t *successors;
     infer_event event;            /* posted when a step becomes ready */
