@@ -8,19 +8,8 @@
 #define TASK_ELEMENTS 4096u           /* the same for steps without weights, in output elements */
 #define TASK_CONTEXT 16u              /* positions that attention reads in the time of an element of the others */
 #define TASKS_PER_THREAD 8u           /* one in the layout cols, where what is read of an input is as wide as a task */
-#define AHEAD_BYTES (256u << 10)      /* of a matrix, asked for into L2 while waiting: more than the wait lasts */
-#define AHEAD_STEP 2048u              /* between looks at whether it is over: some tens of nanoseconds */
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-/* Whether the node takes part in the evaluation. */
-static bool runs(const infer_plan *plan, uint32_t node, const infer_batch *batch)
-{
-    infer_when when = infer_ops[plan->graph.nodes[node].op].when;
-    if (batch->end_node && (node < batch->first_node || node >= batch->end_node))
-        return false;
-    return when == INFER_ALWAYS || (when == INFER_WHEN_SPLIT) == (batch->chunk_rows > 0);
-}
 
 /* Cuts a step into tasks. None when it has no rows in this evaluation. */
 static void cut(const infer_plan *plan, const infer_step *step, infer_step_state *st, const infer_batch *batch)
@@ -89,16 +78,11 @@ static void finish_step(infer_plan *plan, uint32_t s)
 
 /* ---- tasks ---- */
 
-static _Atomic uint64_t *share_of(const infer_plan *plan, uint32_t thread, uint32_t s)
-{
-    return &plan->shares[(size_t)thread * plan->step_count + s];
-}
-
 static void share_out(infer_plan *plan, uint32_t s)
 {
     uint64_t tasks = plan->states[s].tasks;
     for (uint64_t t = 0; t < plan->threads; t++)
-        atomic_store_explicit(share_of(plan, (uint32_t)t, s), tasks * t / plan->threads | tasks * (t + 1) / plan->threads << 32,
+        atomic_store_explicit(infer_step_share(plan, (uint32_t)t, s), tasks * t / plan->threads | tasks * (t + 1) / plan->threads << 32,
                               memory_order_relaxed);
 }
 
@@ -106,7 +90,7 @@ static void share_out(infer_plan *plan, uint32_t s)
 static bool take(const infer_plan *plan, uint32_t s, uint32_t thread, uint32_t *task)
 {
     for (uint32_t i = 0; i < plan->threads; i++) {
-        _Atomic uint64_t *share = share_of(plan, (thread + i) % plan->threads, s);
+        _Atomic uint64_t *share = infer_step_share(plan, (thread + i) % plan->threads, s);
         uint64_t left = atomic_load_explicit(share, memory_order_relaxed);
         while ((uint32_t)left < left >> 32) {
             uint64_t rest = i == 0 ? left + 1 : left - (1ull << 32);
@@ -147,7 +131,7 @@ static void run_task(const job *j, const infer_step *step, const infer_step_stat
         uint64_t start;
         if (atomic_load_explicit(&plan->cancel, memory_order_relaxed))
             return;
-        if (!runs(plan, node, j->batch))
+        if (!infer_node_runs(plan, node, j->batch))
             continue;
         start = plan->profile ? infer_now_ns() : 0;
         if (plan->observe && plan->graph.nodes[node].op == INFER_OP_QUANTIZE && plan->graph.nodes[node].weight.info)
@@ -170,7 +154,7 @@ static void check_step(job *j, const infer_step *step)
         infer_error err;
         if (atomic_load_explicit(&plan->cancel, memory_order_relaxed))
             return;
-        if (!infer_node_checked(n) || !runs(plan, node, j->batch) || atomic_exchange(&plan->checked[node], 1))
+        if (!infer_node_checked(n) || !infer_node_runs(plan, node, j->batch) || atomic_exchange(&plan->checked[node], 1))
             continue;
         if (plan->check(plan->checker, n->weight.info, &err) == INFER_OK) {
             atomic_fetch_sub(&plan->unchecked, 1);
@@ -183,61 +167,11 @@ static void check_step(job *j, const infer_step *step)
     }
 }
 
-/* ---- weights to come ---- */
-
-/* How many bytes of a step's weights a thread has asked for. */
-typedef struct reader {
-    uint32_t step;
-    uint64_t bytes;
-} reader;
-
-/* Where the weights of the thread's share begin, and their bytes. Only of a layout in which each output has as many, one behind the other. */
-static const uint8_t *weights_of_share(const job *j, uint32_t s, uint32_t node, uint32_t thread, uint64_t *bytes)
-{
-    const infer_plan *plan = j->plan;
-    const infer_node *n = &plan->graph.nodes[node];
-    uint64_t share = atomic_load_explicit(share_of(plan, thread, s), memory_order_relaxed), first = (uint32_t)share, end = share >> 32, task;
-    *bytes = 0;
-    if (n->op != INFER_OP_MATMUL || n->weight.info->layout != INFER_LAYOUT_TILE16X4 || !runs(plan, node, j->batch))
-        return NULL;
-    task = n->weight.info->bytes / infer_round_up(n->weight.info->rows, 16) * plan->states[s].cols_each;
-    *bytes = end > first ? (end - first) * task : 0;
-    return (const uint8_t *)n->weight.data + first * task;
-}
-
-/* Until step s is ready, asks for what the thread will read first of it, or of the next step that has weights. A line that it does not
- * read after all cost a transfer, no more. */
-static void read_ahead(const job *j, uint32_t s, uint32_t thread, reader *r)
-{
-    const infer_plan *plan = j->plan;
-    const _Atomic uint32_t *ready = &plan->states[s].ready;
-    uint64_t passed = 0;
-    while (s < plan->step_count && (plan->steps[s].weight_bytes == 0 || plan->states[s].tasks == 0))
-        s++;
-    if (s == plan->step_count)
-        return;
-    if (r->step != s)
-        *r = (reader){s, 0};
-    for (uint32_t i = 0; i < plan->steps[s].count; i++) {
-        uint64_t bytes;
-        const uint8_t *w = weights_of_share(j, s, infer_step_node(plan, &plan->steps[s], i), thread, &bytes);
-        for (uint64_t at = 0; at < bytes && at < AHEAD_BYTES; at += AHEAD_STEP) {
-            if ((passed += AHEAD_STEP) <= r->bytes)
-                continue;
-            if (atomic_load_explicit(ready, memory_order_relaxed))
-                return;
-            for (uint64_t line = at; line < at + AHEAD_STEP && line < bytes; line += 64)
-                __builtin_prefetch(w + line, 0, 2);
-            r->bytes = passed;
-        }
-    }
-}
-
 static void work(void *arg, uint32_t thread)
 {
     job *j = arg;
     infer_plan *plan = j->plan;
-    reader r = {INFER_NONE, 0};
+    infer_ahead ahead = {INFER_NONE, 0};
     for (uint32_t s = 0; s < plan->step_count; s++) {
         const infer_step *step = &plan->steps[s];
         infer_step_state *st = &plan->states[s];
@@ -245,7 +179,7 @@ static void work(void *arg, uint32_t thread)
         if (st->tasks == 0)
             continue;
         if (j->spin_ns && !atomic_load_explicit(&st->ready, memory_order_acquire))
-            read_ahead(j, s, thread, &r);
+            infer_plan_read_ahead(plan, j->batch, s, thread, &ahead);
         infer_event_wait(&plan->event, &st->ready, 0, j->spin_ns);
         while (take(plan, s, thread, &task)) {
             run_task(j, step, st, task, thread);

@@ -141,8 +141,22 @@ uint64_t infer_plan_silent(const infer_plan *plan, uint32_t node);
 
 /* exec.c. CANCELLED when plan->cancel was set; it is cleared. What plan->check says of weights used for the first time. */
 infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batch *batch, infer_error *err);
+
+/* ahead.c: how many bytes of a step's weights a thread has asked for. */
+typedef struct infer_ahead {
+    uint32_t step;
+    uint64_t bytes;
+} infer_ahead;
+/* Until step s is ready, asks for the weights that the thread reads first of it, or of the next step that has any. */
+void infer_plan_read_ahead(const infer_plan *plan, const infer_batch *batch, uint32_t s, uint32_t thread, infer_ahead *ahead);
+
 /* Number of nodes in the step, and the i-th. */
 static inline uint32_t infer_step_node(const infer_plan *p, const infer_step *s, uint32_t i) { return p->order[s->first + i]; }
+
+static inline _Atomic uint64_t *infer_step_share(const infer_plan *p, uint32_t thread, uint32_t s)
+{
+    return &p->shares[(size_t)thread * p->step_count + s];
+}
 
 /* Whether plan->check is called for it: weights of a quantize node are those of the matrix behind it. */
 static inline bool infer_node_checked(const infer_node *n)
@@ -180,5 +194,14 @@ typedef struct infer_op {
     void (*bind)(const infer_plan *plan, const infer_node *n, const infer_batch *batch, infer_args *args);
 } infer_op;
 extern const infer_op infer_ops[INFER_OP_COUNT];
+
+/* Whether the node takes part in the evaluation. */
+static inline bool infer_node_runs(const infer_plan *plan, uint32_t node, const infer_batch *batch)
+{
+    infer_when when = infer_ops[plan->graph.nodes[node].op].when;
+    if (batch->end_node && (node < batch->first_node || node >= batch->end_node))
+        return false;
+    return when == INFER_ALWAYS || (when == INFER_WHEN_SPLIT) == (batch->chunk_rows > 0);
+}
 
 #endif
