@@ -175,6 +175,7 @@ ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const int8_t *x, const 
         __m256i both =
             _mm256_and_si256(gather_32(x, numbers), _mm256_and_si256(load_256(set_from + 3 - first), load_256(set_to + 67 - end)));
         _mm256_store_si256((__m256i *)(void *)fours, both);
+        __asm__("" : "+m"(fours)); /* or the compiler takes them out of the register, by two shuffles each */
 #pragma GCC unroll 8
         for (uint32_t q = 0; q < (always < 8 ? always : 8); q++)
             add_unit(&s, values + q * infer_sparse_unit_bytes(type), _mm256_set1_epi32(fours[q]), type);
