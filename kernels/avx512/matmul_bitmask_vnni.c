@@ -58,6 +58,9 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
     for (size_t b = 0; b < s->blocks; b++, x += 64, masks += 16, scales += 16) {
         const uint32_t halves = 2 * b + 1 < groups ? 2 : 1;
         __m512i even = start(a->xq.offset8 + 2 * (first + 2 * b), halves == 2, type), odd = _mm512_setzero_si512();
+        _mm_prefetch((const char *)masks + AHEAD_BYTES, _MM_HINT_T1);
+        _mm_prefetch((const char *)masks + AHEAD_BYTES + 64, _MM_HINT_T1);
+        _mm_prefetch((const char *)scales + AHEAD_BYTES, _MM_HINT_T1);
         for (uint32_t h = 0; h < halves; h++) {
             _mm_prefetch((const char *)values + AHEAD_BYTES, _MM_HINT_T1);
 #pragma GCC unroll 4
