@@ -81,6 +81,7 @@ static void finish_step(infer_plan *plan, uint32_t s)
 static void share_out(infer_plan *plan, uint32_t s)
 {
     uint64_t tasks = plan->states[s].tasks;
+    atomic_store_explicit(&plan->states[s].untaken, plan->states[s].tasks, memory_order_relaxed);
     for (uint64_t t = 0; t < plan->threads; t++)
         atomic_store_explicit(infer_step_share(plan, (uint32_t)t, s), tasks * t / plan->threads | tasks * (t + 1) / plan->threads << 32,
                               memory_order_relaxed);
@@ -89,13 +90,15 @@ static void share_out(infer_plan *plan, uint32_t s)
 /* A task of step s for the thread: false when none is left. */
 static bool take(const infer_plan *plan, uint32_t s, uint32_t thread, uint32_t *task)
 {
-    for (uint32_t i = 0; i < plan->threads; i++) {
+    _Atomic uint32_t *untaken = &plan->states[s].untaken;
+    for (uint32_t i = 0; i < plan->threads && atomic_load_explicit(untaken, memory_order_relaxed); i++) {
         _Atomic uint64_t *share = infer_step_share(plan, (thread + i) % plan->threads, s);
         uint64_t left = atomic_load_explicit(share, memory_order_relaxed);
         while ((uint32_t)left < left >> 32) {
             uint64_t rest = i == 0 ? left + 1 : left - (1ull << 32);
             if (atomic_compare_exchange_weak_explicit(share, &left, rest, memory_order_relaxed, memory_order_relaxed)) {
                 *task = i == 0 ? (uint32_t)left : (uint32_t)(rest >> 32);
+                atomic_fetch_sub_explicit(untaken, 1, memory_order_relaxed);
                 return true;
             }
         }
