@@ -176,7 +176,6 @@ ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, co
 /* Where the columns of a list begin: offsets from the codes of the group's first input. */
 typedef struct columns {
     const uint8_t *codes, *lines;   /* their order */
-    bool scattered;
     uint32_t end, offset[2 * HALF]; /* behind `end` any column's */
 } columns;
 
@@ -184,7 +183,6 @@ ALWAYS_INLINE void find_columns(columns *c, const active *a, const uint8_t *code
 {
     c->codes = codes;
     c->lines = orders[a->scattered];
-    c->scattered = a->scattered;
     c->end = a->end;
     for (uint32_t i = 0; i < 2 * HALF; i++)
         c->offset[i] = a->input[i] * (uint32_t)pitch;
@@ -195,20 +193,16 @@ ALWAYS_INLINE void ask_for(const uint8_t *line)
     _mm_prefetch((const char *)line, _MM_HINT_T0);
 }
 
-/* A line that is asked for while byte b.. of a column is added: of the columns of `c`, or the i-th from `from` on. */
+/* Lines that are asked for, one with each that is added. */
 typedef struct to_come {
     const uint8_t *from;
-    const columns *c; /* NULL: in the order of memory */
+    const uint32_t *offset; /* [end], and behind them any line's */
+    uint32_t end;
 } to_come;
-
-ALWAYS_INLINE void ask_for_line(const to_come *t, uint32_t i, const bool in_order)
-{
-    ask_for(t->from + (in_order ? LINE * i : t->c->offset[i]));
-}
 
 /* out = byte b.. of the columns i..end - 1 of a list, while as many lines are asked for. */
 ALWAYS_INLINE void add_columns(__m256i out[8], const active *a, const columns *c, size_t b, const to_come *next, uint32_t i, uint32_t end,
-                               const bool in_order, const uint32_t bits)
+                               const uint32_t bits)
 {
     const uint8_t *codes = c->codes + b;
     __m256i s[8];
@@ -216,8 +210,8 @@ ALWAYS_INLINE void add_columns(__m256i out[8], const active *a, const columns *c
         s[v] = bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
     for (; i < end; i += bits == 4 ? 2 : 4) {
         const uint8_t *c0 = codes + c->offset[i], *c1 = codes + c->offset[i + 1];
-        ask_for_line(next, i, in_order);
-        ask_for_line(next, i + 1, in_order);
+        ask_for(next->from + next->offset[i]);
+        ask_for(next->from + next->offset[i + 1]);
         if (bits == 4) {
             int16_t pair;
             memcpy(&pair, a->x + i, sizeof pair);
@@ -227,8 +221,8 @@ ALWAYS_INLINE void add_columns(__m256i out[8], const active *a, const columns *c
         } else {
             const uint8_t *c2 = codes + c->offset[i + 2], *c3 = codes + c->offset[i + 3];
             __m256i x = broadcast_32(a->x + i), magnitude = _mm256_abs_epi8(x);
-            ask_for_line(next, i + 2, in_order);
-            ask_for_line(next, i + 3, in_order);
+            ask_for(next->from + next->offset[i + 2]);
+            ask_for(next->from + next->offset[i + 3]);
             add_four(s, load_256(c0), load_256(c1), load_256(c2), load_256(c3), x, magnitude);
             add_four(s + 4, load_256(c0 + 32), load_256(c1 + 32), load_256(c2 + 32), load_256(c3 + 32), x, magnitude);
         }
@@ -237,10 +231,10 @@ ALWAYS_INLINE void add_columns(__m256i out[8], const active *a, const columns *c
         out[v] = s[v];
 }
 
-/* y += a group, of whose columns `lines` lines are taken. Those of the next group are asked for behind its own; in_order: a whole group ahead, as they
- * lie, which is how memory is fastest. */
+/* y += a group, of whose columns `lines` lines are taken. Those of the next group are asked for behind its own; with in_order,
+ * offsets of lines that follow each other, a whole group ahead, as they lie, which is how memory is fastest. */
 ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, const columns *next, uint32_t lines, const uint8_t *scales,
-                             const uint8_t *next_scales, float x_scale, const bool in_order, const uint32_t bits)
+                             const uint8_t *next_scales, float x_scale, const uint32_t *in_order, const uint32_t bits)
 {
     const size_t outputs = LINE * 8 / bits;
     const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end, ahead = lines < AHEAD ? lines : AHEAD;
@@ -248,20 +242,20 @@ ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, cons
         bool inside = l + ahead < lines;
         const columns *c = inside ? now : next;
         size_t b = LINE * now->lines[l], o0 = outputs * now->lines[l];
-        to_come come = {c->codes + LINE * c->lines[l + ahead - (inside ? 0 : lines)], c};
+        to_come come = {c->codes + LINE * c->lines[l + ahead - (inside ? 0 : lines)], c->offset, c->end};
         __m256i first[8], second[8];
         if (in_order)
-            come = (to_come){next->codes + 2 * HALF * LINE * l, NULL};
+            come = (to_come){next->codes + 2 * HALF * LINE * l, in_order, 2 * HALF};
         for (size_t o = 0; o < outputs; o += LINE)
             ask_for(next_scales + o0 + o);
-        add_columns(first, a, now, b, &come, 0, part, in_order, bits);
+        add_columns(first, a, now, b, &come, 0, part, bits);
         if (part < a->end)
-            add_columns(second, a, now, b, &come, part, a->end, in_order, bits);
+            add_columns(second, a, now, b, &come, part, a->end, bits);
         else
             for (int v = 0; v < 8; v++)
                 second[v] = _mm256_setzero_si256();
-        for (uint32_t i = a->end; i < (in_order ? 2 * HALF : c->end); i++)
-            ask_for_line(&come, i, in_order);
+        for (uint32_t i = a->end; i < come.end; i++)
+            ask_for(come.from + come.offset[i]);
         add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
     }
 }
@@ -286,6 +280,7 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
     _Alignas(64) float y[INFER_COLS_STRIPE];
     columns both[2];
     uint8_t orders[2][LINES]; /* of lines: as they lie, scattered */
+    uint32_t in_order[2 * HALF];
     uint32_t lines = (uint32_t)(bytes / LINE);
 
     for (uint32_t i = 0, n = 0; i < 2 * HALF && n < lines; i++) {
@@ -294,12 +289,12 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
         if (reversed(i) < lines)
             orders[1][n++] = (uint8_t)reversed(i);
     }
+    for (uint32_t i = 0; i < 2 * HALF; i++)
+        in_order[i] = LINE * i;
     memset(y, 0, s->count * sizeof *y);
     for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes) {
         const active *now = &lists[g % LISTED];
-        const columns *mine, *next;
-        const uint8_t *next_scales;
-        bool more = g + 1 < w->groups && (g + 1) % LISTED;
+        bool whole, more = g + 1 < w->groups && (g + 1) % LISTED;
         if (g % LISTED == 0) {
             if (*listed != g)
                 list_groups(lists, a, t, g, w->groups, bits);
@@ -308,13 +303,9 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
         }
         if (more)
             find_columns(&both[(g + 1) % 2], now + 1, codes + group_bytes, pitch, orders);
-        mine = &both[g % 2];
-        next = more ? &both[(g + 1) % 2] : mine;
-        next_scales = more ? scales + group_bytes : scales;
-        if (s->count == s->width && !mine->scattered && !next->scattered)
-            add_group(y, now, mine, next, lines, scales, next_scales, x_scales[2 * g], true, bits);
-        else
-            add_group(y, now, mine, next, lines, scales, next_scales, x_scales[2 * g], false, bits);
+        whole = s->count == s->width && !now->scattered && !now[more].scattered;
+        add_group(y, now, &both[g % 2], &both[more ? (g + 1) % 2 : g % 2], lines, scales, more ? scales + group_bytes : scales,
+                  x_scales[2 * g], whole ? in_order : NULL, bits);
     }
     finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
 }
