@@ -19,27 +19,16 @@ enum { MOST_SPANS = 3 };
 static uint32_t sparse_spans(const infer_tensor_info *info, const void *data, uint64_t first, uint64_t end, span out[MOST_SPANS])
 {
     infer_sparse s = infer_sparse_at(info->layout, data, (size_t)info->rows, (size_t)info->cols);
-    uint64_t before = s.pointers[first], units = s.pointers[end] - before, blocks = first * s.blocks, all = (end - first) * s.blocks;
-    uint64_t each, number;
-    switch (info->layout) {
-    case INFER_LAYOUT_BCSR16X1:
-        each = infer_sparse_unit_bytes(info->type);
-        out[2] = (span){(const uint8_t *)s.positions + 4 * before, 4 * units};
-        break;
-    case INFER_LAYOUT_BCSR16X4:
-        each = infer_sparse_unit_bytes(info->type);
-        out[2] = (span){(const uint8_t *)s.positions + sizeof(uint16_t) * blocks, sizeof(uint16_t) * all};
-        break;
-    case INFER_LAYOUT_BITMASK:
-        each = infer_sparse_mask_unit_bytes(info->type);
-        number = 16 * sizeof(uint64_t);
-        out[2] = (span){(const uint8_t *)s.positions + number * blocks, number * all};
-        break;
-    default: /* csr has a pointer for each row */
-        return 0;
-    }
-    out[0] = (span){s.values + each * before, each * units};
-    out[1] = (span){(const uint8_t *)(const void *)s.scales + 32 * blocks, 32 * all};
+    size_t unit = info->layout == INFER_LAYOUT_BITMASK ? infer_sparse_mask_unit_bytes(info->type) : infer_sparse_unit_bytes(info->type);
+    uint32_t before, units;
+    if (info->layout == INFER_LAYOUT_CSR)
+        return 0; /* it has a pointer for each row */
+    before = s.pointers[first];
+    units = s.pointers[end] - before;
+    out[0] = (span){s.values + unit * before, unit * units};
+    out[1] = (span){(const uint8_t *)(const void *)(s.scales + 16 * s.blocks * first), 32 * s.blocks * (end - first)};
+    out[2] = (span){(const uint8_t *)s.positions + infer_sparse_positions_bytes(info->layout, first, s.blocks, before),
+                    infer_sparse_positions_bytes(info->layout, end - first, s.blocks, units)};
     return 3;
 }
 

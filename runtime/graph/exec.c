@@ -81,7 +81,7 @@ static void finish_step(infer_plan *plan, uint32_t s)
 static void share_out(infer_plan *plan, uint32_t s)
 {
     uint64_t tasks = plan->states[s].tasks;
-    atomic_store_explicit(&plan->states[s].untaken, plan->states[s].tasks, memory_order_relaxed);
+    atomic_store_explicit(&plan->states[s].untaken, (uint32_t)tasks, memory_order_relaxed);
     for (uint64_t t = 0; t < plan->threads; t++)
         atomic_store_explicit(infer_step_share(plan, (uint32_t)t, s), tasks * t / plan->threads | tasks * (t + 1) / plan->threads << 32,
                               memory_order_relaxed);

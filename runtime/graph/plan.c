@@ -334,6 +334,8 @@ static infer_status allocate(infer_plan *plan, infer_error *err)
         return infer_fail(err, INFER_ERROR_MEMORY, "context %u and %u rows of logits need more memory than any machine has",
                           plan->positions, plan->max_logits);
     plan->cache_bytes = (size_t)cache;
+    if (!(plan->shares = infer_alloc_array(a, (size_t)plan->threads * plan->step_count, sizeof *plan->shares)))
+        return infer_fail_memory(err, (size_t)plan->threads * plan->step_count * sizeof *plan->shares, "shares of tasks");
     if (!(plan->arena = infer_alloc(a, plan->arena_bytes)))
         return infer_fail_memory(err, plan->arena_bytes, "activations");
     if (!(plan->logits = infer_alloc(a, (size_t)logits)))
@@ -386,8 +388,7 @@ static infer_status build(infer_plan *plan, const infer_graph *g, const infer_pl
     make_steps(plan, *node_step, *columns_needed);
     if ((status = place_buffers(plan, *node_step, err)) != INFER_OK)
         return status;
-    if (!make_dependencies(plan) ||
-        !(plan->shares = infer_alloc_array(a, (size_t)plan->threads * plan->step_count, sizeof *plan->shares)))
+    if (!make_dependencies(plan))
         return infer_fail_memory(err, nodes * sizeof *plan->successors, "the plan");
     return allocate(plan, err);
 }

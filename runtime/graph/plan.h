@@ -56,7 +56,7 @@ typedef struct infer_step {
 
 /* What changes while a step runs, a cache line of its own. */
 typedef struct infer_step_state {
-    _Alignas(64) _Atomic uint32_t untaken; /* tasks, or some more for a moment */
+    _Alignas(64) _Atomic uint32_t untaken; /* tasks that nobody has taken, or some more for a moment */
     _Atomic uint32_t left;              /* tasks not finished */
     _Atomic uint32_t pending;           /* dependencies not finished */
     _Atomic uint32_t ready;             /* 1 when pending is 0 */
