@@ -108,10 +108,10 @@ static bool set_up(infer_gbench_state *state, const entry *e)
     now.of = e;
     now.reference_ns = infer_case_reference_ns(now.c);
     now.bandwidth = now.ops = 0;
-    if (is_heavy(e) && e->m == 1 && cold_bytes)
-        now.bandwidth = infer_peaks_bandwidth(peaks);
-    else if (is_heavy(e) && e->m > 1)
+    if (is_heavy(e) && e->m > 1)
         now.ops = infer_peaks_ops(peaks, e->kernel->op == INFER_OP_MATMUL ? e->kernel->type : INFER_QTYPE_F32, e->kernel->level);
+    else if (is_heavy(e) && cold_bytes)
+        now.bandwidth = infer_peaks_bandwidth(peaks);
     return true;
 }
 
@@ -262,8 +262,7 @@ int main(int argc, char **argv)
     if (!infer_gbench_init(&argc, argv))
         return 2;
     cold_bytes = o.warm ? 0 : cold_size();
-    if (infer_pool_create(NULL, 1, &pool, &err) != INFER_OK ||
-        infer_peaks_create(pool, o.warm ? SMALLEST_COLD : 2 * cold_bytes, &peaks, &err) != INFER_OK) {
+    if (infer_pool_create(NULL, 1, &pool, &err) != INFER_OK || infer_peaks_create(pool, 2 * cold_bytes, &peaks, &err) != INFER_OK) {
         fprintf(stderr, "bench-kernels: %s\n", err.message);
         return 1;
     }

@@ -185,13 +185,11 @@ ALWAYS_INLINE void one_panel(const infer_matmul_args *a, const infer_sparse *s, 
     case count:                                                                                                                            \
         one_token(a, s, o, col1, t, count, type, layout);                                                                                  \
         break;
-        ALWAYS(0) ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6) ALWAYS(7) ALWAYS(8) ALWAYS(9) ALWAYS(10) ALWAYS(12)
-    case 1:
-        one_token(a, s, o, col1, t, 2, type, layout);
-        break;
+        ALWAYS(0)
+    case 1: /* 1 and 11 run what the next number has */
+        ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6) ALWAYS(7) ALWAYS(8) ALWAYS(9) ALWAYS(10)
     case 11:
-        one_token(a, s, o, col1, t, 12, type, layout);
-        break;
+        ALWAYS(12)
     default:
         one_token(a, s, o, col1, t, MOST_ALWAYS, type, layout);
 #undef ALWAYS
