@@ -15,8 +15,8 @@ typedef enum weight_kind { WEIGHT_Q4, WEIGHT_N4 } weight_kind;
 
 enum {
     GROUP_BYTES = INFER_TILE_Q4_GROUP_BYTES,
-    TOKENS = 4,            /* register block: 2 accumulators a token, 2 weights, 1 activation */
-    DIRECT_TOKENS = 24     /* up to here unpacking into L1 does not pay (measured) */
+    PANELS = 4, /* at once, of one token, or to 8 accumulators of many */
+    TOKENS = 4  /* up to here unpacking does not pay (measured); register block: 2 accumulators a token, 2 weights, 1 activation */
 };
 
 /* What unsigned weights of 4 bits stand for, in both halves. */
@@ -61,28 +61,33 @@ ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x
 
 /* ---- few tokens: the stored weights as they lie, nothing kept ---- */
 
-ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t col0, uint32_t col1, weight_kind kind)
+/* Some tokens x one panel, or one token x some panels, which are read side by side: memory is faster with four streams than with one, and then
+ * needs no prefetching. */
+ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1,
+                                 weight_kind kind)
 {
     const __m256i values = value_table();
-    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
-    const uint8_t *group = (const uint8_t *)a->w + col0 / 16 * groups * GROUP_BYTES;
+    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, first = t0 * row_groups, panel_bytes = groups * GROUP_BYTES;
+    const int8_t *x = a->xq.codes + 32 * first;
+    const float *x_scale = a->xq.scales + first;
+    const int16_t *offset8 = a->xq.offset8 + 2 * first;
+    const uint8_t *group = (const uint8_t *)a->w + o / 16 * panel_bytes;
+    __m256 y[TOKENS][2];
 
-    for (uint32_t o = col0; o < col1; o += 16) {
-        const int8_t *x = a->xq.codes + 32 * (t0 * row_groups);
-        __m256 y[TOKENS][2];
-        for (uint32_t t = 0; t < tokens; t++)
-            y[t][0] = y[t][1] = _mm256_setzero_ps();
-        for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32) {
-            const float *x_scale = a->xq.scales + t0 * row_groups + g;
-            const int16_t *offset8 = a->xq.offset8 + 2 * (t0 * row_groups + g);
-            __m256 scales0 = load_f16(group), scales1 = load_f16(group + 16);
+    for (uint32_t i = 0; i < panels * tokens; i++)
+        y[i][0] = y[i][1] = _mm256_setzero_ps();
+    for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32, x_scale++, offset8 += 2) {
+        for (uint32_t p = 0; p < panels; p++) {
+            const uint8_t *w = group + p * panel_bytes;
+            __m256 scales0 = load_f16(w), scales1 = load_f16(w + 16);
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * row_groups), kind);
-            prefetch_weights(group, GROUP_BYTES);
+            if (panels == 1)
+                prefetch_weights(w, GROUP_BYTES);
 #pragma GCC unroll 4
             for (int c = 0; c < 4; c++) {
-                __m256i w0 = load_256(group + 32 + 64 * c), w1 = load_256(group + 64 + 64 * c);
+                __m256i w0 = load_256(w + 32 + 64 * c), w1 = load_256(w + 64 + 64 * c);
                 __m256i low0 = low_weights(w0, values, kind), high0 = high_weights(w0, values, kind);
                 __m256i low1 = low_weights(w1, values, kind), high1 = high_weights(w1, values, kind);
                 for (uint32_t t = 0; t < tokens; t++) {
@@ -95,130 +100,179 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_
                 }
             }
             for (uint32_t t = 0; t < tokens; t++) {
-                __m256 scale = _mm256_set1_ps(x_scale[t * row_groups]);
-                y[t][0] = add_group(y[t][0], sums[t][0], scales0, scale, kind);
-                y[t][1] = add_group(y[t][1], sums[t][1], scales1, scale, kind);
+                __m256 scale = _mm256_set1_ps(x_scale[t * row_groups]), *out = y[p * tokens + t];
+                out[0] = add_group(out[0], sums[t][0], scales0, scale, kind);
+                out[1] = add_group(out[1], sums[t][1], scales1, scale, kind);
             }
         }
+    }
+    for (uint32_t p = 0; p < panels && o + 16 * p < col1; p++)
         for (uint32_t t = 0; t < tokens; t++)
-            store_16(a->y + (size_t)(t0 + t) * a->y_stride + o, col1 - o, y[t][0], y[t][1]);
-    }
+            store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, y[p * tokens + t][0], y[p * tokens + t][1]);
 }
 
-/* Tokens t0..t1, at most TOKENS. */
-ALWAYS_INLINE void direct_tokens(const infer_matmul_args *a, uint32_t t0, uint32_t t1, uint32_t col0, uint32_t col1, weight_kind kind)
+/* At most TOKENS tokens. */
+ALWAYS_INLINE void direct(const infer_matmul_args *a, infer_region at, weight_kind kind)
 {
-    switch (t1 - t0) {
-    case 1:
-        direct(a, t0, 1, col0, col1, kind);
-        break;
-    case 2:
-        direct(a, t0, 2, col0, col1, kind);
-        break;
-    case 3:
-        direct(a, t0, 3, col0, col1, kind);
-        break;
-    case 4:
-        direct(a, t0, 4, col0, col1, kind);
-    }
+    uint32_t t = at.row0, tokens = at.row1 - t, panels = tokens == 1 ? PANELS : 1;
+    for (uint32_t o = at.col0; o < at.col1; o += 16 * panels)
+        switch (tokens) {
+        case 1:
+            switch ((at.col1 - o + 15) / 16) {
+            case 1:
+                direct_panels(a, t, 1, o, 1, at.col1, kind);
+                break;
+            case 2:
+                direct_panels(a, t, 1, o, 2, at.col1, kind);
+                break;
+            case 3:
+                direct_panels(a, t, 1, o, 3, at.col1, kind);
+                break;
+            default:
+                direct_panels(a, t, 1, o, PANELS, at.col1, kind);
+            }
+            break;
+        case 2:
+            direct_panels(a, t, 2, o, 1, at.col1, kind);
+            break;
+        case 3:
+            direct_panels(a, t, 3, o, 1, at.col1, kind);
+            break;
+        default:
+            direct_panels(a, t, TOKENS, o, 1, at.col1, kind);
+        }
 }
 
-/* ---- many tokens: a panel's groups are unpacked into L1, then meet every token of a block ---- */
+/* ---- many tokens: groups of up to four panels are unpacked into L1, then meet the tokens of a block one by one ---- */
 
+/*
+ * Here the roles are swapped, so that weights are the operand that vpmaddubsw reads from memory, and a token's inputs, broadcast once, serve 64
+ * rows: the fewest instructions a product. Weights are signed, inputs + 128 unsigned; sums start from -128 times those of the weights. For q4g32
+ * they wrap in 16 bits on the way, as above; for n4g32 a pair is at most 2 x 255 x 64.
+ */
 enum {
-    BLOCK_GROUPS = 16, /* 8 KB of codes */
-    BLOCK_TOKENS = 64  /* 4 KB of sums */
+    BLOCK_GROUPS = 8, /* 16 KB of codes */
+    BLOCK_TOKENS = 64 /* 16 KB of sums */
 };
 
 typedef struct unpacked {
-    uint8_t weights[BLOCK_GROUPS][8][64]; /* tile c: inputs 4c..4c+3 */
-    float scales[BLOCK_GROUPS][16];
+    int8_t weights[8][PANELS][2][32]; /* inputs 4c..4c+3 of 8 rows */
+    float scales[PANELS][2][8];
+    int16_t start[PANELS][2][16];     /* n4g32: 8 x int32 */
 } unpacked;
 
-ALWAYS_INLINE void unpack(unpacked *w, const uint8_t *group, uint32_t groups, weight_kind kind)
+ALWAYS_INLINE __m256i add_signed(__m256i sums, __m256i x, const int8_t *w, weight_kind kind)
 {
-    const __m256i values = value_table();
+    __m256i pairs = _mm256_maddubs_epi16(x, load_256(w));
+    return kind == WEIGHT_N4 ? _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) : _mm256_add_epi16(sums, pairs);
+}
 
-    for (uint32_t g = 0; g < groups; g++, group += GROUP_BYTES) {
-        _mm256_store_ps(w->scales[g], load_f16(group));
-        _mm256_store_ps(w->scales[g] + 8, load_f16(group + 16));
-        for (int i = 0; i < 8; i++) { /* half tiles of 8 rows */
-            __m256i both = load_256(group + 32 + 32 * i);
-            uint8_t *low = w->weights[g][i / 2 * 2] + i % 2 * 32;
-            _mm256_store_si256((__m256i *)low, low_weights(both, values, kind));
-            _mm256_store_si256((__m256i *)(low + 64), high_weights(both, values, kind));
+ALWAYS_INLINE void unpack(unpacked *w, uint32_t panel, const uint8_t *group, weight_kind kind)
+{
+    const __m256i zero = _mm256_setzero_si256(), x0 = _mm256_set1_epi8(-128), values = value_table();
+    const __m256i offset = _mm256_set1_epi8(kind == WEIGHT_N4 ? INFER_N4_OFFSET : 8);
+
+    for (int half = 0; half < 2; half++, group += 32) {
+        __m256i sums = zero;
+        _mm256_store_ps(w->scales[panel][half], load_f16(group - 16 * half));
+        for (int c = 0; c < 8; c += 2) {
+            __m256i both = load_256(group + 32 + 32 * c);
+            _mm256_store_si256((__m256i *)w->weights[c][panel][half], _mm256_sub_epi8(low_weights(both, values, kind), offset));
+            _mm256_store_si256((__m256i *)w->weights[c + 1][panel][half], _mm256_sub_epi8(high_weights(both, values, kind), offset));
+            sums = add_signed(sums, x0, w->weights[c][panel][half], kind);
+            sums = add_signed(sums, x0, w->weights[c + 1][panel][half], kind);
         }
+        _mm256_store_si256((__m256i *)w->start[panel][half], kind == WEIGHT_N4 ? _mm256_sub_epi32(zero, sums) : _mm256_sub_epi16(zero, sums));
     }
 }
 
-/* y[t][16] += unpacked weights x tokens t0.. , groups g0.. */
-ALWAYS_INLINE void multiply(const unpacked *w, uint32_t groups, const infer_q8_rows *xq, uint32_t t0, const uint32_t tokens, size_t g0,
-                            float (*y)[16], weight_kind kind)
+/* y[t][panels][16] += unpacked weights x token t, groups g0.. */
+ALWAYS_INLINE void multiply(const unpacked *w, uint32_t groups, const uint32_t panels, const infer_q8_rows *xq, uint32_t t, size_t g0,
+                            float (*y)[2][8], weight_kind kind)
 {
-    size_t row_groups = xq->row_groups, first = t0 * row_groups + g0;
-    const int8_t *x = xq->codes + 32 * first;
+    size_t first = (size_t)t * xq->row_groups + g0;
     const float *x_scale = xq->scales + first;
-    const int16_t *offset8 = xq->offset8 + 2 * first;
+    _Alignas(32) uint8_t x[BLOCK_GROUPS][32];
 
-    for (uint32_t g = 0; g < groups; g++) {
+    for (uint32_t g = 0; g < groups; g++)
+        _mm256_store_si256((__m256i *)x[g], _mm256_xor_si256(load_256(xq->codes + 32 * (first + g)), _mm256_set1_epi8(-128)));
+    for (uint32_t g = 0; g < groups; g++, w++, x_scale++) {
+        __m256i sums[PANELS][2];
         KEEP_IN_MEMORY();
-        __m256i sums[TOKENS][2];
-        __m256 scales0 = _mm256_load_ps(w->scales[g]), scales1 = _mm256_load_ps(w->scales[g] + 8);
-        for (uint32_t t = 0; t < tokens; t++)
-            sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * row_groups + g), kind);
+        for (uint32_t p = 0; p < panels; p++)
+            for (int half = 0; half < 2; half++)
+                sums[p][half] = load_256(w->start[p][half]);
 #pragma GCC unroll 8
         for (int c = 0; c < 8; c++) {
-            __m256i w0 = load_256(w->weights[g][c]), w1 = load_256(w->weights[g][c] + 32);
-            for (uint32_t t = 0; t < tokens; t++) {
-                __m256i inputs = broadcast_32(x + 32 * (t * row_groups + g) + 4 * c);
-                sums[t][0] = add_products(sums[t][0], w0, inputs, kind);
-                sums[t][1] = add_products(sums[t][1], w1, inputs, kind);
+            __m256i inputs = broadcast_32(x[g] + 4 * c);
+            for (uint32_t p = 0; p < panels; p++)
+                for (int half = 0; half < 2; half++)
+                    sums[p][half] = add_signed(sums[p][half], inputs, w->weights[c][p][half], kind);
+        }
+        for (uint32_t p = 0; p < panels; p++)
+            for (int half = 0; half < 2; half++)
+                _mm256_store_ps(y[p][half], add_group(_mm256_load_ps(y[p][half]), sums[p][half], _mm256_load_ps(w->scales[p][half]),
+                                                      _mm256_set1_ps(*x_scale), kind));
+    }
+}
+
+/* Columns o.. of `panels` panels. */
+ALWAYS_INLINE void blocked_panels(const infer_matmul_args *a, infer_region at, uint32_t o, const uint32_t panels, weight_kind kind)
+{
+    uint32_t groups = (uint32_t)infer_q8_groups(a->k);
+    const uint8_t *panel = (const uint8_t *)a->w + (size_t)(o / 16) * groups * GROUP_BYTES;
+    _Alignas(64) unpacked w[BLOCK_GROUPS];
+    _Alignas(64) float y[BLOCK_TOKENS][PANELS][2][8];
+
+    for (uint32_t t0 = at.row0; t0 < at.row1; t0 += BLOCK_TOKENS) {
+        uint32_t tokens = at.row1 - t0 < BLOCK_TOKENS ? at.row1 - t0 : BLOCK_TOKENS;
+        memset(y, 0, tokens * sizeof y[0]);
+        for (uint32_t g0 = 0; g0 < groups; g0 += BLOCK_GROUPS) {
+            uint32_t count = groups - g0 < BLOCK_GROUPS ? groups - g0 : BLOCK_GROUPS;
+            for (uint32_t p = 0; p < panels; p++) {
+                const uint8_t *group = panel + ((size_t)p * groups + g0) * GROUP_BYTES;
+                size_t ahead = (g0 + BLOCK_GROUPS < groups ? BLOCK_GROUPS : (size_t)panels * groups - g0) * GROUP_BYTES;
+                for (uint32_t g = 0; g < count; g++, group += GROUP_BYTES) {
+                    prefetch_lines(group + ahead, GROUP_BYTES);
+                    unpack(w + g, p, group, kind);
+                }
+            }
+            for (uint32_t t = 0; t < tokens; t++) { /* tokens' inputs are far apart: the hardware does not ask for the next ones */
+                size_t next = (size_t)(t0 + t + (t + 1 < tokens)) * a->xq.row_groups + g0;
+                prefetch_lines((const uint8_t *)a->xq.codes + 32 * next, 32 * BLOCK_GROUPS);
+                multiply(w, count, panels, &a->xq, t0 + t, g0, y[t], kind);
             }
         }
-        for (uint32_t t = 0; t < tokens; t++) {
-            __m256 scale = _mm256_set1_ps(x_scale[t * row_groups + g]);
-            _mm256_store_ps(y[t], add_group(_mm256_load_ps(y[t]), sums[t][0], scales0, scale, kind));
-            _mm256_store_ps(y[t] + 8, add_group(_mm256_load_ps(y[t] + 8), sums[t][1], scales1, scale, kind));
-        }
+        for (uint32_t t = 0; t < tokens; t++)
+            for (uint32_t p = 0; p < panels && o + 16 * p < at.col1; p++)
+                store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, at.col1 - o - 16 * p, _mm256_load_ps(y[t][p][0]), _mm256_load_ps(y[t][p][1]));
     }
 }
 
 ALWAYS_INLINE void blocked(const infer_matmul_args *a, infer_region at, weight_kind kind)
 {
-    uint32_t groups = (uint32_t)infer_q8_groups(a->k);
-    _Alignas(64) unpacked w;
-    _Alignas(64) float y[BLOCK_TOKENS][16];
-
-    for (uint32_t t0 = at.row0; t0 < at.row1; t0 += BLOCK_TOKENS) {
-        uint32_t tokens = at.row1 - t0 < BLOCK_TOKENS ? at.row1 - t0 : BLOCK_TOKENS;
-        for (uint32_t o = at.col0; o < at.col1; o += 16) {
-            const uint8_t *panel = (const uint8_t *)a->w + (size_t)(o / 16) * groups * GROUP_BYTES;
-            memset(y, 0, tokens * sizeof y[0]);
-            for (uint32_t g = 0; g < groups; g += BLOCK_GROUPS) {
-                uint32_t count = groups - g < BLOCK_GROUPS ? groups - g : BLOCK_GROUPS, t = 0;
-                unpack(&w, panel + (size_t)g * GROUP_BYTES, count, kind);
-                for (; t + 4 <= tokens; t += 4)
-                    multiply(&w, count, &a->xq, t0 + t, 4, g, y + t, kind);
-                for (; t < tokens; t++)
-                    multiply(&w, count, &a->xq, t0 + t, 1, g, y + t, kind);
-            }
-            for (uint32_t t = 0; t < tokens; t++)
-                store_16(a->y + (size_t)(t0 + t) * a->y_stride + o, at.col1 - o, _mm256_load_ps(y[t]), _mm256_load_ps(y[t] + 8));
+    for (uint32_t o = at.col0; o < at.col1; o += 16 * PANELS)
+        switch ((at.col1 - o + 15) / 16) {
+        case 1:
+            blocked_panels(a, at, o, 1, kind);
+            break;
+        case 2:
+            blocked_panels(a, at, o, 2, kind);
+            break;
+        case 3:
+            blocked_panels(a, at, o, 3, kind);
+            break;
+        default:
+            blocked_panels(a, at, o, PANELS, kind);
         }
-    }
 }
 
 ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, weight_kind kind)
 {
-    if (at.row1 - at.row0 <= TOKENS) {
-        direct_tokens(a, at.row0, at.row1, at.col0, at.col1, kind);
-    } else if (at.row1 - at.row0 <= DIRECT_TOKENS) {
-        for (uint32_t o = at.col0; o < at.col1; o += 16)
-            for (uint32_t t = at.row0; t < at.row1; t += TOKENS)
-                direct_tokens(a, t, at.row1 - t < TOKENS ? at.row1 : t + TOKENS, o, at.col1 - o < 16 ? at.col1 : o + 16, kind);
-    } else {
+    if (at.row1 - at.row0 <= TOKENS)
+        direct(a, at, kind);
+    else
         blocked(a, at, kind);
-    }
 }
 
 void matmul_q4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, WEIGHT_Q4); }

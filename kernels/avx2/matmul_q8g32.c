@@ -9,7 +9,8 @@
 
 enum {
     GROUP_BYTES = INFER_TILE_Q8_GROUP_BYTES,
-    TOKENS = 4 /* register block: 2 accumulators a token, 2 weights and their magnitudes, 1 activation */
+    PANELS = 4, /* at once, of one token */
+    TOKENS = 4  /* register block: 2 accumulators a token, 2 weights and their magnitudes, 1 activation */
 };
 
 /* y += float(sums) * (weight scales * activation scale), 8 rows */
@@ -25,26 +26,30 @@ ALWAYS_INLINE __m256i add_products(__m256i sums, __m256i magnitudes, __m256i w, 
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t col0, uint32_t col1)
+/* Some tokens x one panel, or one token x some panels, which are read side by side: memory is faster with four streams than with one, and then
+ * needs no prefetching. */
+ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1)
 {
-    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups;
-    const uint8_t *group = (const uint8_t *)a->w + col0 / 16 * groups * GROUP_BYTES;
+    size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, first = t0 * row_groups, panel_bytes = groups * GROUP_BYTES;
+    const int8_t *x = a->xq.codes + 32 * first;
+    const float *x_scale = a->xq.scales + first;
+    const uint8_t *group = (const uint8_t *)a->w + o / 16 * panel_bytes;
+    __m256 y[TOKENS][2];
 
-    for (uint32_t o = col0; o < col1; o += 16) {
-        const int8_t *x = a->xq.codes + 32 * (t0 * row_groups);
-        __m256 y[TOKENS][2];
-        for (uint32_t t = 0; t < tokens; t++)
-            y[t][0] = y[t][1] = _mm256_setzero_ps();
-        for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32) {
-            const float *x_scale = a->xq.scales + t0 * row_groups + g;
-            __m256 scales0 = load_f16(group), scales1 = load_f16(group + 16);
+    for (uint32_t i = 0; i < panels * tokens; i++)
+        y[i][0] = y[i][1] = _mm256_setzero_ps();
+    for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32, x_scale++) {
+        for (uint32_t p = 0; p < panels; p++) {
+            const uint8_t *w = group + p * panel_bytes;
+            __m256 scales0 = load_f16(w), scales1 = load_f16(w + 16);
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t][0] = sums[t][1] = _mm256_setzero_si256();
-            prefetch_weights(group, GROUP_BYTES);
+            if (panels == 1)
+                prefetch_weights(w, GROUP_BYTES);
 #pragma GCC unroll 8
             for (int c = 0; c < 8; c++) {
-                __m256i w0 = load_256(group + 32 + 64 * c), w1 = load_256(group + 64 + 64 * c);
+                __m256i w0 = load_256(w + 32 + 64 * c), w1 = load_256(w + 64 + 64 * c);
                 __m256i magnitudes0 = _mm256_abs_epi8(w0), magnitudes1 = _mm256_abs_epi8(w1);
                 for (uint32_t t = 0; t < tokens; t++) {
                     __m256i inputs = broadcast_32(x + 32 * (t * row_groups) + 4 * c);
@@ -53,41 +58,58 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_
                 }
             }
             for (uint32_t t = 0; t < tokens; t++) {
-                __m256 scale = _mm256_set1_ps(x_scale[t * row_groups]);
-                y[t][0] = add_group(y[t][0], sums[t][0], scales0, scale);
-                y[t][1] = add_group(y[t][1], sums[t][1], scales1, scale);
+                __m256 scale = _mm256_set1_ps(x_scale[t * row_groups]), *out = y[p * tokens + t];
+                out[0] = add_group(out[0], sums[t][0], scales0, scale);
+                out[1] = add_group(out[1], sums[t][1], scales1, scale);
             }
         }
-        for (uint32_t t = 0; t < tokens; t++)
-            store_16(a->y + (size_t)(t0 + t) * a->y_stride + o, col1 - o, y[t][0], y[t][1]);
     }
+    for (uint32_t p = 0; p < panels && o + 16 * p < col1; p++)
+        for (uint32_t t = 0; t < tokens; t++)
+            store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, y[p * tokens + t][0], y[p * tokens + t][1]);
 }
 
-/* Tokens t0..t1, at most TOKENS. */
-static void direct_tokens(const infer_matmul_args *a, uint32_t t0, uint32_t t1, uint32_t col0, uint32_t col1)
+static void one_token(const infer_matmul_args *a, infer_region at)
 {
-    switch (t1 - t0) {
-    case 1:
-        direct(a, t0, 1, col0, col1);
-        break;
-    case 2:
-        direct(a, t0, 2, col0, col1);
-        break;
-    case 3:
-        direct(a, t0, 3, col0, col1);
-        break;
-    case 4:
-        direct(a, t0, 4, col0, col1);
-    }
+    for (uint32_t o = at.col0; o < at.col1; o += 16 * PANELS)
+        switch ((at.col1 - o + 15) / 16) {
+        case 1:
+            multiply(a, at.row0, 1, o, 1, at.col1);
+            break;
+        case 2:
+            multiply(a, at.row0, 1, o, 2, at.col1);
+            break;
+        case 3:
+            multiply(a, at.row0, 1, o, 3, at.col1);
+            break;
+        default:
+            multiply(a, at.row0, 1, o, PANELS, at.col1);
+        }
+}
+
+static void more_tokens(const infer_matmul_args *a, infer_region at)
+{
+    for (uint32_t o = at.col0; o < at.col1; o += 16) /* a panel stays in the cache for all tokens */
+        for (uint32_t t = at.row0; t < at.row1; t += TOKENS)
+            switch (at.row1 - t) {
+            case 1:
+                multiply(a, t, 1, o, 1, at.col1);
+                break;
+            case 2:
+                multiply(a, t, 2, o, 1, at.col1);
+                break;
+            case 3:
+                multiply(a, t, 3, o, 1, at.col1);
+                break;
+            default:
+                multiply(a, t, TOKENS, o, 1, at.col1);
+            }
 }
 
 void matmul_q8g32_tile16x4__avx2(const void *args, infer_region at)
 {
-    if (at.row1 - at.row0 <= TOKENS) {
-        direct_tokens(args, at.row0, at.row1, at.col0, at.col1);
-        return;
-    }
-    for (uint32_t o = at.col0; o < at.col1; o += 16) /* a panel stays in the cache for all tokens */
-        for (uint32_t t = at.row0; t < at.row1; t += TOKENS)
-            direct_tokens(args, t, at.row1 - t < TOKENS ? at.row1 : t + TOKENS, o, at.col1 - o < 16 ? at.col1 : o + 16);
+    if (at.row1 - at.row0 == 1)
+        one_token(args, at);
+    else
+        more_tokens(args, at);
 }

@@ -35,6 +35,12 @@ ALWAYS_INLINE __m256 load_bf16(const void *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
 
+ALWAYS_INLINE void prefetch_lines(const uint8_t *p, size_t bytes)
+{
+    for (size_t line = 0; line < bytes; line += 64)
+        _mm_prefetch((const char *)p + line, _MM_HINT_T0);
+}
+
 /* Asks for weights that are read once, from memory, some way ahead of the hardware's own prefetcher, which stops at the end of a page. */
 ALWAYS_INLINE void prefetch_weights(const uint8_t *weights, size_t bytes)
 {
