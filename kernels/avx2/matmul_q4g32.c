@@ -61,8 +61,8 @@ ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x
 
 /* ---- few tokens: the stored weights as they lie, nothing kept ---- */
 
-/* Some tokens x one panel, or one token x some panels, which are read side by side: memory is faster with four streams than with one, and then
- * needs no prefetching. */
+/* Some tokens x one panel, or one token x some panels, which are read side by side: memory is faster with four streams than with one. Asked for is
+ * what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone. */
 ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1,
                                  weight_kind kind)
 {
@@ -83,8 +83,8 @@ ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const 
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * row_groups), kind);
-            if (panels == 1)
-                prefetch_weights(w, GROUP_BYTES);
+            if (panels * panel_bytes <= MOST_AHEAD)
+                prefetch_weights(w + panels * panel_bytes, GROUP_BYTES);
 #pragma GCC unroll 4
             for (int c = 0; c < 4; c++) {
                 __m256i w0 = load_256(w + 32 + 64 * c), w1 = load_256(w + 64 + 64 * c);
@@ -233,13 +233,13 @@ ALWAYS_INLINE void blocked_panels(const infer_matmul_args *a, infer_region at, u
                 const uint8_t *group = panel + ((size_t)p * groups + g0) * GROUP_BYTES;
                 size_t ahead = (g0 + BLOCK_GROUPS < groups ? BLOCK_GROUPS : (size_t)panels * groups - g0) * GROUP_BYTES;
                 for (uint32_t g = 0; g < count; g++, group += GROUP_BYTES) {
-                    prefetch_lines(group + ahead, GROUP_BYTES);
+                    prefetch_weights(group + ahead, GROUP_BYTES);
                     unpack(w + g, p, group, kind);
                 }
             }
             for (uint32_t t = 0; t < tokens; t++) { /* tokens' inputs are far apart: the hardware does not ask for the next ones */
                 size_t next = (size_t)(t0 + t + (t + 1 < tokens)) * a->xq.row_groups + g0;
-                prefetch_lines((const uint8_t *)a->xq.codes + 32 * next, 32 * BLOCK_GROUPS);
+                prefetch(a->xq.codes + 32 * next, 32 * BLOCK_GROUPS);
                 multiply(w, count, panels, &a->xq, t0 + t, g0, y[t], kind);
             }
         }

@@ -26,8 +26,8 @@ ALWAYS_INLINE __m256i add_products(__m256i sums, __m256i magnitudes, __m256i w, 
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-/* Some tokens x one panel, or one token x some panels, which are read side by side: memory is faster with four streams than with one, and then
- * needs no prefetching. */
+/* Some tokens x one panel, or one token x some panels, which are read side by side: memory is faster with four streams than with one. Asked for is
+ * what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone. */
 ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1)
 {
     size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, first = t0 * row_groups, panel_bytes = groups * GROUP_BYTES;
@@ -45,8 +45,8 @@ ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint3
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t][0] = sums[t][1] = _mm256_setzero_si256();
-            if (panels == 1)
-                prefetch_weights(w, GROUP_BYTES);
+            if (panels * panel_bytes <= MOST_AHEAD)
+                prefetch_weights(w + panels * panel_bytes, GROUP_BYTES);
 #pragma GCC unroll 8
             for (int c = 0; c < 8; c++) {
                 __m256i w0 = load_256(w + 32 + 64 * c), w1 = load_256(w + 64 + 64 * c);

@@ -20,6 +20,7 @@
 #include "vector.h"
 
 enum {
+    AHEAD_BYTES = 8 << 10, /* from what is read to what is asked for (measured) */
     MOST_ALWAYS = 10, /* units of a block that are multiplied always, at most */
     TOKENS = 4,
     EXPAND_TOKENS = 6, /* from here on bcsr16x1 is made dense (measured) */
@@ -265,15 +266,15 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
         const int8_t *inputs = 2 * b + 1 < groups ? x + 64 * b : last;
         block_inputs in = {{load_256(inputs), load_256(inputs + 32)}};
         sums sum;
-        prefetch_weights((const uint8_t *)(const void *)scales, 32);
+        prefetch_weights((const char *)scales + AHEAD_BYTES, 32);
         if (layout == INFER_LAYOUT_BCSR16X1) {
             uint32_t first = kept % 4, before = kept - first;
-            prefetch_weights(values + before * (unit_bytes / 4), always * unit_bytes);
+            prefetch_weights(values + before * (unit_bytes / 4) + AHEAD_BYTES, always * unit_bytes);
             sum = multiply_16x1(&in, inputs, numbers + before, values + before * (unit_bytes / 4), first, first + counts[b], always, type);
             kept += counts[b];
         } else {
             uint32_t mask = infer_sparse_fours(s, panel, b);
-            prefetch_weights(values, always * unit_bytes);
+            prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
             _mm256_store_si256((__m256i *)(void *)f.x, in.x[0]);
             _mm256_store_si256((__m256i *)(void *)(f.x + 8), in.x[1]);
             sum = multiply_16x4(&f, mask, values, always, type);

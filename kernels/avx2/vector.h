@@ -35,18 +35,21 @@ ALWAYS_INLINE __m256 load_bf16(const void *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
 
-ALWAYS_INLINE void prefetch_lines(const uint8_t *p, size_t bytes)
+/* Asks for bytes that are read soon: into L1. */
+ALWAYS_INLINE void prefetch(const void *p, size_t bytes)
 {
     for (size_t line = 0; line < bytes; line += 64)
         _mm_prefetch((const char *)p + line, _MM_HINT_T0);
 }
 
-/* Asks for weights that are read once, from memory, some way ahead of the hardware's own prefetcher, which stops at the end of a page. */
-ALWAYS_INLINE void prefetch_weights(const uint8_t *weights, size_t bytes)
+/* Of panels that are read side by side. */
+enum { MOST_AHEAD = 128 << 10 };
+
+/* Asks for weights that are read once, from memory, some way ahead of the hardware's own prefetcher, which stops at the end of a page: into L2. */
+ALWAYS_INLINE void prefetch_weights(const void *weights, size_t bytes)
 {
-    enum { AHEAD_BYTES = 8 << 10 };
     for (size_t line = 0; line < bytes; line += 64)
-        _mm_prefetch((const char *)weights + AHEAD_BYTES + line, _MM_HINT_T1);
+        _mm_prefetch((const char *)weights + line, _MM_HINT_T1);
 }
 
 /* y[0..16) = (low, high), of which only the first count are written. */
