@@ -16,7 +16,7 @@ typedef enum weight_kind { WEIGHT_Q4, WEIGHT_N4 } weight_kind;
 enum {
     GROUP_BYTES = INFER_TILE_Q4_GROUP_BYTES,
     PANELS = 4, /* at once, of one token, or to 8 accumulators of many */
-    TOKENS = 4  /* up to here unpacking does not pay (measured); register block: 2 accumulators a token, 2 weights, 1 activation */
+    TOKENS = 4  /* up to here unpacking does not pay (measured); 8 accumulators */
 };
 
 /* What unsigned weights of 4 bits stand for, in both halves. */
@@ -61,8 +61,8 @@ ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x
 
 /* ---- few tokens: the stored weights as they lie, nothing kept ---- */
 
-/* Some tokens x one panel, or one token x some panels, which are read side by side: memory is faster with four streams than with one. Asked for is
- * what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone. */
+/* Some tokens x one panel, or one token x some panels, which are read side by side, a line of each in turn: memory is faster with four streams than
+ * with one. Asked for is what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone. */
 ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1,
                                  weight_kind kind)
 {
@@ -72,43 +72,42 @@ ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const 
     const float *x_scale = a->xq.scales + first;
     const int16_t *offset8 = a->xq.offset8 + 2 * first;
     const uint8_t *group = (const uint8_t *)a->w + o / 16 * panel_bytes;
-    __m256 y[TOKENS][2];
+    _Alignas(32) float y[TOKENS][2][8] = {{{0}}}; /* [tokens, or panels] */
 
-    for (uint32_t i = 0; i < panels * tokens; i++)
-        y[i][0] = y[i][1] = _mm256_setzero_ps();
     for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32, x_scale++, offset8 += 2) {
-        for (uint32_t p = 0; p < panels; p++) {
-            const uint8_t *w = group + p * panel_bytes;
-            __m256 scales0 = load_f16(w), scales1 = load_f16(w + 16);
-            __m256i sums[TOKENS][2];
+        __m256i sums[TOKENS][2];
+        KEEP_IN_MEMORY();
+        for (uint32_t p = 0; p < panels; p++)
             for (uint32_t t = 0; t < tokens; t++)
-                sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * row_groups), kind);
-            if (panels * panel_bytes <= MOST_AHEAD)
-                prefetch_weights(w + panels * panel_bytes, GROUP_BYTES);
+                sums[p + t][0] = sums[p + t][1] = start(offset8 + 2 * (t * row_groups), kind);
 #pragma GCC unroll 4
-            for (int c = 0; c < 4; c++) {
-                __m256i w0 = load_256(w + 32 + 64 * c), w1 = load_256(w + 64 + 64 * c);
-                __m256i low0 = low_weights(w0, values, kind), high0 = high_weights(w0, values, kind);
-                __m256i low1 = low_weights(w1, values, kind), high1 = high_weights(w1, values, kind);
+        for (int c = 0; c < 4; c++)
+            for (uint32_t p = 0; p < panels; p++) {
+                const uint8_t *tile = group + p * panel_bytes + 32 + 64 * c;
+                __m256i w0 = load_256(tile), low0 = low_weights(w0, values, kind), high0 = high_weights(w0, values, kind);
+                __m256i w1 = load_256(tile + 32), low1 = low_weights(w1, values, kind), high1 = high_weights(w1, values, kind);
+                if (panels * panel_bytes <= MOST_AHEAD)
+                    prefetch_weights(tile + panels * panel_bytes, 64);
                 for (uint32_t t = 0; t < tokens; t++) {
                     const int8_t *inputs = x + 32 * (t * row_groups) + 8 * c;
                     __m256i x_low = broadcast_32(inputs), x_high = broadcast_32(inputs + 4);
-                    sums[t][0] = add_products(sums[t][0], low0, x_low, kind);
-                    sums[t][1] = add_products(sums[t][1], low1, x_low, kind);
-                    sums[t][0] = add_products(sums[t][0], high0, x_high, kind);
-                    sums[t][1] = add_products(sums[t][1], high1, x_high, kind);
+                    sums[p + t][0] = add_products(sums[p + t][0], low0, x_low, kind);
+                    sums[p + t][1] = add_products(sums[p + t][1], low1, x_low, kind);
+                    sums[p + t][0] = add_products(sums[p + t][0], high0, x_high, kind);
+                    sums[p + t][1] = add_products(sums[p + t][1], high1, x_high, kind);
                 }
             }
-            for (uint32_t t = 0; t < tokens; t++) {
-                __m256 scale = _mm256_set1_ps(x_scale[t * row_groups]), *out = y[p * tokens + t];
-                out[0] = add_group(out[0], sums[t][0], scales0, scale, kind);
-                out[1] = add_group(out[1], sums[t][1], scales1, scale, kind);
+        for (uint32_t p = 0; p < panels; p++)
+            for (int half = 0; half < 2; half++) {
+                __m256 scales = load_f16(group + p * panel_bytes + 16 * half);
+                for (uint32_t t = 0; t < tokens; t++)
+                    _mm256_store_ps(y[p + t][half], add_group(_mm256_load_ps(y[p + t][half]), sums[p + t][half], scales,
+                                                              _mm256_set1_ps(x_scale[t * row_groups]), kind));
             }
-        }
     }
     for (uint32_t p = 0; p < panels && o + 16 * p < col1; p++)
         for (uint32_t t = 0; t < tokens; t++)
-            store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, y[p * tokens + t][0], y[p * tokens + t][1]);
+            store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, _mm256_load_ps(y[p + t][0]), _mm256_load_ps(y[p + t][1]));
 }
 
 /* At most TOKENS tokens. */

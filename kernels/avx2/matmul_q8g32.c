@@ -10,7 +10,7 @@
 enum {
     GROUP_BYTES = INFER_TILE_Q8_GROUP_BYTES,
     PANELS = 4, /* at once, of one token */
-    TOKENS = 4  /* register block: 2 accumulators a token, 2 weights and their magnitudes, 1 activation */
+    TOKENS = 4  /* register block: 2 accumulators a token, a weight and its magnitude, 1 activation */
 };
 
 /* y += float(sums) * (weight scales * activation scale), 8 rows */
@@ -26,47 +26,46 @@ ALWAYS_INLINE __m256i add_products(__m256i sums, __m256i magnitudes, __m256i w, 
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-/* Some tokens x one panel, or one token x some panels, which are read side by side: memory is faster with four streams than with one. Asked for is
- * what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone. */
+/* Some tokens x one panel, or one token x some panels, which are read side by side, a line of each in turn: memory is faster with four streams than
+ * with one. Asked for is what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone. */
 ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1)
 {
     size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, first = t0 * row_groups, panel_bytes = groups * GROUP_BYTES;
     const int8_t *x = a->xq.codes + 32 * first;
     const float *x_scale = a->xq.scales + first;
     const uint8_t *group = (const uint8_t *)a->w + o / 16 * panel_bytes;
-    __m256 y[TOKENS][2];
+    __m256 y[TOKENS][2]; /* [tokens, or panels] */
 
-    for (uint32_t i = 0; i < panels * tokens; i++)
+    for (uint32_t i = 0; i < panels + tokens - 1; i++)
         y[i][0] = y[i][1] = _mm256_setzero_ps();
     for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32, x_scale++) {
-        for (uint32_t p = 0; p < panels; p++) {
-            const uint8_t *w = group + p * panel_bytes;
-            __m256 scales0 = load_f16(w), scales1 = load_f16(w + 16);
-            __m256i sums[TOKENS][2];
+        __m256i sums[TOKENS][2];
+        for (uint32_t p = 0; p < panels; p++)
             for (uint32_t t = 0; t < tokens; t++)
-                sums[t][0] = sums[t][1] = _mm256_setzero_si256();
-            if (panels * panel_bytes <= MOST_AHEAD)
-                prefetch_weights(w + panels * panel_bytes, GROUP_BYTES);
+                sums[p + t][0] = sums[p + t][1] = _mm256_setzero_si256();
 #pragma GCC unroll 8
-            for (int c = 0; c < 8; c++) {
-                __m256i w0 = load_256(w + 32 + 64 * c), w1 = load_256(w + 64 + 64 * c);
-                __m256i magnitudes0 = _mm256_abs_epi8(w0), magnitudes1 = _mm256_abs_epi8(w1);
+        for (int c = 0; c < 8; c++)
+            for (uint32_t p = 0; p < panels; p++) {
+                const uint8_t *tile = group + p * panel_bytes + 32 + 64 * c;
+                __m256i w0 = load_256(tile), magnitudes0 = _mm256_abs_epi8(w0), w1 = load_256(tile + 32), magnitudes1 = _mm256_abs_epi8(w1);
+                if (panels * panel_bytes <= MOST_AHEAD)
+                    prefetch_weights(tile + panels * panel_bytes, 64);
                 for (uint32_t t = 0; t < tokens; t++) {
                     __m256i inputs = broadcast_32(x + 32 * (t * row_groups) + 4 * c);
-                    sums[t][0] = add_products(sums[t][0], magnitudes0, w0, inputs);
-                    sums[t][1] = add_products(sums[t][1], magnitudes1, w1, inputs);
+                    sums[p + t][0] = add_products(sums[p + t][0], magnitudes0, w0, inputs);
+                    sums[p + t][1] = add_products(sums[p + t][1], magnitudes1, w1, inputs);
                 }
             }
-            for (uint32_t t = 0; t < tokens; t++) {
-                __m256 scale = _mm256_set1_ps(x_scale[t * row_groups]), *out = y[p * tokens + t];
-                out[0] = add_group(out[0], sums[t][0], scales0, scale);
-                out[1] = add_group(out[1], sums[t][1], scales1, scale);
+        for (uint32_t p = 0; p < panels; p++)
+            for (int half = 0; half < 2; half++) {
+                __m256 scales = load_f16(group + p * panel_bytes + 16 * half);
+                for (uint32_t t = 0; t < tokens; t++)
+                    y[p + t][half] = add_group(y[p + t][half], sums[p + t][half], scales, _mm256_set1_ps(x_scale[t * row_groups]));
             }
-        }
     }
     for (uint32_t p = 0; p < panels && o + 16 * p < col1; p++)
         for (uint32_t t = 0; t < tokens; t++)
-            store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, y[p * tokens + t][0], y[p * tokens + t][1]);
+            store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, y[p + t][0], y[p + t][1]);
 }
 
 static void one_token(const infer_matmul_args *a, infer_region at)
