@@ -250,7 +250,7 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
     const uint8_t *values = s->values + s->pointers[panel] * unit_bytes, *numbers = NULL, *counts = NULL;
     int8_t last[64] = {0}; /* of a block with one half */
     const uint16_t *scales = s->scales + panel * s->blocks * 16;
-    uint32_t kept = 0; /* bcsr16x1: inputs of this panel before the block */
+    uint32_t first = 0; /* bcsr16x1: where in the unit at `values` the block begins */
     fours f;
 
     if (groups % 2)
@@ -268,10 +268,12 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
         sums sum;
         prefetch_weights((const char *)scales + AHEAD_BYTES, 32);
         if (layout == INFER_LAYOUT_BCSR16X1) {
-            uint32_t first = kept % 4, before = kept - first;
-            prefetch_weights(values + before * (unit_bytes / 4) + AHEAD_BYTES, always * unit_bytes);
-            sum = multiply_16x1(&in, inputs, numbers + before, values + before * (unit_bytes / 4), first, first + counts[b], always, type);
-            kept += counts[b];
+            uint32_t end = first + counts[b];
+            prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
+            sum = multiply_16x1(&in, inputs, numbers, values, first, end, always, type);
+            numbers += end / 4 * 4;
+            values += end / 4 * unit_bytes;
+            first = end % 4;
         } else {
             uint32_t mask = infer_sparse_fours(s, panel, b);
             prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
