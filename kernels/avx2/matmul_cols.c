@@ -1,9 +1,8 @@
 /*
  * y = x w^T in layout `cols`. Columns of inputs that are not 0 are taken in pairs (q4g64) or fours (q8g64): interleaving their bytes gives
  * what vpmaddubsw multiplies. Sums: q4g64 of 32 inputs in 16 bits, starting from -8 x the activations (32 x 127 x 8 fits), so that a group
- * of which more are not 0 has two; q8g64 in 32 bits. One token: a line of 64 bytes of each column of a group at a time, whose sums stay in
- * registers, while lines to come are asked for: the hardware cannot know which ones they are. More tokens: the columns that any of them
- * needs are interleaved into L1 and meet every token.
+ * of which more are not 0 has two; q8g64 in 32 bits. One token: four columns at a time, from their first byte to their last, with the sums in L1, while
+ * the next four are asked for. More tokens: the columns that any of them needs are interleaved into L1 and meet every token.
  */
 #include "cols.h"
 #include "kernels.h"
@@ -12,9 +11,7 @@
 enum {
     HALF = 32, /* inputs whose sum fits */
     MANY = 28, /* of 32 inputs: where more are not 0, hardly anything is skipped */
-    LINES = INFER_COLS_STRIPE / 64,
     LINE = 64,    /* bytes of a column that are added at once */
-    AHEAD = 4,    /* lines of a column from the one in use to the one that is asked for (measured) */
     LISTED = 256, /* groups whose lists are kept */
     BLOCK_TOKENS = 16,
     BLOCK_OUTPUTS = 512 /* with more tokens */
@@ -118,13 +115,12 @@ typedef struct span {
 /* ---- one token ---- */
 
 /*
- * A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. Where inputs are skipped,
- * neither they nor the lines of their columns are taken in the order of memory: the hardware would take it for a pattern, and read what is
- * skipped.
+ * A group's inputs that are not 0, and their codes, up to `end` in whole fours; what fills them up is times 0. Where hardly any is skipped, each of the
+ * four comes from another quarter of the group: four streams, and memory is faster with these than with one. Where more are, columns are not taken in
+ * the order of memory: the hardware would take it for a pattern, and read what is skipped.
  */
 typedef struct active {
     uint32_t end;
-    bool scattered;
     int16_t start[2];        /* q4g64: of the sums of the first 32, of the others */
     uint8_t input[4 * HALF]; /* behind `end` the last one */
     int8_t x[4 * HALF];
@@ -143,28 +139,26 @@ ALWAYS_INLINE void list_inputs(active *a, const int8_t codes[2 * HALF], const bo
     uint32_t n = 0;
 #pragma GCC unroll 64
     for (uint32_t i = 0; i < 2 * HALF; i++) {
-        uint32_t input = scattered ? reversed(i) : i;
+        uint32_t input = scattered ? reversed(i) : i % 4 * 16 + i / 4;
         a->input[n] = (uint8_t)input;
         a->x[n] = codes[input];
         n += codes[input] != 0;
     }
 }
 
-ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t bits)
+ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves)
 {
-    const uint32_t unit = bits == 4 ? 2 : 4;
     int8_t all[2 * HALF] = {0};
     uint32_t n;
     memcpy(all, codes, halves == 2 ? 2 * HALF : HALF);
     n = (uint32_t)__builtin_popcount(active_mask(all)) + (uint32_t)__builtin_popcount(active_mask(all + HALF));
-    a->scattered = n < MANY * halves;
-    if (a->scattered)
+    if (n < MANY * halves)
         list_inputs(a, all, true);
     else
         list_inputs(a, all, false);
     memset(a->input + n, n ? a->input[n - 1] : 0, 2 * HALF);
     memset(a->x + n, 0, 2 * HALF);
-    a->end = (n + unit - 1) / unit * unit;
+    a->end = (n + 3) / 4 * 4;
     for (int part = 0; part < 2; part++) {
         int32_t sum = 0;
         for (int i = 0; i < HALF; i++)
@@ -173,100 +167,51 @@ ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, co
     }
 }
 
-/* Where the columns of a list begin: offsets from the codes of the group's first input. */
+/* Four columns of a list. */
 typedef struct columns {
-    const uint8_t *codes, *lines;   /* their order */
-    uint32_t end, offset[2 * HALF]; /* behind `end` any column's */
+    const uint8_t *at[4];
 } columns;
 
-ALWAYS_INLINE void find_columns(columns *c, const active *a, const uint8_t *codes, size_t pitch, uint8_t (*orders)[LINES])
+ALWAYS_INLINE columns find_columns(const active *a, uint32_t i, const uint8_t *codes, size_t pitch)
 {
-    c->codes = codes;
-    c->lines = orders[a->scattered];
-    c->end = a->end;
-    for (uint32_t i = 0; i < 2 * HALF; i++)
-        c->offset[i] = a->input[i] * (uint32_t)pitch;
+    return (columns){{codes + a->input[i] * pitch, codes + a->input[i + 1] * pitch, codes + a->input[i + 2] * pitch, codes + a->input[i + 3] * pitch}};
 }
 
-ALWAYS_INLINE void ask_for(const uint8_t *line)
-{
-    _mm_prefetch((const char *)line, _MM_HINT_T0);
-}
-
-/* Lines that are asked for, one with each that is added. */
-typedef struct to_come {
-    const uint8_t *from;
-    const uint32_t *offset; /* [end], and behind them any line's */
-    uint32_t end;
-} to_come;
-
-/* out = byte b.. of the columns i..end - 1 of a list, while as many lines are asked for. */
-ALWAYS_INLINE void add_columns(__m256i out[8], const active *a, const columns *c, size_t b, const to_come *next, uint32_t i, uint32_t end,
+/* sums[bytes / 32][4] = (first: start; else sums) + `bytes` bytes of the columns of inputs i.. of a list; those in `next` are asked for. */
+ALWAYS_INLINE void add_columns(__m256i *sums, const active *a, uint32_t i, const columns *c, const columns *next, size_t bytes, const bool first,
                                const uint32_t bits)
 {
-    const uint8_t *codes = c->codes + b;
-    __m256i s[8];
-    for (int v = 0; v < 8; v++)
-        s[v] = bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
-    for (; i < end; i += bits == 4 ? 2 : 4) {
-        const uint8_t *c0 = codes + c->offset[i], *c1 = codes + c->offset[i + 1];
-        ask_for(next->from + next->offset[i]);
-        ask_for(next->from + next->offset[i + 1]);
-        if (bits == 4) {
-            int16_t pair;
-            memcpy(&pair, a->x + i, sizeof pair);
-            __m256i x = _mm256_set1_epi16(pair);
-            add_pair(s, load_256(c0), load_256(c1), x);
-            add_pair(s + 4, load_256(c0 + 32), load_256(c1 + 32), x);
-        } else {
-            const uint8_t *c2 = codes + c->offset[i + 2], *c3 = codes + c->offset[i + 3];
-            __m256i x = broadcast_32(a->x + i), magnitude = _mm256_abs_epi8(x);
-            ask_for(next->from + next->offset[i + 2]);
-            ask_for(next->from + next->offset[i + 3]);
-            add_four(s, load_256(c0), load_256(c1), load_256(c2), load_256(c3), x, magnitude);
-            add_four(s + 4, load_256(c0 + 32), load_256(c1 + 32), load_256(c2 + 32), load_256(c3 + 32), x, magnitude);
-        }
-    }
-    for (int v = 0; v < 8; v++)
-        out[v] = s[v];
-}
+    const uint8_t *c0 = c->at[0], *c1 = c->at[1], *c2 = c->at[2], *c3 = c->at[3];
+    const __m256i start = bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
+    int16_t pairs[2];
+    memcpy(pairs, a->x + i, sizeof pairs);
+    const __m256i x01 = _mm256_set1_epi16(pairs[0]), x23 = _mm256_set1_epi16(pairs[1]), x = broadcast_32(pairs), magnitude = _mm256_abs_epi8(x);
 
-/* y += a group, of whose columns `lines` lines are taken. Those of the next group are asked for behind its own; with in_order,
- * offsets of lines that follow each other, a whole group ahead, as they lie, which is how memory is fastest. */
-ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, const columns *next, uint32_t lines, const uint8_t *scales,
-                             const uint8_t *next_scales, float x_scale, const uint32_t *in_order, const uint32_t bits)
-{
-    const size_t outputs = LINE * 8 / bits;
-    const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end, ahead = lines < AHEAD ? lines : AHEAD;
-    for (uint32_t l = 0; l < lines; l++) {
-        bool inside = l + ahead < lines;
-        const columns *c = inside ? now : next;
-        size_t b = LINE * now->lines[l], o0 = outputs * now->lines[l];
-        to_come come = {c->codes + LINE * c->lines[l + ahead - (inside ? 0 : lines)], c->offset, c->end};
-        __m256i first[8], second[8];
-        if (in_order)
-            come = (to_come){next->codes + 2 * HALF * LINE * l, in_order, 2 * HALF};
-        for (size_t o = 0; o < outputs; o += LINE)
-            ask_for(next_scales + o0 + o);
-        add_columns(first, a, now, b, &come, 0, part, bits);
-        if (part < a->end)
-            add_columns(second, a, now, b, &come, part, a->end, bits);
-        else
-            for (int v = 0; v < 8; v++)
-                second[v] = _mm256_setzero_si256();
-        for (uint32_t i = a->end; i < come.end; i++)
-            ask_for(come.from + come.offset[i]);
-        add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
+    for (size_t b = 0; b < bytes; b += 32, sums += 4) {
+        __m256i s[4] = {start, start, start, start};
+        for (int v = 0; v < 4 && !first; v++)
+            s[v] = sums[v];
+        if (b % LINE == 0)
+            for (int k = 0; k < 4; k++)
+                _mm_prefetch((const char *)next->at[k] + b, _MM_HINT_T0);
+        if (bits == 4) {
+            add_pair(s, load_256(c0 + b), load_256(c1 + b), x01);
+            add_pair(s, load_256(c2 + b), load_256(c3 + b), x23);
+        } else {
+            add_four(s, load_256(c0 + b), load_256(c1 + b), load_256(c2 + b), load_256(c3 + b), x, magnitude);
+        }
+        for (int v = 0; v < 4; v++)
+            sums[v] = s[v];
     }
 }
 
 /* The lists of groups g.. of a token, as many as there are and fit. */
-ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups, const uint32_t bits)
+ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups)
 {
     const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
     size_t halves = infer_q8_groups(a->k);
     for (size_t i = g; i < groups && i < g + LISTED; i++)
-        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2, bits);
+        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2);
 }
 
 /* *listed: the group that the lists begin with. */
@@ -275,37 +220,37 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
 {
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
-           group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+           group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first, outputs = LINE * 8 / bits;
     const uint8_t *scales = infer_cols_group(w, s->stripe, 0) + s->first, *codes = infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8;
+    const uint32_t part_inputs = bits == 4 ? HALF : 2 * HALF;
+    static const __m256i none[8];
+    __m256i sums[2][INFER_COLS_STRIPE / 8];
     _Alignas(64) float y[INFER_COLS_STRIPE];
-    columns both[2];
-    uint8_t orders[2][LINES]; /* of lines: as they lie, scattered */
-    uint32_t in_order[2 * HALF];
-    uint32_t lines = (uint32_t)(bytes / LINE);
 
-    for (uint32_t i = 0, n = 0; i < 2 * HALF && n < lines; i++) {
-        if (i < lines)
-            orders[0][i] = (uint8_t)i;
-        if (reversed(i) < lines)
-            orders[1][n++] = (uint8_t)reversed(i);
-    }
-    for (uint32_t i = 0; i < 2 * HALF; i++)
-        in_order[i] = LINE * i;
     memset(y, 0, s->count * sizeof *y);
     for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes) {
         const active *now = &lists[g % LISTED];
-        bool whole, more = g + 1 < w->groups && (g + 1) % LISTED;
         if (g % LISTED == 0) {
             if (*listed != g)
-                list_groups(lists, a, t, g, w->groups, bits);
+                list_groups(lists, a, t, g, w->groups);
             *listed = g;
-            find_columns(&both[g % 2], now, codes, pitch, orders);
         }
-        if (more)
-            find_columns(&both[(g + 1) % 2], now + 1, codes + group_bytes, pitch, orders);
-        whole = s->count == s->width && !now->scattered && !now[more].scattered;
-        add_group(y, now, &both[g % 2], &both[more ? (g + 1) % 2 : g % 2], lines, scales, more ? scales + group_bytes : scales,
-                  x_scales[2 * g], whole ? in_order : NULL, bits);
+        for (uint32_t i = 0; i < now->end; i += 4) {
+            columns c = find_columns(now, i, codes, pitch), next;
+            if (i + 4 < now->end)
+                next = find_columns(now, i + 4, codes, pitch);
+            else if (g + 1 < w->groups && (g + 1) % LISTED)
+                next = find_columns(now + 1, 0, codes + group_bytes, pitch);
+            else
+                next = c;
+            if (i % part_inputs == 0)
+                add_columns(sums[i / part_inputs], now, i, &c, &next, bytes, true, bits);
+            else
+                add_columns(sums[i / part_inputs], now, i, &c, &next, bytes, false, bits);
+        }
+        for (size_t l = 0; l < bytes / LINE; l++) /* of no inputs too: the scale may be NaN */
+            add_line(y + outputs * l, now->end ? sums[0] + 8 * l : none, now->end > part_inputs ? sums[1] + 8 * l : none, scales + outputs * l,
+                     _mm256_set1_ps(x_scales[2 * g]), bits);
     }
     finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
 }
