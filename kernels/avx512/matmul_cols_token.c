@@ -1,0 +1,216 @@
+/*
+ * y = x w^T in layout `cols`, one token, which memory bounds: sums of 256 bits, see avx2/cols_sums.h, in the registers that AVX-512 has. A line of 64
+ * bytes of each column of a group at a time, while lines to come are asked for: the hardware cannot know which ones they are. On Zen 5 whole columns, as
+ * the AVX2 kernel takes them, gain less: its prefetchers read what is skipped (kernels/README.md).
+ */
+#include "avx512/cols_token.h"
+#include "avx2/cols_sums.h"
+
+enum {
+    LINES = INFER_COLS_STRIPE / 64,
+    AHEAD = 4 /* lines of a column from the one in use to the one that is asked for (measured) */
+};
+
+/*
+ * A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. Where inputs are skipped,
+ * neither they nor the lines of their columns are taken in the order of memory: the hardware would take it for a pattern, and read what is
+ * skipped.
+ */
+typedef struct active {
+    uint32_t end;
+    bool scattered;
+    int16_t start[2];        /* q4g64: of the sums of the first 32, of the others */
+    uint8_t input[4 * HALF]; /* behind `end` the last one */
+    int8_t x[4 * HALF];
+} active;
+
+/* Without branches: which inputs are silent cannot be predicted. */
+ALWAYS_INLINE void list_inputs(active *a, const int8_t codes[2 * HALF], const bool scattered)
+{
+    uint32_t n = 0;
+#pragma GCC unroll 64
+    for (uint32_t i = 0; i < 2 * HALF; i++) {
+        uint32_t input = scattered ? reversed(i) : i;
+        a->input[n] = (uint8_t)input;
+        a->x[n] = codes[input];
+        n += codes[input] != 0;
+    }
+}
+
+ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t bits)
+{
+    const uint32_t unit = bits == 4 ? 2 : 4;
+    int8_t all[2 * HALF] = {0};
+    uint32_t n;
+    memcpy(all, codes, halves == 2 ? 2 * HALF : HALF);
+    n = (uint32_t)__builtin_popcount(active_mask(all)) + (uint32_t)__builtin_popcount(active_mask(all + HALF));
+    a->scattered = n < MANY * halves;
+    if (a->scattered)
+        list_inputs(a, all, true);
+    else
+        list_inputs(a, all, false);
+    memset(a->input + n, n ? a->input[n - 1] : 0, 2 * HALF);
+    memset(a->x + n, 0, 2 * HALF);
+    a->end = (n + unit - 1) / unit * unit;
+    for (int part = 0; part < 2; part++) {
+        int32_t sum = 0;
+        for (int i = 0; i < HALF; i++)
+            sum += a->x[HALF * part + i];
+        a->start[part] = (int16_t)(-8 * sum);
+    }
+}
+
+/* Where the columns of a list begin: offsets from the codes of the group's first input. */
+typedef struct columns {
+    const uint8_t *codes, *lines;   /* their order */
+    uint32_t end, offset[2 * HALF]; /* behind `end` any column's */
+} columns;
+
+ALWAYS_INLINE void find_columns(columns *c, const active *a, const uint8_t *codes, size_t pitch, uint8_t (*orders)[LINES])
+{
+    c->codes = codes;
+    c->lines = orders[a->scattered];
+    c->end = a->end;
+    for (uint32_t i = 0; i < 2 * HALF; i++)
+        c->offset[i] = a->input[i] * (uint32_t)pitch;
+}
+
+ALWAYS_INLINE void ask_for(const uint8_t *line)
+{
+    _mm_prefetch((const char *)line, _MM_HINT_T0);
+}
+
+/* Lines that are asked for, one with each that is added. */
+typedef struct to_come {
+    const uint8_t *from;
+    const uint32_t *offset; /* [end], and behind them any line's */
+    uint32_t end;
+} to_come;
+
+/* out = byte b.. of the columns i..end - 1 of a list, while as many lines are asked for. */
+ALWAYS_INLINE void add_columns(__m256i out[8], const active *a, const columns *c, size_t b, const to_come *next, uint32_t i, uint32_t end,
+                               const uint32_t bits)
+{
+    const uint8_t *codes = c->codes + b;
+    __m256i s[8];
+    for (int v = 0; v < 8; v++)
+        s[v] = bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
+    for (; i < end; i += bits == 4 ? 2 : 4) {
+        const uint8_t *c0 = codes + c->offset[i], *c1 = codes + c->offset[i + 1];
+        ask_for(next->from + next->offset[i]);
+        ask_for(next->from + next->offset[i + 1]);
+        if (bits == 4) {
+            int16_t pair;
+            memcpy(&pair, a->x + i, sizeof pair);
+            __m256i x = _mm256_set1_epi16(pair);
+            add_pair(s, load_256(c0), load_256(c1), x);
+            add_pair(s + 4, load_256(c0 + 32), load_256(c1 + 32), x);
+        } else {
+            const uint8_t *c2 = codes + c->offset[i + 2], *c3 = codes + c->offset[i + 3];
+            __m256i x = broadcast_32(a->x + i), magnitude = _mm256_abs_epi8(x);
+            ask_for(next->from + next->offset[i + 2]);
+            ask_for(next->from + next->offset[i + 3]);
+            add_four(s, load_256(c0), load_256(c1), load_256(c2), load_256(c3), x, magnitude);
+            add_four(s + 4, load_256(c0 + 32), load_256(c1 + 32), load_256(c2 + 32), load_256(c3 + 32), x, magnitude);
+        }
+    }
+    for (int v = 0; v < 8; v++)
+        out[v] = s[v];
+}
+
+/* y += a group, of whose columns `lines` lines are taken. Those of the next group are asked for behind its own; with in_order,
+ * offsets of lines that follow each other, a whole group ahead, as they lie, which is how memory is fastest. */
+ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, const columns *next, uint32_t lines, const uint8_t *scales,
+                             const uint8_t *next_scales, float x_scale, const uint32_t *in_order, const uint32_t bits)
+{
+    const size_t outputs = LINE * 8 / bits;
+    const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end, ahead = lines < AHEAD ? lines : AHEAD;
+    for (uint32_t l = 0; l < lines; l++) {
+        bool inside = l + ahead < lines;
+        const columns *c = inside ? now : next;
+        size_t b = LINE * now->lines[l], o0 = outputs * now->lines[l];
+        to_come come = {c->codes + LINE * c->lines[l + ahead - (inside ? 0 : lines)], c->offset, c->end};
+        __m256i first[8], second[8];
+        if (in_order)
+            come = (to_come){next->codes + 2 * HALF * LINE * l, in_order, 2 * HALF};
+        for (size_t o = 0; o < outputs; o += LINE)
+            ask_for(next_scales + o0 + o);
+        add_columns(first, a, now, b, &come, 0, part, bits);
+        if (part < a->end)
+            add_columns(second, a, now, b, &come, part, a->end, bits);
+        else
+            for (int v = 0; v < 8; v++)
+                second[v] = _mm256_setzero_si256();
+        for (uint32_t i = a->end; i < come.end; i++)
+            ask_for(come.from + come.offset[i]);
+        add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
+    }
+}
+
+/* The lists of groups g.. of a token, as many as there are and fit. */
+ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups, const uint32_t bits)
+{
+    const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
+    size_t halves = infer_q8_groups(a->k);
+    for (size_t i = g; i < groups && i < g + LISTED; i++)
+        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2, bits);
+}
+
+/* *listed: the group that the lists begin with. */
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, active *lists, size_t *listed,
+                             const uint32_t bits)
+{
+    const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
+    size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
+           group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+    const uint8_t *scales = infer_cols_group(w, s->stripe, 0) + s->first, *codes = infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8;
+    _Alignas(64) float y[INFER_COLS_STRIPE];
+    columns both[2];
+    uint8_t orders[2][LINES]; /* of lines: as they lie, scattered */
+    uint32_t in_order[2 * HALF];
+    uint32_t lines = (uint32_t)(bytes / LINE);
+
+    for (uint32_t i = 0, n = 0; i < 2 * HALF && n < lines; i++) {
+        if (i < lines)
+            orders[0][i] = (uint8_t)i;
+        if (reversed(i) < lines)
+            orders[1][n++] = (uint8_t)reversed(i);
+    }
+    for (uint32_t i = 0; i < 2 * HALF; i++)
+        in_order[i] = LINE * i;
+    memset(y, 0, s->count * sizeof *y);
+    for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes) {
+        const active *now = &lists[g % LISTED];
+        bool whole, more = g + 1 < w->groups && (g + 1) % LISTED;
+        if (g % LISTED == 0) {
+            if (*listed != g)
+                list_groups(lists, a, t, g, w->groups, bits);
+            *listed = g;
+            find_columns(&both[g % 2], now, codes, pitch, orders);
+        }
+        if (more)
+            find_columns(&both[(g + 1) % 2], now + 1, codes + group_bytes, pitch, orders);
+        whole = s->count == s->width && !now->scattered && !now[more].scattered;
+        add_group(y, now, &both[g % 2], &both[more ? (g + 1) % 2 : g % 2], lines, scales, more ? scales + group_bytes : scales,
+                  x_scales[2 * g], whole ? in_order : NULL, bits);
+    }
+    finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
+}
+
+ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uint32_t bits)
+{
+    infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
+    active lists[LISTED];
+    size_t listed = SIZE_MAX;
+
+    for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
+        span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
+        s.width = infer_cols_width(&w, s.stripe);
+        s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
+        one_token(a, &w, at.row0, &s, lists, &listed, bits);
+        o += s.count;
+    }
+}
+
+void infer_q8g64_cols_token__avx512vnni(const infer_matmul_args *a, infer_region at) { matmul(a, at, 8); }
+void infer_q4g64_cols_token__avx512vnni(const infer_matmul_args *a, infer_region at) { matmul(a, at, 4); }
