@@ -61,8 +61,10 @@ ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x
 
 /* ---- few tokens: the stored weights as they lie, nothing kept ---- */
 
-/* Some tokens x one panel, or one token x some panels, which are read side by side, a line of each in turn: memory is faster with four streams than
- * with one. Asked for is what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone. */
+/*
+ * Some tokens x one panel, or one token x some panels, which are read side by side, a line of each in turn: memory is faster with four streams than
+ * with one. Asked for is what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone.
+ */
 ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1,
                                  weight_kind kind)
 {
@@ -137,7 +139,7 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, infer_region at, weight_ki
         case 3:
             direct_panels(a, t, 3, o, 1, at.col1, kind);
             break;
-        default:
+        case TOKENS:
             direct_panels(a, t, TOKENS, o, 1, at.col1, kind);
         }
 }
