@@ -119,4 +119,72 @@ typedef struct span {
     size_t stripe, width, first, count;
 } span;
 
+/* Outputs o.. of one stripe, at most `end`. */
+ALWAYS_INLINE span span_at(const infer_cols *w, size_t o, size_t end)
+{
+    span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
+    s.width = infer_cols_width(w, s.stripe);
+    s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
+    return s;
+}
+
+/* ---- one token: which inputs are not 0 ---- */
+
+/*
+ * A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. Where some are skipped, they are not
+ * in the order of memory: the hardware would take it for a pattern, and read what is skipped.
+ */
+typedef struct active {
+    uint32_t end;
+    bool scattered;
+    int16_t start[2];        /* q4g64: of the sums of the first 32, of the others */
+    uint8_t input[4 * HALF]; /* behind `end` the last one */
+    int8_t x[4 * HALF];
+} active;
+
+/* In bit-reversed order, or `streams` of them in turn, each in order. Without branches: which inputs are silent cannot be predicted. */
+ALWAYS_INLINE void list_inputs(active *a, const int8_t codes[2 * HALF], const bool scattered, const uint32_t streams)
+{
+    uint32_t n = 0;
+#pragma GCC unroll 64
+    for (uint32_t i = 0; i < 2 * HALF; i++) {
+        uint32_t input = scattered ? reversed(i) : i % streams * (2 * HALF / streams) + i / streams;
+        a->input[n] = (uint8_t)input;
+        a->x[n] = codes[input];
+        n += codes[input] != 0;
+    }
+}
+
+ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t streams, const uint32_t unit)
+{
+    int8_t all[2 * HALF] = {0};
+    uint32_t n;
+    memcpy(all, codes, halves == 2 ? 2 * HALF : HALF);
+    n = (uint32_t)__builtin_popcount(active_mask(all)) + (uint32_t)__builtin_popcount(active_mask(all + HALF));
+    a->scattered = n < MANY * halves;
+    if (a->scattered)
+        list_inputs(a, all, true, streams);
+    else
+        list_inputs(a, all, false, streams);
+    memset(a->input + n, n ? a->input[n - 1] : 0, 2 * HALF);
+    memset(a->x + n, 0, 2 * HALF);
+    a->end = (n + unit - 1) / unit * unit;
+    for (int part = 0; part < 2; part++) {
+        int32_t sum = 0;
+        for (int i = 0; i < HALF; i++)
+            sum += a->x[HALF * part + i];
+        a->start[part] = (int16_t)(-8 * sum);
+    }
+}
+
+/* The lists of groups g.. of a token, as many as there are and fit. */
+ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups, const uint32_t streams,
+                               const uint32_t unit)
+{
+    const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
+    size_t halves = infer_q8_groups(a->k);
+    for (size_t i = g; i < groups && i < g + LISTED; i++)
+        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2, streams, unit);
+}
+
 #endif

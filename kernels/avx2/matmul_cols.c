@@ -12,50 +12,9 @@ enum {
 /* ---- one token ---- */
 
 /*
- * A group's inputs that are not 0, and their codes, up to `end` in whole fours; what fills them up is times 0. Where hardly any is skipped, each of the
- * four comes from another quarter of the group: four streams, and memory is faster with these than with one. Where more are, columns are not taken in
- * the order of memory: the hardware would take it for a pattern, and read what is skipped.
+ * Where hardly any input is skipped, each of the four columns comes from another quarter of the group: four streams, and memory is faster with these
+ * than with one.
  */
-typedef struct active {
-    uint32_t end;
-    int16_t start[2];        /* q4g64: of the sums of the first 32, of the others */
-    uint8_t input[4 * HALF]; /* behind `end` the last one */
-    int8_t x[4 * HALF];
-} active;
-
-/* Without branches: which inputs are silent cannot be predicted. */
-ALWAYS_INLINE void list_inputs(active *a, const int8_t codes[2 * HALF], const bool scattered)
-{
-    uint32_t n = 0;
-#pragma GCC unroll 64
-    for (uint32_t i = 0; i < 2 * HALF; i++) {
-        uint32_t input = scattered ? reversed(i) : i % 4 * 16 + i / 4;
-        a->input[n] = (uint8_t)input;
-        a->x[n] = codes[input];
-        n += codes[input] != 0;
-    }
-}
-
-ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves)
-{
-    int8_t all[2 * HALF] = {0};
-    uint32_t n;
-    memcpy(all, codes, halves == 2 ? 2 * HALF : HALF);
-    n = (uint32_t)__builtin_popcount(active_mask(all)) + (uint32_t)__builtin_popcount(active_mask(all + HALF));
-    if (n < MANY * halves)
-        list_inputs(a, all, true);
-    else
-        list_inputs(a, all, false);
-    memset(a->input + n, n ? a->input[n - 1] : 0, 2 * HALF);
-    memset(a->x + n, 0, 2 * HALF);
-    a->end = (n + 3) / 4 * 4;
-    for (int part = 0; part < 2; part++) {
-        int32_t sum = 0;
-        for (int i = 0; i < HALF; i++)
-            sum += a->x[HALF * part + i];
-        a->start[part] = (int16_t)(-8 * sum);
-    }
-}
 
 /* Four columns of a list. */
 typedef struct columns {
@@ -95,15 +54,6 @@ ALWAYS_INLINE void add_columns(__m256i *sums, const active *a, uint32_t i, const
     }
 }
 
-/* The lists of groups g.. of a token, as many as there are and fit. */
-ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups)
-{
-    const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
-    size_t halves = infer_q8_groups(a->k);
-    for (size_t i = g; i < groups && i < g + LISTED; i++)
-        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2);
-}
-
 /* *listed: the group that the lists begin with. */
 ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, active *lists, size_t *listed,
                              const uint32_t bits)
@@ -122,7 +72,7 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
         const active *now = &lists[g % LISTED];
         if (g % LISTED == 0) {
             if (*listed != g)
-                list_groups(lists, a, t, g, w->groups);
+                list_groups(lists, a, t, g, w->groups, 4, 4);
             *listed = g;
         }
         for (uint32_t i = 0; i < now->end; i += 4) {
@@ -267,9 +217,7 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
     size_t listed = SIZE_MAX;
 
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE), most = one ? INFER_COLS_STRIPE : BLOCK_OUTPUTS; o < end;) {
-        span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
-        s.width = infer_cols_width(&w, s.stripe);
-        s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
+        span s = span_at(&w, o, end);
         s.count = s.count < most ? s.count : most;
         if (one)
             one_token(a, &w, at.row0, &s, lists, &listed, bits);

@@ -7,17 +7,12 @@
  *
  * n4g32: vpshufb turns nibbles into values + 64; a vpmaddwd widens every product of pairs, and the sums start from eight times the offset8 pair.
  */
-#include "kernels.h"
+#include "panels.h"
 #include "tile16x4.h"
-#include "vector.h"
 
 typedef enum weight_kind { WEIGHT_Q4, WEIGHT_N4 } weight_kind;
 
-enum {
-    GROUP_BYTES = INFER_TILE_Q4_GROUP_BYTES,
-    PANELS = 4, /* at once, of one token, or to 8 accumulators of many */
-    TOKENS = 4  /* up to here unpacking does not pay (measured); 8 accumulators */
-};
+enum { GROUP_BYTES = INFER_TILE_Q4_GROUP_BYTES };
 
 /* What unsigned weights of 4 bits stand for, in both halves. */
 ALWAYS_INLINE __m256i value_table(void)
@@ -110,38 +105,6 @@ ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const 
     for (uint32_t p = 0; p < panels && o + 16 * p < col1; p++)
         for (uint32_t t = 0; t < tokens; t++)
             store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, _mm256_load_ps(y[p + t][0]), _mm256_load_ps(y[p + t][1]));
-}
-
-/* At most TOKENS tokens. */
-ALWAYS_INLINE void direct(const infer_matmul_args *a, infer_region at, weight_kind kind)
-{
-    uint32_t t = at.row0, tokens = at.row1 - t, panels = tokens == 1 ? PANELS : 1;
-    for (uint32_t o = at.col0; o < at.col1; o += 16 * panels)
-        switch (tokens) {
-        case 1:
-            switch ((at.col1 - o + 15) / 16) {
-            case 1:
-                direct_panels(a, t, 1, o, 1, at.col1, kind);
-                break;
-            case 2:
-                direct_panels(a, t, 1, o, 2, at.col1, kind);
-                break;
-            case 3:
-                direct_panels(a, t, 1, o, 3, at.col1, kind);
-                break;
-            default:
-                direct_panels(a, t, 1, o, PANELS, at.col1, kind);
-            }
-            break;
-        case 2:
-            direct_panels(a, t, 2, o, 1, at.col1, kind);
-            break;
-        case 3:
-            direct_panels(a, t, 3, o, 1, at.col1, kind);
-            break;
-        case TOKENS:
-            direct_panels(a, t, TOKENS, o, 1, at.col1, kind);
-        }
 }
 
 /* ---- many tokens: groups of up to four panels are unpacked into L1, then meet the tokens of a block one by one ---- */
@@ -250,31 +213,45 @@ ALWAYS_INLINE void blocked_panels(const infer_matmul_args *a, infer_region at, u
     }
 }
 
-ALWAYS_INLINE void blocked(const infer_matmul_args *a, infer_region at, weight_kind kind)
+ALWAYS_INLINE void one_token_q4(const infer_matmul_args *a, infer_region at, uint32_t o, const uint32_t panels)
 {
-    for (uint32_t o = at.col0; o < at.col1; o += 16 * PANELS)
-        switch ((at.col1 - o + 15) / 16) {
-        case 1:
-            blocked_panels(a, at, o, 1, kind);
-            break;
-        case 2:
-            blocked_panels(a, at, o, 2, kind);
-            break;
-        case 3:
-            blocked_panels(a, at, o, 3, kind);
-            break;
-        default:
-            blocked_panels(a, at, o, PANELS, kind);
-        }
+    direct_panels(a, at.row0, 1, o, panels, at.col1, WEIGHT_Q4);
 }
 
-ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, weight_kind kind)
+ALWAYS_INLINE void few_tokens_q4(const infer_matmul_args *a, infer_region at, uint32_t o, uint32_t t0, const uint32_t tokens)
 {
-    if (at.row1 - at.row0 <= TOKENS)
-        direct(a, at, kind);
+    direct_panels(a, t0, tokens, o, 1, at.col1, WEIGHT_Q4);
+}
+
+ALWAYS_INLINE void many_tokens_q4(const infer_matmul_args *a, infer_region at, uint32_t o, const uint32_t panels)
+{
+    blocked_panels(a, at, o, panels, WEIGHT_Q4);
+}
+
+ALWAYS_INLINE void one_token_n4(const infer_matmul_args *a, infer_region at, uint32_t o, const uint32_t panels)
+{
+    direct_panels(a, at.row0, 1, o, panels, at.col1, WEIGHT_N4);
+}
+
+ALWAYS_INLINE void few_tokens_n4(const infer_matmul_args *a, infer_region at, uint32_t o, uint32_t t0, const uint32_t tokens)
+{
+    direct_panels(a, t0, tokens, o, 1, at.col1, WEIGHT_N4);
+}
+
+ALWAYS_INLINE void many_tokens_n4(const infer_matmul_args *a, infer_region at, uint32_t o, const uint32_t panels)
+{
+    blocked_panels(a, at, o, panels, WEIGHT_N4);
+}
+
+ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, panels_fn *one, tokens_fn *few, panels_fn *many)
+{
+    if (at.row1 - at.row0 == 1)
+        by_panels(a, at, one);
+    else if (at.row1 - at.row0 <= TOKENS) /* unpacking does not pay (measured) */
+        by_tokens(a, at, few);
     else
-        blocked(a, at, kind);
+        by_panels(a, at, many);
 }
 
-void matmul_q4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, WEIGHT_Q4); }
-void matmul_n4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, WEIGHT_N4); }
+void matmul_q4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, one_token_q4, few_tokens_q4, many_tokens_q4); }
+void matmul_n4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, one_token_n4, few_tokens_n4, many_tokens_n4); }

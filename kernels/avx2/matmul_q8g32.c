@@ -1,17 +1,12 @@
 /*
  * y = x w^T, weights q8g32: vpmaddubsw of |w| and x with the sign of w, whose pairs stay below 2^15 (128 x 127 x 2), joined by vpmaddwd. The
  * stored codes are used as they lie, for up to four tokens at once. Widening both sides to 16 bits for vpmaddwd alone looks better by the
- * count of operations; measured with 8 to 256 tokens, with its doubled loads, it was a third slower on Zen 4, a tenth on Zen 3.
+ * count of operations; measured with 8 to 256 tokens, with its doubled loads, it was a third slower on Zen 4, and slower on Zen 3.
  */
-#include "kernels.h"
+#include "panels.h"
 #include "tile16x4.h"
-#include "vector.h"
 
-enum {
-    GROUP_BYTES = INFER_TILE_Q8_GROUP_BYTES,
-    PANELS = 4, /* at once, of one token */
-    TOKENS = 4  /* register block: 2 accumulators a token, a weight and its magnitude, 1 activation */
-};
+enum { GROUP_BYTES = INFER_TILE_Q8_GROUP_BYTES };
 
 /* y += float(sums) * (weight scales * activation scale), 8 rows */
 ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x_scale)
@@ -70,47 +65,20 @@ ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint3
             store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, y[p + t][0], y[p + t][1]);
 }
 
-static void one_token(const infer_matmul_args *a, infer_region at)
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, infer_region at, uint32_t o, const uint32_t panels)
 {
-    for (uint32_t o = at.col0; o < at.col1; o += 16 * PANELS)
-        switch ((at.col1 - o + 15) / 16) {
-        case 1:
-            multiply(a, at.row0, 1, o, 1, at.col1);
-            break;
-        case 2:
-            multiply(a, at.row0, 1, o, 2, at.col1);
-            break;
-        case 3:
-            multiply(a, at.row0, 1, o, 3, at.col1);
-            break;
-        default:
-            multiply(a, at.row0, 1, o, PANELS, at.col1);
-        }
+    multiply(a, at.row0, 1, o, panels, at.col1);
 }
 
-static void more_tokens(const infer_matmul_args *a, infer_region at)
+ALWAYS_INLINE void more_tokens(const infer_matmul_args *a, infer_region at, uint32_t o, uint32_t t0, const uint32_t tokens)
 {
-    for (uint32_t o = at.col0; o < at.col1; o += 16) /* a panel stays in the cache for all tokens */
-        for (uint32_t t = at.row0; t < at.row1; t += TOKENS)
-            switch (at.row1 - t) {
-            case 1:
-                multiply(a, t, 1, o, 1, at.col1);
-                break;
-            case 2:
-                multiply(a, t, 2, o, 1, at.col1);
-                break;
-            case 3:
-                multiply(a, t, 3, o, 1, at.col1);
-                break;
-            default:
-                multiply(a, t, TOKENS, o, 1, at.col1);
-            }
+    multiply(a, t0, tokens, o, 1, at.col1);
 }
 
 void matmul_q8g32_tile16x4__avx2(const void *args, infer_region at)
 {
     if (at.row1 - at.row0 == 1)
-        one_token(args, at);
+        by_panels(args, at, one_token);
     else
-        more_tokens(args, at);
+        by_tokens(args, at, more_tokens);
 }

@@ -1,7 +1,8 @@
 /*
  * y = x w^T in layout `cols`, one token, which memory bounds: sums of 256 bits, see avx2/cols_sums.h, in the registers that AVX-512 has. A line of 64
- * bytes of each column of a group at a time, while lines to come are asked for: the hardware cannot know which ones they are. On Zen 5 whole columns, as
- * the AVX2 kernel takes them, gain less: its prefetchers read what is skipped (kernels/README.md).
+ * bytes of each column of a group at a time, while lines to come are asked for: the hardware cannot know which ones they are. Where inputs are skipped,
+ * lines are not taken in the order of memory either. Measured on Zen 5, where plain reading of whole columns gained less by what it skipped
+ * (kernels/README.md); the AVX2 kernel, which takes whole columns, on Zen 3.
  */
 #include "avx512/cols_token.h"
 #include "avx2/cols_sums.h"
@@ -10,55 +11,6 @@ enum {
     LINES = INFER_COLS_STRIPE / 64,
     AHEAD = 4 /* lines of a column from the one in use to the one that is asked for (measured) */
 };
-
-/*
- * A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. Where inputs are skipped,
- * neither they nor the lines of their columns are taken in the order of memory: the hardware would take it for a pattern, and read what is
- * skipped.
- */
-typedef struct active {
-    uint32_t end;
-    bool scattered;
-    int16_t start[2];        /* q4g64: of the sums of the first 32, of the others */
-    uint8_t input[4 * HALF]; /* behind `end` the last one */
-    int8_t x[4 * HALF];
-} active;
-
-/* Without branches: which inputs are silent cannot be predicted. */
-ALWAYS_INLINE void list_inputs(active *a, const int8_t codes[2 * HALF], const bool scattered)
-{
-    uint32_t n = 0;
-#pragma GCC unroll 64
-    for (uint32_t i = 0; i < 2 * HALF; i++) {
-        uint32_t input = scattered ? reversed(i) : i;
-        a->input[n] = (uint8_t)input;
-        a->x[n] = codes[input];
-        n += codes[input] != 0;
-    }
-}
-
-ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t bits)
-{
-    const uint32_t unit = bits == 4 ? 2 : 4;
-    int8_t all[2 * HALF] = {0};
-    uint32_t n;
-    memcpy(all, codes, halves == 2 ? 2 * HALF : HALF);
-    n = (uint32_t)__builtin_popcount(active_mask(all)) + (uint32_t)__builtin_popcount(active_mask(all + HALF));
-    a->scattered = n < MANY * halves;
-    if (a->scattered)
-        list_inputs(a, all, true);
-    else
-        list_inputs(a, all, false);
-    memset(a->input + n, n ? a->input[n - 1] : 0, 2 * HALF);
-    memset(a->x + n, 0, 2 * HALF);
-    a->end = (n + unit - 1) / unit * unit;
-    for (int part = 0; part < 2; part++) {
-        int32_t sum = 0;
-        for (int i = 0; i < HALF; i++)
-            sum += a->x[HALF * part + i];
-        a->start[part] = (int16_t)(-8 * sum);
-    }
-}
 
 /* Where the columns of a list begin: offsets from the codes of the group's first input. */
 typedef struct columns {
@@ -147,15 +99,6 @@ ALWAYS_INLINE void add_group(float *y, const active *a, const columns *now, cons
     }
 }
 
-/* The lists of groups g.. of a token, as many as there are and fit. */
-ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups, const uint32_t bits)
-{
-    const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
-    size_t halves = infer_q8_groups(a->k);
-    for (size_t i = g; i < groups && i < g + LISTED; i++)
-        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2, bits);
-}
-
 /* *listed: the group that the lists begin with. */
 ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, active *lists, size_t *listed,
                              const uint32_t bits)
@@ -184,7 +127,7 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_cols *w, ui
         bool whole, more = g + 1 < w->groups && (g + 1) % LISTED;
         if (g % LISTED == 0) {
             if (*listed != g)
-                list_groups(lists, a, t, g, w->groups, bits);
+                list_groups(lists, a, t, g, w->groups, 1, bits == 4 ? 2 : 4);
             *listed = g;
             find_columns(&both[g % 2], now, codes, pitch, orders);
         }
@@ -204,9 +147,7 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
     size_t listed = SIZE_MAX;
 
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
-        s.width = infer_cols_width(&w, s.stripe);
-        s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
+        span s = span_at(&w, o, end);
         one_token(a, &w, at.row0, &s, lists, &listed, bits);
         o += s.count;
     }
