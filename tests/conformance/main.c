@@ -53,14 +53,16 @@ typedef struct options {
 } options;
 
 static const char usage[] = "usage: conformance [--seed N] [--level NAME] [--filter TEXT] [--every N]\n"
-                            "  --seed N       repeat a run (default: the time)\n"
+                            "  --seed N       repeat a run (default: INFER_TEST_SEED, else the time)\n"
                             "  --level NAME   only kernels of this CPU level\n"
                             "  --filter TEXT  only tests whose name contains TEXT\n"
                             "  --every N      only every N-th case of a kernel: emulators are slow\n";
 
 static bool parse_options(int argc, char **argv, options *o)
 {
-    o->seed = (uint64_t)time(NULL);
+    const char *given = getenv("INFER_TEST_SEED");
+
+    o->seed = given && *given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         char *end;

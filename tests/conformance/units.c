@@ -1,6 +1,7 @@
 /* What the kernels stand on: exp, conversions, CPU detection, the table, types, packing. */
 #include "conformance.h"
 
+#include "cols.h"
 #include "cpu.h"
 #include "pack/pack.h"
 #include "ref/mathf.h"
@@ -288,7 +289,7 @@ static void pack_case(test *t, infer_qtype type, uint32_t n, uint32_t k, fill f)
             CHECK(t, (r < n && i < k) || whole[(size_t)r * k_padded + i] == 0);
 }
 
-/* Layout cols: what is packed comes back within a step, ternary rows exactly; zeros stay zeros; what is not finite is refused. */
+/* Layout cols: what is packed comes back within the steps that formula.c's make_cols derives, ternary rows exactly; zeros stay zeros; what is not finite is refused. */
 void unit_pack_cols(test *t)
 {
     static const infer_qtype cols[] = {INFER_QTYPE_Q8G64, INFER_QTYPE_Q4G64};
@@ -301,6 +302,7 @@ void unit_pack_cols(test *t)
         float *rows = buffer(SLOT_X, (size_t)n * k * sizeof *rows, sizeof *rows), *back = buffer(SLOT_Y, (size_t)n * k * sizeof *back, sizeof *back), scale = 0.37f;
         bool ternary = i % 4 == 3;
         uint64_t bytes = 0;
+        infer_cols c;
         void *w;
         CHECK(t, infer_tensor_bytes(type, INFER_LAYOUT_COLS, n, k, &bytes));
         w = buffer(SLOT_W, (size_t)bytes, 64);
@@ -310,8 +312,12 @@ void unit_pack_cols(test *t)
         CHECK(t, infer_pack_cols(type, rows, n, k, scratch, w));
         check_canaries(t, SLOT_W);
         infer_unpack_cols(type, w, n, k, 0, n, back);
-        for (size_t j = 0; j < (size_t)n * k; j++)
-            check_near(t, back[j], rows[j], ternary || rows[j] == 0 ? 0 : type == INFER_QTYPE_Q8G64 ? 0.02 : 0.35, "unpacked value");
+        c = infer_cols_at(w, n, k, infer_qtype_find(type)->cols_bits);
+        for (size_t j = 0; j < (size_t)n * k; j++) {
+            size_t o = j / k, input = j % k, stripe = o / INFER_COLS_STRIPE;
+            double step = fabs((double)infer_cols_scale(infer_cols_group(&c, stripe, input / 64)[o % INFER_COLS_STRIPE]) * c.row[o] * c.column[input]);
+            check_near(t, back[j], rows[j], ternary || rows[j] == 0 ? 0 : step * (c.bits == 8 ? 0.501 : 2.282), "unpacked value");
+        }
         rows[random_below(t, n * k)] = i % 8 ? NAN : INFINITY;
         CHECK(t, !infer_pack_cols(type, rows, n, k, scratch, w));
     }
