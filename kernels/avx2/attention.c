@@ -6,6 +6,7 @@
 
 enum {
     MOST_QUERIES = 6,     /* in one pass: 12 sums, 2 vectors of the tile and one input fill the registers */
+    WIDE_QUERIES = 3,     /* with 4 vectors: 12 sums, 3 inputs and one vector of the tile */
     VALUE_POSITIONS = 64,
     AHEAD_BYTES = 4096    /* how far ahead of a tile its successors are asked for: tiles are too short for the CPU to notice in time */
 };
@@ -31,6 +32,45 @@ ALWAYS_INLINE __m256 load_cache_f16(const void *cache, size_t i, uint32_t count)
     return load_f16(part);
 }
 
+/* Of `left` queries, those of the next pass. Twelve sums in flight, 4 vectors x 3 queries or 2 x 6, are worth more than eight, which must all be
+ * ready in time. */
+ALWAYS_INLINE uint32_t queries_of(uint32_t left) { return left < 2 * MOST_QUERIES && left > MOST_QUERIES ? WIDE_QUERIES : group_size(left, MOST_QUERIES); }
+
+/*
+ * sums[q][v] += inputs[q * stride] x vector v of a cache: vectors of `count` elements, the first half of them from element `first` on, the other
+ * half from `second` on. Of inputs and vectors, the fewer ones wait in registers.
+ */
+ALWAYS_INLINE void add_products(__m256 sums[6][8], const float *inputs, const size_t stride, const uint32_t n, const void *cache, size_t first,
+                                size_t second, const uint32_t vectors, uint32_t count, load_fn *load)
+{
+    const uint32_t half = vectors / 2;
+    __m256 kept[6];
+
+    if (n < vectors) {
+#pragma GCC unroll 6
+        for (uint32_t q = 0; q < n; q++)
+            kept[q] = _mm256_broadcast_ss(inputs + q * stride);
+#pragma GCC unroll 8
+        for (uint32_t v = 0; v < vectors; v++) {
+            __m256 x = load(cache, v < half ? first + 8 * v : second + 8 * (v - half), count);
+#pragma GCC unroll 6
+            for (uint32_t q = 0; q < n; q++)
+                sums[q][v] = _mm256_fmadd_ps(kept[q], x, sums[q][v]);
+        }
+        return;
+    }
+#pragma GCC unroll 6
+    for (uint32_t v = 0; v < vectors; v++)
+        kept[v] = load(cache, v < half ? first + 8 * v : second + 8 * (v - half), count);
+#pragma GCC unroll 6
+    for (uint32_t q = 0; q < n; q++) {
+        __m256 input = _mm256_broadcast_ss(inputs + q * stride);
+#pragma GCC unroll 6
+        for (uint32_t v = 0; v < vectors; v++)
+            sums[q][v] = _mm256_fmadd_ps(input, kept[v], sums[q][v]);
+    }
+}
+
 /* ---- scores ---- */
 
 static void pack_queries(block *b)
@@ -40,31 +80,35 @@ static void pack_queries(block *b)
             b->x[(size_t)d * b->room + i] = b->q[i][d];
 }
 
-/* Queries i..i+n, n at most MOST_QUERIES, with the tile of keys [head_dim][16] at element k of `keys`. */
-ALWAYS_INLINE void score(block *b, const void *keys, size_t k, uint32_t j, uint32_t i, const uint32_t n, load_fn *load, const uint32_t bytes)
+/*
+ * Queries i..i+n, n at most MOST_QUERIES, with the tile of keys [head_dim][16] at element k of `keys`; with four vectors, with the next tile too.
+ */
+ALWAYS_INLINE void score_tiles(block *b, const void *keys, size_t k, uint32_t j, uint32_t i, const uint32_t n, const uint32_t vectors, load_fn *load,
+                               const uint32_t bytes)
 {
     const infer_attention_args *a = b->a;
     const float *x = b->x + i;
-    __m256 dots[6][2];
+    const size_t tile = 16 * (size_t)a->head_dim;
+    __m256 dots[6][8];
 
 #pragma GCC unroll 6
     for (uint32_t q = 0; q < n; q++)
-        dots[q][0] = dots[q][1] = _mm256_setzero_ps();
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < vectors; v++)
+            dots[q][v] = _mm256_setzero_ps();
     for (uint32_t d = 0; d < a->head_dim; d++, k += 16, x += b->room) {
-        __m256 low = load(keys, k, 8), high = load(keys, k + 8, 8);
-        _mm_prefetch((const char *)keys + k * bytes + AHEAD_BYTES, _MM_HINT_T0);
-#pragma GCC unroll 6
-        for (uint32_t q = 0; q < n; q++) {
-            __m256 input = _mm256_broadcast_ss(x + q);
-            dots[q][0] = _mm256_fmadd_ps(input, low, dots[q][0]);
-            dots[q][1] = _mm256_fmadd_ps(input, high, dots[q][1]);
-        }
+        for (uint32_t t = 0; t < vectors / 2; t++)
+            _mm_prefetch((const char *)keys + (k + t * tile) * bytes + AHEAD_BYTES, _MM_HINT_T0);
+        if (vectors == 2)
+            add_products(dots, x, 1, n, keys, k, k + 8, vectors, 8, load);
+        else
+            add_products(dots, x, 1, n, keys, k, k + tile, vectors, 8, load);
     }
 #pragma GCC unroll 6
-    for (uint32_t q = 0; q < n; q++) {
-        _mm256_store_ps(b->p[i + q] + j, _mm256_mul_ps(dots[q][0], _mm256_set1_ps(a->scale)));
-        _mm256_store_ps(b->p[i + q] + j + 8, _mm256_mul_ps(dots[q][1], _mm256_set1_ps(a->scale)));
-    }
+    for (uint32_t q = 0; q < n; q++)
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < vectors; v++)
+            _mm256_store_ps(b->p[i + q] + j + 8 * v, _mm256_mul_ps(dots[q][v], _mm256_set1_ps(a->scale)));
 }
 
 /* ---- values ---- */
@@ -91,18 +135,8 @@ ALWAYS_INLINE void add_dimensions(block *b, const rows *v, uint32_t j, uint32_t 
         for (uint32_t c = 0; c < vectors; c++)
             sums[q][c] = _mm256_load_ps(chunk + (size_t)q * b->dims + 8 * c);
     for (uint32_t k = from; k < to; k++, at += v->stride) {
-        __m256 values[8];
         _mm_prefetch((const char *)v->cache + at * bytes + AHEAD_BYTES, _MM_HINT_T0);
-#pragma GCC unroll 8
-        for (uint32_t c = 0; c < vectors; c++)
-            values[c] = load(v->cache, at + 8 * c, dimensions);
-#pragma GCC unroll 6
-        for (uint32_t q = 0; q < n; q++) {
-            __m256 weight = _mm256_broadcast_ss(p + (size_t)q * P_STRIDE + k);
-#pragma GCC unroll 8
-            for (uint32_t c = 0; c < vectors; c++)
-                sums[q][c] = _mm256_fmadd_ps(weight, values[c], sums[q][c]);
-        }
+        add_products(sums, p + k, P_STRIDE, n, v->cache, at, at + 8 * (vectors / 2), vectors, dimensions, load);
     }
 #pragma GCC unroll 6
     for (uint32_t q = 0; q < n; q++)
@@ -162,18 +196,31 @@ ALWAYS_INLINE void add_values(block *b, const rows *v, uint32_t j0, uint32_t j, 
         f(__VA_ARGS__, 1, load, bytes);                                                                                                           \
     }
 
-ALWAYS_INLINE void score_all(block *b, const void *keys, size_t k, uint32_t j, uint32_t from, load_fn *load, const uint32_t bytes)
+/* One tile or two. */
+ALWAYS_INLINE void score(block *b, const void *keys, size_t k, uint32_t j, uint32_t i, const uint32_t tiles, const uint32_t n, load_fn *load,
+                         const uint32_t bytes)
+{
+    if (tiles == 2 && n <= WIDE_QUERIES) {
+        score_tiles(b, keys, k, j, i, n, 4, load, bytes);
+        return;
+    }
+    score_tiles(b, keys, k, j, i, n, 2, load, bytes);
+    if (tiles == 2)
+        score_tiles(b, keys, k + 16 * (size_t)b->a->head_dim, j + 16, i, n, 2, load, bytes);
+}
+
+ALWAYS_INLINE void score_all(block *b, const void *keys, size_t k, uint32_t j, uint32_t from, uint32_t tiles, load_fn *load, const uint32_t bytes)
 {
     for (uint32_t i = from, n; i < b->active; i += n) {
-        n = group_size(b->active - i, MOST_QUERIES);
-        EACH_COUNT(score, b, keys, k, j, i)
+        n = queries_of(b->active - i);
+        EACH_COUNT(score, b, keys, k, j, i, tiles)
     }
 }
 
 ALWAYS_INLINE void add_all_values(block *b, const rows *v, uint32_t j0, uint32_t j, uint32_t from, load_fn *load, const uint32_t bytes)
 {
     for (uint32_t i = from, n; i < b->active; i += n) {
-        n = group_size(b->active - i, MOST_QUERIES);
+        n = queries_of(b->active - i);
         EACH_COUNT(add_values, b, v, j0, j, i)
     }
 }
@@ -189,9 +236,15 @@ static rows values_at(const block *b, uint32_t position)
     return (rows){a->v, infer_cache_v_index(b->kv_head, a->positions, position, a->head_dim, 0), a->head_dim, a->head_dim};
 }
 
-static void score_f32(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f32, 4); }
+static void score_f32(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles)
+{
+    score_all(b, b->a->k, keys_at(b, j0 + j), j, from, tiles, load_cache_f32, 4);
+}
 
-static void score_f16(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f16, 2); }
+static void score_f16(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles)
+{
+    score_all(b, b->a->k, keys_at(b, j0 + j), j, from, tiles, load_cache_f16, 2);
+}
 
 static void add_values_f32(block *b, uint32_t j0, uint32_t j, uint32_t from)
 {
@@ -205,8 +258,8 @@ static void add_values_f16(block *b, uint32_t j0, uint32_t j, uint32_t from)
     add_all_values(b, &v, j0, j, from, load_cache_f16, 2);
 }
 
-static const cache_type f32 = {VALUE_POSITIONS, pack_queries, score_f32, add_values_f32, softmax_8};
-static const cache_type f16 = {VALUE_POSITIONS, pack_queries, score_f16, add_values_f16, softmax_8};
+static const cache_type f32 = {2, VALUE_POSITIONS, pack_queries, score_f32, add_values_f32, softmax_8};
+static const cache_type f16 = {2, VALUE_POSITIONS, pack_queries, score_f16, add_values_f16, softmax_8};
 
 void attention_f32__avx2(const void *args, infer_region at) { attention(args, at, &f32); }
 void attention_f16__avx2(const void *args, infer_region at) { attention(args, at, &f16); }

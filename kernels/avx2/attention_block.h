@@ -38,9 +38,10 @@ typedef struct block {
 /* What the cache types differ in. `j0`: first position of the chunk; `j`: that of the tile, from j0; `from`: the first query that the tile
  * concerns; the last is active - 1. Values are added for positions before each query's own end: with one too many, +0 would turn a sum of -0 into +0. */
 typedef struct cache_type {
+    uint32_t score_tiles;                                                 /* of 16 positions that score takes at once, at most; a divisor of value_positions / 16 */
     uint32_t value_positions;                                             /* of add_values' tile */
     void (*prepare)(block *b);                                            /* x, or codes and scales */
-    void (*score)(block *b, uint32_t j0, uint32_t j, uint32_t from);      /* p[j..j+16) = q . k * scale */
+    void (*score)(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles); /* p[j..j+16*tiles) = q . k * scale */
     void (*add_values)(block *b, uint32_t j0, uint32_t j, uint32_t from); /* chunk += p[j] v[j] */
     void (*softmax)(float *p, uint32_t count, float *max, float *sum);    /* p becomes exp(p - max), *sum their sum */
 } cache_type;
@@ -79,16 +80,17 @@ static inline void softmax_8(float *p, uint32_t count, float *max, float *sum)
         largest = _mm256_max_ps(_mm256_blendv_ps(largest, _mm256_load_ps(p + j), _mm256_castsi256_ps(lanes_below(count - j))), largest);
     *max = largest_lane(largest);
     highest = _mm256_set1_ps(*max);
-    for (j = 0; j < count; j += 16) { /* behind the last position: exp of anything, masked; the row is long enough */
-        __m256 e0 = exp_8(_mm256_sub_ps(_mm256_load_ps(p + j), highest)), e1 = exp_8(_mm256_sub_ps(_mm256_load_ps(p + j + 8), highest));
-        if (j + 16 > count) {
-            e0 = _mm256_and_ps(e0, _mm256_castsi256_ps(lanes_below(count - j)));
-            e1 = _mm256_and_ps(e1, _mm256_castsi256_ps(lanes_below(positions_before(count, j + 8, 8))));
+    for (j = 0; j < count; j += 32) { /* behind the last position: exp of anything, masked; the row is long enough */
+        __m256 e[4];
+        for (uint32_t v = 0; v < 4; v++)
+            e[v] = _mm256_sub_ps(_mm256_load_ps(p + j + 8 * v), highest);
+        exp_all(e, 4);
+        for (uint32_t v = 0; v < 4 && j + 32 > count; v++)
+            e[v] = _mm256_and_ps(e[v], _mm256_castsi256_ps(lanes_below(positions_before(count, j + 8 * v, 8))));
+        for (uint32_t v = 0; v < 4; v++) {
+            _mm256_store_ps(p + j + 8 * v, e[v]);
+            partial[v % 2] = _mm256_add_ps(partial[v % 2], e[v]);
         }
-        _mm256_store_ps(p + j, e0);
-        _mm256_store_ps(p + j + 8, e1);
-        partial[0] = _mm256_add_ps(partial[0], e0);
-        partial[1] = _mm256_add_ps(partial[1], e1);
     }
     *sum = fold16(partial[0], partial[1]);
 }
@@ -116,10 +118,10 @@ ALWAYS_INLINE uint32_t attend_chunk(block *b, uint32_t j0, const cache_type *typ
         b->active--;
     length = positions_before(b->end[b->active - 1], j0, CHUNK);
     start = positions_before(b->begin[first], j0, CHUNK) / type->value_positions * type->value_positions; /* whole tiles before all windows */
-    for (uint32_t j = start, i = first; j < length; j += 16) {
+    for (uint32_t j = start, i = first; j < length; j += 16 * type->score_tiles) {
         while (b->end[i] <= j0 + j)
             i++;
-        type->score(b, j0, j, i);
+        type->score(b, j0, j, i, length - j > 16 ? type->score_tiles : 1);
     }
     for (uint32_t i = first; i < b->active; i++) {
         uint32_t seen = positions_before(b->end[i], j0, CHUNK);

@@ -71,29 +71,38 @@ ALWAYS_INLINE float fold16(__m256 low, __m256 high)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* infer_ref_expf, operation for operation. */
-ALWAYS_INLINE __m256 exp_8(__m256 x)
+/* infer_ref_expf, operation for operation, of n vectors: one is a long chain, which the CPU does not look far enough ahead to overlap with others. */
+ALWAYS_INLINE void exp_all(__m256 *x, const uint32_t n)
 {
     const __m256 round = _mm256_set1_ps(INFER_REF_EXP_ROUND);
-    __m256 shifted, n, r, q, y;
-    __m256i i, half;
+    __m256 shifted[4], q[4];
 
-    x = _mm256_max_ps(_mm256_set1_ps(INFER_REF_EXP_MIN), x); /* a NaN in the second operand stays */
-    x = _mm256_min_ps(_mm256_set1_ps(INFER_REF_EXP_MAX), x);
-    shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(INFER_REF_EXP_LOG2E), round);
-    n = _mm256_sub_ps(shifted, round);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(INFER_REF_EXP_LN2_HI), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(INFER_REF_EXP_LN2_LO), r);
-    q = _mm256_fmadd_ps(_mm256_set1_ps(INFER_REF_EXP_Q4), r, _mm256_set1_ps(INFER_REF_EXP_Q3));
-    q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(INFER_REF_EXP_Q2));
-    q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(INFER_REF_EXP_Q1));
-    q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(INFER_REF_EXP_Q0));
-    y = _mm256_add_ps(_mm256_fmadd_ps(_mm256_mul_ps(r, r), q, r), _mm256_set1_ps(1.0f));
-    i = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_castps_si256(round));
-    half = _mm256_srai_epi32(i, 1);
-    y = _mm256_mul_ps(y, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23)));
-    half = _mm256_sub_epi32(i, half);
-    return _mm256_mul_ps(y, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23)));
+#define EACH _Pragma("GCC unroll 4") for (uint32_t v = 0; v < n; v++)
+    EACH x[v] = _mm256_max_ps(_mm256_set1_ps(INFER_REF_EXP_MIN), x[v]); /* a NaN in the second operand stays */
+    EACH x[v] = _mm256_min_ps(_mm256_set1_ps(INFER_REF_EXP_MAX), x[v]);
+    EACH shifted[v] = _mm256_fmadd_ps(x[v], _mm256_set1_ps(INFER_REF_EXP_LOG2E), round);
+    EACH q[v] = _mm256_sub_ps(shifted[v], round);
+    EACH x[v] = _mm256_fnmadd_ps(q[v], _mm256_set1_ps(INFER_REF_EXP_LN2_HI), x[v]);
+    EACH x[v] = _mm256_fnmadd_ps(q[v], _mm256_set1_ps(INFER_REF_EXP_LN2_LO), x[v]);
+    EACH q[v] = _mm256_fmadd_ps(_mm256_set1_ps(INFER_REF_EXP_Q4), x[v], _mm256_set1_ps(INFER_REF_EXP_Q3));
+    EACH q[v] = _mm256_fmadd_ps(q[v], x[v], _mm256_set1_ps(INFER_REF_EXP_Q2));
+    EACH q[v] = _mm256_fmadd_ps(q[v], x[v], _mm256_set1_ps(INFER_REF_EXP_Q1));
+    EACH q[v] = _mm256_fmadd_ps(q[v], x[v], _mm256_set1_ps(INFER_REF_EXP_Q0));
+    EACH q[v] = _mm256_fmadd_ps(_mm256_mul_ps(x[v], x[v]), q[v], x[v]);
+    EACH q[v] = _mm256_add_ps(q[v], _mm256_set1_ps(1.0f));
+    EACH {
+        __m256i i = _mm256_sub_epi32(_mm256_castps_si256(shifted[v]), _mm256_castps_si256(round)), half = _mm256_srai_epi32(i, 1);
+        q[v] = _mm256_mul_ps(q[v], _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23)));
+        half = _mm256_sub_epi32(i, half);
+        x[v] = _mm256_mul_ps(q[v], _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23)));
+    }
+#undef EACH
+}
+
+ALWAYS_INLINE __m256 exp_8(__m256 x)
+{
+    exp_all(&x, 1);
+    return x;
 }
 
 /* infer_ref_softcap, operation for operation. */
