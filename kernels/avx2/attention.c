@@ -7,6 +7,7 @@
 enum {
     MOST_QUERIES = 6,     /* in one pass: 12 sums, 2 vectors of the tile and one input fill the registers */
     WIDE_QUERIES = 3,     /* with 4 vectors: 12 sums, 3 inputs and one vector of the tile */
+    SCORE_POSITIONS = 32, /* two tiles of keys */
     VALUE_POSITIONS = 64,
     AHEAD_BYTES = 4096    /* how far ahead of a tile its successors are asked for: tiles are too short for the CPU to notice in time */
 };
@@ -81,9 +82,9 @@ static void pack_queries(block *b)
 }
 
 /*
- * Queries i..i+n, n at most MOST_QUERIES, with the tile of keys [head_dim][16] at element k of `keys`; with four vectors, with the next tile too.
+ * Queries i..i+n, n at most MOST_QUERIES, with the tile of keys [head_dim][16] at element k; with four vectors, with the next tile too.
  */
-ALWAYS_INLINE void score_tiles(block *b, const void *keys, size_t k, uint32_t j, uint32_t i, const uint32_t n, const uint32_t vectors, load_fn *load,
+ALWAYS_INLINE void score_tiles(block *b, size_t k, uint32_t j, uint32_t i, const uint32_t n, const uint32_t vectors, load_fn *load,
                                const uint32_t bytes)
 {
     const infer_attention_args *a = b->a;
@@ -98,11 +99,8 @@ ALWAYS_INLINE void score_tiles(block *b, const void *keys, size_t k, uint32_t j,
             dots[q][v] = _mm256_setzero_ps();
     for (uint32_t d = 0; d < a->head_dim; d++, k += 16, x += b->room) {
         for (uint32_t t = 0; t < vectors / 2; t++)
-            _mm_prefetch((const char *)keys + (k + t * tile) * bytes + AHEAD_BYTES, _MM_HINT_T0);
-        if (vectors == 2)
-            add_products(dots, x, 1, n, keys, k, k + 8, vectors, 8, load);
-        else
-            add_products(dots, x, 1, n, keys, k, k + tile, vectors, 8, load);
+            _mm_prefetch((const char *)a->k + (k + t * tile) * bytes + AHEAD_BYTES, _MM_HINT_T0);
+        add_products(dots, x, 1, n, a->k, k, vectors == 2 ? k + 8 : k + tile, vectors, 8, load);
     }
 #pragma GCC unroll 6
     for (uint32_t q = 0; q < n; q++)
@@ -145,10 +143,10 @@ ALWAYS_INLINE void add_dimensions(block *b, const rows *v, uint32_t j, uint32_t 
             _mm256_store_ps(chunk + (size_t)q * b->dims + 8 * c, sums[q][c]);
 }
 
-/* All dimensions. Eight sums in flight hide the latency of the multiply-adds. */
+/* All dimensions, with 8 to 12 sums in flight. */
 ALWAYS_INLINE void add_rows(block *b, const rows *v, uint32_t j, uint32_t from, uint32_t to, uint32_t i, const uint32_t n, load_fn *load, const uint32_t bytes)
 {
-    const uint32_t vectors = n == 1 ? 8 : n <= 3 ? 4 : 2;
+    const uint32_t vectors = n == 1 ? 8 : n <= WIDE_QUERIES ? 4 : 2;
     uint32_t d = 0;
 
     for (; d + 8 * vectors <= v->dims; d += 8 * vectors)
@@ -197,23 +195,25 @@ ALWAYS_INLINE void add_values(block *b, const rows *v, uint32_t j0, uint32_t j, 
     }
 
 /* One tile or two. */
-ALWAYS_INLINE void score(block *b, const void *keys, size_t k, uint32_t j, uint32_t i, const uint32_t tiles, const uint32_t n, load_fn *load,
-                         const uint32_t bytes)
+ALWAYS_INLINE void score(block *b, size_t k, uint32_t j, uint32_t i, const uint32_t tiles, const uint32_t n, load_fn *load, const uint32_t bytes)
 {
     if (tiles == 2 && n <= WIDE_QUERIES) {
-        score_tiles(b, keys, k, j, i, n, 4, load, bytes);
+        score_tiles(b, k, j, i, n, 4, load, bytes);
         return;
     }
-    score_tiles(b, keys, k, j, i, n, 2, load, bytes);
-    if (tiles == 2)
-        score_tiles(b, keys, k + 16 * (size_t)b->a->head_dim, j + 16, i, n, 2, load, bytes);
+    for (uint32_t t = 0; t < tiles; t++)
+        score_tiles(b, k + t * 16 * (size_t)b->a->head_dim, j + 16 * t, i, n, 2, load, bytes);
 }
 
-ALWAYS_INLINE void score_all(block *b, const void *keys, size_t k, uint32_t j, uint32_t from, uint32_t tiles, load_fn *load, const uint32_t bytes)
+/* The second tile may lie behind the cache where no position of it is seen. */
+ALWAYS_INLINE void score_all(block *b, uint32_t j0, uint32_t j, uint32_t from, load_fn *load, const uint32_t bytes)
 {
+    size_t k = infer_cache_k_index(b->kv_head, b->a->positions, j0 + j, b->a->head_dim, 0);
+    uint32_t tiles = positions_before(b->end[b->active - 1], j0 + j, SCORE_POSITIONS) > 16 ? 2 : 1;
+
     for (uint32_t i = from, n; i < b->active; i += n) {
         n = queries_of(b->active - i);
-        EACH_COUNT(score, b, keys, k, j, i, tiles)
+        EACH_COUNT(score, b, k, j, i, tiles)
     }
 }
 
@@ -225,26 +225,15 @@ ALWAYS_INLINE void add_all_values(block *b, const rows *v, uint32_t j0, uint32_t
     }
 }
 
-static size_t keys_at(const block *b, uint32_t position)
-{
-    return infer_cache_k_index(b->kv_head, b->a->positions, position, b->a->head_dim, 0);
-}
-
 static rows values_at(const block *b, uint32_t position)
 {
     const infer_attention_args *a = b->a;
     return (rows){a->v, infer_cache_v_index(b->kv_head, a->positions, position, a->head_dim, 0), a->head_dim, a->head_dim};
 }
 
-static void score_f32(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles)
-{
-    score_all(b, b->a->k, keys_at(b, j0 + j), j, from, tiles, load_cache_f32, 4);
-}
+static void score_f32(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, j0, j, from, load_cache_f32, 4); }
 
-static void score_f16(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles)
-{
-    score_all(b, b->a->k, keys_at(b, j0 + j), j, from, tiles, load_cache_f16, 2);
-}
+static void score_f16(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, j0, j, from, load_cache_f16, 2); }
 
 static void add_values_f32(block *b, uint32_t j0, uint32_t j, uint32_t from)
 {
@@ -258,8 +247,8 @@ static void add_values_f16(block *b, uint32_t j0, uint32_t j, uint32_t from)
     add_all_values(b, &v, j0, j, from, load_cache_f16, 2);
 }
 
-static const cache_type f32 = {2, VALUE_POSITIONS, pack_queries, score_f32, add_values_f32, softmax_8};
-static const cache_type f16 = {2, VALUE_POSITIONS, pack_queries, score_f16, add_values_f16, softmax_8};
+static const cache_type f32 = {SCORE_POSITIONS, VALUE_POSITIONS, pack_queries, score_f32, add_values_f32, softmax_8};
+static const cache_type f16 = {SCORE_POSITIONS, VALUE_POSITIONS, pack_queries, score_f16, add_values_f16, softmax_8};
 
 void attention_f32__avx2(const void *args, infer_region at) { attention(args, at, &f32); }
 void attention_f16__avx2(const void *args, infer_region at) { attention(args, at, &f16); }

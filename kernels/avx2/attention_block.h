@@ -38,10 +38,9 @@ typedef struct block {
 /* What the cache types differ in. `j0`: first position of the chunk; `j`: that of the tile, from j0; `from`: the first query that the tile
  * concerns; the last is active - 1. Values are added for positions before each query's own end: with one too many, +0 would turn a sum of -0 into +0. */
 typedef struct cache_type {
-    uint32_t score_tiles;                                                 /* of 16 positions that score takes at once, at most; a divisor of value_positions / 16 */
-    uint32_t value_positions;                                             /* of add_values' tile */
+    uint32_t score_positions, value_positions;                            /* of score's and of add_values' step, the first a divisor of the second */
     void (*prepare)(block *b);                                            /* x, or codes and scales */
-    void (*score)(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles); /* p[j..j+16*tiles) = q . k * scale */
+    void (*score)(block *b, uint32_t j0, uint32_t j, uint32_t from);      /* p[j..j+score_positions) = q . k * scale, at least tiles with active positions */
     void (*add_values)(block *b, uint32_t j0, uint32_t j, uint32_t from); /* chunk += p[j] v[j] */
     void (*softmax)(float *p, uint32_t count, float *max, float *sum);    /* p becomes exp(p - max), *sum their sum */
 } cache_type;
@@ -118,10 +117,10 @@ ALWAYS_INLINE uint32_t attend_chunk(block *b, uint32_t j0, const cache_type *typ
         b->active--;
     length = positions_before(b->end[b->active - 1], j0, CHUNK);
     start = positions_before(b->begin[first], j0, CHUNK) / type->value_positions * type->value_positions; /* whole tiles before all windows */
-    for (uint32_t j = start, i = first; j < length; j += 16 * type->score_tiles) {
+    for (uint32_t j = start, i = first; j < length; j += type->score_positions) {
         while (b->end[i] <= j0 + j)
             i++;
-        type->score(b, j0, j, i, length - j > 16 ? type->score_tiles : 1);
+        type->score(b, j0, j, i);
     }
     for (uint32_t i = first; i < b->active; i++) {
         uint32_t seen = positions_before(b->end[i], j0, CHUNK);

@@ -70,7 +70,7 @@ ALWAYS_INLINE void score(block *b, uint32_t j0, uint32_t j, uint32_t i, const ui
     }
 }
 
-static void score_tile(block *b, uint32_t j0, uint32_t j, uint32_t from)
+static void score_q8g32(block *b, uint32_t j0, uint32_t j, uint32_t from)
 {
     for (uint32_t i = from, n; i < b->active; i += n) {
         n = group_size(b->active - i, 4);
@@ -88,12 +88,6 @@ static void score_tile(block *b, uint32_t j0, uint32_t j, uint32_t from)
             score(b, j0, j, i, 1);
         }
     }
-}
-
-static void score_q8g32(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles)
-{
-    for (uint32_t end = j + 16 * tiles; j < end; j += 16)
-        score_tile(b, j0, j, from);
 }
 
 /* ---- values ---- */
@@ -188,7 +182,7 @@ static void add_values_q8g32(block *b, uint32_t j0, uint32_t j, uint32_t from)
     }
 }
 
-static const cache_type q8g32 = {1, VALUE_POSITIONS, quantize_queries, score_q8g32, add_values_q8g32, softmax_8};
+static const cache_type q8g32 = {16, VALUE_POSITIONS, quantize_queries, score_q8g32, add_values_q8g32, softmax_8};
 
 void attention_q8g32__avx2(const void *args, infer_region at) { attention(args, at, &q8g32); }
 void attention_chunks_q8g32__avx2(const void *args, infer_region at) { attention_chunks(args, at, &q8g32); }

@@ -219,17 +219,9 @@ static rows values_at(const block *b, uint32_t position)
     return (rows){a->v, infer_cache_v_index(b->kv_head, a->positions, position, a->head_dim, 0), a->head_dim, a->head_dim};
 }
 
-static void score_f32(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles)
-{
-    for (uint32_t end = j + 16 * tiles; j < end; j += 16)
-        score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f32, 4);
-}
+static void score_f32(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f32, 4); }
 
-static void score_f16(block *b, uint32_t j0, uint32_t j, uint32_t from, uint32_t tiles)
-{
-    for (uint32_t end = j + 16 * tiles; j < end; j += 16)
-        score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f16, 2);
-}
+static void score_f16(block *b, uint32_t j0, uint32_t j, uint32_t from) { score_all(b, b->a->k, keys_at(b, j0 + j), j, from, load_cache_f16, 2); }
 
 static void add_values_f32(block *b, uint32_t j0, uint32_t j, uint32_t from)
 {
@@ -243,8 +235,8 @@ static void add_values_f16(block *b, uint32_t j0, uint32_t j, uint32_t from)
     add_all_values(b, &v, j0, j, from, load_cache_f16, 2);
 }
 
-static const cache_type f32 = {1, VALUE_POSITIONS, pack_queries, score_f32, add_values_f32, softmax_16};
-static const cache_type f16 = {1, VALUE_POSITIONS, pack_queries, score_f16, add_values_f16, softmax_16};
+static const cache_type f32 = {16, VALUE_POSITIONS, pack_queries, score_f32, add_values_f32, softmax_16};
+static const cache_type f16 = {16, VALUE_POSITIONS, pack_queries, score_f16, add_values_f16, softmax_16};
 
 void attention_f32__avx512(const void *args, infer_region at) { attention(args, at, &f32); }
 void attention_f16__avx512(const void *args, infer_region at) { attention(args, at, &f16); }

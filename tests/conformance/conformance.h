@@ -64,6 +64,9 @@ void check_region(test *t, const float *got, const float *want, uint32_t rows, u
 /* |got - want| <= bound, both NaN, or the same infinity. */
 void check_near(test *t, double got, double want, double bound, const char *what);
 
+/* How far a number in the layout cols may lie from what was packed: formula.c. */
+double cols_bound(double step, uint32_t bits, int code);
+
 /* What buffers are filled with. */
 typedef enum fill {
     FILL_RANDOM,

@@ -289,7 +289,7 @@ static void pack_case(test *t, infer_qtype type, uint32_t n, uint32_t k, fill f)
             CHECK(t, (r < n && i < k) || whole[(size_t)r * k_padded + i] == 0);
 }
 
-/* Layout cols: what is packed comes back within the steps that formula.c's make_cols derives, ternary rows exactly; zeros stay zeros; what is not finite is refused. */
+/* Layout cols: what is packed comes back within cols_bound, ternary rows exactly; zeros stay zeros; what is not finite is refused. */
 void unit_pack_cols(test *t)
 {
     static const infer_qtype cols[] = {INFER_QTYPE_Q8G64, INFER_QTYPE_Q4G64};
@@ -315,8 +315,10 @@ void unit_pack_cols(test *t)
         c = infer_cols_at(w, n, k, infer_qtype_find(type)->cols_bits);
         for (size_t j = 0; j < (size_t)n * k; j++) {
             size_t o = j / k, input = j % k, stripe = o / INFER_COLS_STRIPE;
-            double step = fabs((double)infer_cols_scale(infer_cols_group(&c, stripe, input / 64)[o % INFER_COLS_STRIPE]) * c.row[o] * c.column[input]);
-            check_near(t, back[j], rows[j], ternary || rows[j] == 0 ? 0 : step * (c.bits == 8 ? 0.501 : 2.282), "unpacked value");
+            const uint8_t *group = infer_cols_group(&c, stripe, input / 64);
+            double step = fabs((double)infer_cols_scale(group[o % INFER_COLS_STRIPE]) * c.row[o] * c.column[input]);
+            int32_t code = infer_cols_code(group, infer_cols_width(&c, stripe), c.bits, (uint32_t)(input % 64), o % INFER_COLS_STRIPE);
+            check_near(t, back[j], rows[j], ternary || rows[j] == 0 ? 0 : cols_bound(step, c.bits, code), "unpacked value");
         }
         rows[random_below(t, n * k)] = i % 8 ? NAN : INFINITY;
         CHECK(t, !infer_pack_cols(type, rows, n, k, scratch, w));
