@@ -409,8 +409,8 @@ void formula_store(test *t)
         for (uint32_t p = 0; p < POSITIONS; p++) {
             for (uint32_t c = 0; c < N; c++) {
                 uint32_t h = c / DIM, d = c % DIM;
-                const float *row = x + ((size_t)p - POS0) * N + h * DIM;
                 bool written = p >= POS0 && p < POS0 + M;
+                const float *row = x + (written ? p - POS0 : 0) * N + h * DIM;
                 double want = written ? finite_within(row[d], largest) : 0, bound = 0, amax = 0;
                 for (uint32_t i = d / 32 * 32; written && i < DIM && i < d / 32 * 32 + 32; i++)
                     amax = fmax(amax, fabs(finite_within(row[i], largest)));
