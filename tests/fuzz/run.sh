@@ -22,7 +22,7 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}
 step 'packages'
 install "${build_packages[@]}" clang libclang-rt-14-dev python3
 step "build $folder/"
-CC=clang configure "$folder" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false -Dtests=disabled -Dbench=disabled --buildtype=debugoptimized
+CC=clang configure "$folder" -Dfuzz=true -Dabove_avx2=false -Db_sanitize=address,undefined -Db_lundef=false -Dtests=disabled -Dbench=disabled --buildtype=debugoptimized
 build "$folder"
 python3 tests/fuzz/seeds.py "$folder/corpus" "$folder/tools"
 mkdir -p "$folder/found"
