@@ -84,19 +84,14 @@ ALWAYS_INLINE void add_block(__m256 y[2], const sums *s, const uint16_t *scales,
 
 /* ---- few tokens ---- */
 
-/* The 64 activations of a block. */
-typedef struct block_inputs {
-    __m256i x[2];
-} block_inputs;
-
 /* The activations of 16 inputs, twice. A shuffle takes the lowest 4 bits of each number, and gives 0 where bit 7 is set: + 0x70 sets it for
  * all but the 16 numbers that this quarter of the activations has. */
-ALWAYS_INLINE __m256i gather(const block_inputs *in, const uint8_t *numbers)
+ALWAYS_INLINE __m256i gather(const int8_t *x, const uint8_t *numbers)
 {
     const __m256i quarters = _mm256_setr_epi64x(0, 0, 0x1010101010101010, 0x1010101010101010), far = _mm256_set1_epi8(0x70);
     __m256i list = _mm256_xor_si256(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)numbers)), quarters);
-    __m256i first = _mm256_shuffle_epi8(in->x[0], _mm256_adds_epu8(list, far));
-    __m256i second = _mm256_shuffle_epi8(in->x[1], _mm256_adds_epu8(_mm256_xor_si256(list, _mm256_set1_epi8(0x20)), far));
+    __m256i first = _mm256_shuffle_epi8(load_256(x), _mm256_adds_epu8(list, far));
+    __m256i second = _mm256_shuffle_epi8(load_256(x + 32), _mm256_adds_epu8(_mm256_xor_si256(list, _mm256_set1_epi8(0x20)), far));
     __m256i parts = _mm256_or_si256(first, second);
     return _mm256_or_si256(parts, _mm256_permute2x128_si256(parts, parts, 1));
 }
@@ -107,7 +102,9 @@ ALWAYS_INLINE __m256i gather_32(const int8_t *x, const uint8_t *numbers)
     __m256i list = load_256(numbers), bit4 = _mm256_slli_epi16(list, 3), bit5 = _mm256_slli_epi16(list, 2), part[4];
     for (int q = 0; q < 4; q++)
         part[q] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(x + 16 * q))), list);
-    return _mm256_blendv_epi8(_mm256_blendv_epi8(part[0], part[1], bit4), _mm256_blendv_epi8(part[2], part[3], bit4), bit5);
+    __m256i again = bit4;
+    __asm__("" : "+x"(again)); /* or gcc makes a mask for both of it first */
+    return _mm256_blendv_epi8(_mm256_blendv_epi8(part[0], part[1], bit4), _mm256_blendv_epi8(part[2], part[3], again), bit5);
 }
 
 #define SET 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255
@@ -138,16 +135,16 @@ ALWAYS_INLINE __m256i four_of(__m256i window, const uint32_t q)
 }
 
 /* Window w of a block, whose inputs are first..end - 1 of those from `numbers` on. */
-ALWAYS_INLINE __m256i gather_between(const block_inputs *in, const uint8_t *numbers, uint32_t w, uint32_t first, uint32_t end)
+ALWAYS_INLINE __m256i gather_between(const int8_t *x, const uint8_t *numbers, uint32_t w, uint32_t first, uint32_t end)
 {
-    return _mm256_and_si256(gather(in, numbers + 16 * w), bytes_between(w ? 0 : first, (int32_t)(end - 16 * w)));
+    return _mm256_and_si256(gather(x, numbers + 16 * w), bytes_between(w ? 0 : first, (int32_t)(end - 16 * w)));
 }
 
 /* Its first `units` units. */
-ALWAYS_INLINE void add_window(sums *s, const block_inputs *in, const uint8_t *numbers, const uint8_t *values, uint32_t w, uint32_t first,
+ALWAYS_INLINE void add_window(sums *s, const int8_t *x, const uint8_t *numbers, const uint8_t *values, uint32_t w, uint32_t first,
                               uint32_t end, const uint32_t units, const infer_qtype type)
 {
-    __m256i window = gather_between(in, numbers, w, first, end);
+    __m256i window = gather_between(x, numbers, w, first, end);
     values += 4 * w * infer_sparse_unit_bytes(type);
 #pragma GCC unroll 4
     for (uint32_t q = 0; q < units; q++)
@@ -164,10 +161,10 @@ ALWAYS_INLINE void fold_offset(sums *s, const infer_qtype type)
     }
 }
 
-/* A block of bcsr16x1 with the activations x, also in `in`, whose inputs are first..end - 1 of those that stand from `numbers` on; so are
- * its units, from `values` on. */
-ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const int8_t *x, const uint8_t *numbers, const uint8_t *values, uint32_t first,
-                                 uint32_t end, const uint32_t always, const infer_qtype type)
+/* A block of bcsr16x1 with the activations x, whose inputs are first..end - 1 of those that stand from `numbers` on; so are its units, from `values`
+ * on. */
+ALWAYS_INLINE sums multiply_16x1(const int8_t *x, const uint8_t *numbers, const uint8_t *values, uint32_t first, uint32_t end,
+                                 const uint32_t always, const infer_qtype type)
 {
     sums s = no_sums();
     const uint32_t joined = always > 4 ? 2 : 0; /* windows whose activations are gathered at once */
@@ -187,11 +184,11 @@ ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const int8_t *x, const 
     }
 #pragma GCC unroll 4
     for (uint32_t w = joined; w < (always + 3) / 4; w++)
-        add_window(&s, in, numbers, values, w, first, end, always - 4 * w < 4 ? always - 4 * w : 4, type);
+        add_window(&s, x, numbers, values, w, first, end, always - 4 * w < 4 ? always - 4 * w : 4, type);
     if (__builtin_expect(end > 4 * always, 0)) {
         if (always % 4) { /* the last window was not whole */
             uint32_t w = always / 4, left = end - 16 * w;
-            __m256i window = gather_between(in, numbers, w, first, end);
+            __m256i window = gather_between(x, numbers, w, first, end);
 #pragma GCC unroll 4
             for (uint32_t q = always % 4; q < 4; q++)
                 if (4 * q < left)
@@ -200,16 +197,16 @@ ALWAYS_INLINE sums multiply_16x1(const block_inputs *in, const int8_t *x, const 
         for (uint32_t w = (always + 3) / 4; 16 * w < end; w++)
             switch ((end - 16 * w + 3) / 4) {
             case 1:
-                add_window(&s, in, numbers, values, w, first, end, 1, type);
+                add_window(&s, x, numbers, values, w, first, end, 1, type);
                 break;
             case 2:
-                add_window(&s, in, numbers, values, w, first, end, 2, type);
+                add_window(&s, x, numbers, values, w, first, end, 2, type);
                 break;
             case 3:
-                add_window(&s, in, numbers, values, w, first, end, 3, type);
+                add_window(&s, x, numbers, values, w, first, end, 3, type);
                 break;
             default:
-                add_window(&s, in, numbers, values, w, first, end, 4, type);
+                add_window(&s, x, numbers, values, w, first, end, 4, type);
             }
     }
     fold_offset(&s, type);
@@ -241,13 +238,14 @@ ALWAYS_INLINE sums multiply_16x4(const fours *f, uint32_t mask, const uint8_t *v
     return s;
 }
 
-ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, uint32_t panel, uint32_t t, __m256 y[2],
+ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, uint32_t panel, uint32_t t, __m256 out[2],
                              const uint32_t always, KIND)
 {
     const size_t unit_bytes = infer_sparse_unit_bytes(type), groups = infer_q8_groups(a->k);
     const int8_t *x = a->xq.codes + 32 * t * (size_t)a->xq.row_groups;
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     const uint8_t *values = s->values + s->pointers[panel] * unit_bytes, *numbers = NULL, *counts = NULL;
+    __m256 y[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     int8_t last[64] = {0}; /* of a block with one half */
     const uint16_t *scales = s->scales + panel * s->blocks * 16;
     uint32_t first = 0; /* bcsr16x1: where in the unit at `values` the block begins */
@@ -264,48 +262,69 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
     }
     for (size_t b = 0; b < s->blocks; b++, scales += 16) {
         const int8_t *inputs = 2 * b + 1 < groups ? x + 64 * b : last;
-        block_inputs in = {{load_256(inputs), load_256(inputs + 32)}};
         sums sum;
         prefetch_weights((const char *)scales + AHEAD_BYTES, 32);
         if (layout == INFER_LAYOUT_BCSR16X1) {
             uint32_t end = first + counts[b];
             prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
-            sum = multiply_16x1(&in, inputs, numbers, values, first, end, always, type);
+            sum = multiply_16x1(inputs, numbers, values, first, end, always, type);
             numbers += end / 4 * 4;
-            values += end / 4 * unit_bytes;
+            values += end / 4 * 4 * (unit_bytes / 4);
             first = end % 4;
         } else {
             uint32_t mask = infer_sparse_fours(s, panel, b);
             prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
-            _mm256_store_si256((__m256i *)(void *)f.x, in.x[0]);
-            _mm256_store_si256((__m256i *)(void *)(f.x + 8), in.x[1]);
+            _mm256_store_si256((__m256i *)(void *)f.x, load_256(inputs));
+            _mm256_store_si256((__m256i *)(void *)(f.x + 8), load_256(inputs + 32));
             sum = multiply_16x4(&f, mask, values, always, type);
             values += (uint32_t)__builtin_popcount(mask) * unit_bytes;
         }
         add_block(y, &sum, scales, x_scales[2 * b], type);
     }
+    out[0] = y[0];
+    out[1] = y[1];
 }
 
-ALWAYS_INLINE void few_tokens(const infer_matmul_args *a, infer_region at, KIND)
+/* One token x a panel, whose units a block are multiplied `always` and more where needed: a function of its own for each number, or what their loops
+ * keep would not fit the registers of one. 7 and 9 are served by the next number. */
+typedef void one_token_fn(const infer_matmul_args *a, const infer_sparse *s, uint32_t panel, uint32_t t, __m256 y[2]);
+
+#define ONE_TOKEN(always, type, layout)                                                                                                    \
+    static __attribute__((noinline)) void one_token_##type##_##layout##_##always(const infer_matmul_args *a, const infer_sparse *s,        \
+                                                                                 uint32_t panel, uint32_t t, __m256 y[2])                  \
+    {                                                                                                                                      \
+        one_token(a, s, panel, t, y, always, INFER_QTYPE_##type, INFER_LAYOUT_##layout);                                                   \
+    }
+#define ONE_TOKENS(type, layout)                                                                                                           \
+    ONE_TOKEN(0, type, layout)                                                                                                             \
+    ONE_TOKEN(1, type, layout)                                                                                                             \
+    ONE_TOKEN(2, type, layout)                                                                                                             \
+    ONE_TOKEN(3, type, layout)                                                                                                             \
+    ONE_TOKEN(4, type, layout)                                                                                                             \
+    ONE_TOKEN(5, type, layout)                                                                                                             \
+    ONE_TOKEN(6, type, layout)                                                                                                             \
+    ONE_TOKEN(8, type, layout)                                                                                                             \
+    ONE_TOKEN(10, type, layout)                                                                                                            \
+    static one_token_fn *const one_token_##type##_##layout[MOST_ALWAYS + 1] = {                                                            \
+        one_token_##type##_##layout##_0, one_token_##type##_##layout##_1,  one_token_##type##_##layout##_2,                                \
+        one_token_##type##_##layout##_3, one_token_##type##_##layout##_4,  one_token_##type##_##layout##_5,                                \
+        one_token_##type##_##layout##_6, one_token_##type##_##layout##_8,  one_token_##type##_##layout##_8,                                \
+        one_token_##type##_##layout##_10, one_token_##type##_##layout##_10};
+
+ONE_TOKENS(Q8G64, BCSR16X1)
+ONE_TOKENS(Q4G64, BCSR16X1)
+ONE_TOKENS(Q8G64, BCSR16X4)
+ONE_TOKENS(Q4G64, BCSR16X4)
+
+static void few_tokens(const infer_matmul_args *a, infer_region at, one_token_fn *const *multiply, const infer_layout layout)
 {
     infer_sparse s = infer_sparse_at(layout, a->w, a->n, a->k);
 
     for (uint32_t o = at.col0; o < at.col1; o += 16) {
         uint32_t always = infer_sparse_always(layout, &s, o / 16, MOST_ALWAYS);
         for (uint32_t t = at.row0; t < at.row1; t++) {
-            __m256 y[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-            switch (always) {
-#define ALWAYS(count)                                                                                                                      \
-    case count:                                                                                                                            \
-        one_token(a, &s, o / 16, t, y, count, type, layout);                                                                               \
-        break;
-                ALWAYS(0) ALWAYS(1) ALWAYS(2) ALWAYS(3) ALWAYS(4) ALWAYS(5) ALWAYS(6)
-            case 7: /* 7 and 9 run what the next number has */
-                ALWAYS(8)
-            default:
-                one_token(a, &s, o / 16, t, y, MOST_ALWAYS, type, layout);
-#undef ALWAYS
-            }
+            __m256 y[2];
+            multiply[always](a, &s, o / 16, t, y);
             store_16(a->y + (size_t)t * a->y_stride + o, at.col1 - o, y[0], y[1]);
         }
     }
@@ -500,20 +519,32 @@ ALWAYS_INLINE void expanded_panels(const infer_matmul_args *a, infer_region at, 
     }
 }
 
-ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, KIND)
+ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, one_token_fn *const *few, KIND)
 {
     if (at.row1 - at.row0 == 1 || (layout == INFER_LAYOUT_BCSR16X1 && at.row1 - at.row0 < EXPAND_TOKENS))
-        few_tokens(a, at, type, layout);
+        few_tokens(a, at, few, layout);
     else if (layout == INFER_LAYOUT_BCSR16X1)
         expanded_panels(a, at, type, layout);
     else
         many_tiles(a, at, type);
 }
 
-void matmul_q8g64_bcsr16x1__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1); }
-void matmul_q4g64_bcsr16x1__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1); }
-void matmul_q8g64_bcsr16x4__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4); }
-void matmul_q4g64_bcsr16x4__avx2(const void *args, infer_region at) { matmul(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4); }
+void matmul_q8g64_bcsr16x1__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, one_token_Q8G64_BCSR16X1, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X1);
+}
+void matmul_q4g64_bcsr16x1__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, one_token_Q4G64_BCSR16X1, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X1);
+}
+void matmul_q8g64_bcsr16x4__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, one_token_Q8G64_BCSR16X4, INFER_QTYPE_Q8G64, INFER_LAYOUT_BCSR16X4);
+}
+void matmul_q4g64_bcsr16x4__avx2(const void *args, infer_region at)
+{
+    matmul(args, at, one_token_Q4G64_BCSR16X4, INFER_QTYPE_Q4G64, INFER_LAYOUT_BCSR16X4);
+}
 void matmul_q8g64_csr__avx2(const void *args, infer_region at) { expanded_panels(args, at, INFER_QTYPE_Q8G64, INFER_LAYOUT_CSR); }
 void matmul_q4g64_csr__avx2(const void *args, infer_region at) { expanded_panels(args, at, INFER_QTYPE_Q4G64, INFER_LAYOUT_CSR); }
 void matmul_q8g64_bitmask__avx2(const void *args, infer_region at)
