@@ -65,7 +65,7 @@ if [ -n "$sanitize" ]; then
     # b_lundef: Clang leaves a sanitizer's symbols undefined in shared libraries.
     options+=(--buildtype=debugoptimized "-Db_sanitize=$sanitize" -Db_lundef=false -Dbench=disabled)
     # Nor are kernels instrumented that cannot run here.
-    grep -qsE 'avx512_vnni|avx_vnni' /proc/cpuinfo || options+=(-Dabove_avx2=false)
+    grep -qsE 'avx512f|avx_vnni' /proc/cpuinfo || options+=(-Dabove_avx2=false)
     multiplier=10
     export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1:allocator_may_return_null=1:${ASAN_OPTIONS:-}
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}

@@ -265,12 +265,12 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
         sums sum;
         prefetch_weights((const char *)scales + AHEAD_BYTES, 32);
         if (layout == INFER_LAYOUT_BCSR16X1) {
-            uint32_t end = first + counts[b];
+            uint32_t end = first + counts[b], whole = end / 4 * 4; /* in units that no later block shares */
             prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
             sum = multiply_16x1(inputs, numbers, values, first, end, always, type);
-            numbers += end / 4 * 4;
-            values += end / 4 * 4 * (unit_bytes / 4);
-            first = end % 4;
+            numbers += whole;
+            values += whole * (unit_bytes / 4);
+            first = end - whole;
         } else {
             uint32_t mask = infer_sparse_fours(s, panel, b);
             prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
