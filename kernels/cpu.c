@@ -11,6 +11,7 @@
 static const char *const level_names[INFER_CPU_LEVEL_COUNT] = {
     [INFER_CPU_REF] = "ref",
     [INFER_CPU_AVX2] = "avx2",
+    [INFER_CPU_ZEN] = "zen",
     [INFER_CPU_AVXVNNI] = "avxvnni",
     [INFER_CPU_AVX512] = "avx512",
     [INFER_CPU_AVX512VNNI] = "avx512vnni",
@@ -23,6 +24,7 @@ static const char *const level_names[INFER_CPU_LEVEL_COUNT] = {
 static const infer_cpu_level base[INFER_CPU_LEVEL_COUNT] = {
     [INFER_CPU_REF] = INFER_CPU_REF,
     [INFER_CPU_AVX2] = INFER_CPU_REF,
+    [INFER_CPU_ZEN] = INFER_CPU_AVX2,
     [INFER_CPU_AVXVNNI] = INFER_CPU_AVX2,
     [INFER_CPU_AVX512] = INFER_CPU_AVX2,
     [INFER_CPU_AVX512VNNI] = INFER_CPU_AVX512,
@@ -40,7 +42,10 @@ void infer_cpu_read(infer_cpu_regs *regs)
     unsigned eax, ebx, ecx, edx;
 
     memset(regs, 0, sizeof *regs);
+    if (__get_cpuid(0, &eax, &ebx, &ecx, &edx))
+        regs->leaf0_ebx = ebx;
     if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) {
+        regs->leaf1_eax = eax;
         regs->leaf1_ecx = ecx;
         regs->leaf1_edx = edx;
     }
@@ -87,6 +92,17 @@ infer_cpu_family infer_cpu_family_here(void) { return INFER_CPU_OTHER; }
 
 static bool all_set(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
+/* AMD's CPUs from Zen on, and Hygon's, which are Zen 1. */
+static bool is_zen(const infer_cpu_regs *regs)
+{
+    enum { AUTH = 0x68747541, HYGO = 0x6f677948 /* letters of AuthenticAMD, HygonGenuine */, ZEN_1 = 0x17 };
+    uint32_t family = regs->leaf1_eax >> 8 & 15;
+
+    if (family == 15)
+        family += regs->leaf1_eax >> 20 & 255;
+    return (regs->leaf0_ebx == AUTH || regs->leaf0_ebx == HYGO) && family >= ZEN_1;
+}
+
 static uint32_t decode_x86(const infer_cpu_regs *regs)
 {
     enum {
@@ -109,6 +125,8 @@ static uint32_t decode_x86(const infer_cpu_regs *regs)
         !all_set(regs->leaf7_ebx, BMI1 | AVX2 | BMI2))
         return levels;
     levels |= 1u << INFER_CPU_AVX2;
+    if (is_zen(regs))
+        levels |= 1u << INFER_CPU_ZEN;
     if (all_set(regs->leaf7_1_eax, AVX_VNNI))
         levels |= 1u << INFER_CPU_AVXVNNI;
     if (!all_set(regs->leaf7_ebx, AVX512F | AVX512DQ | AVX512BW | AVX512VL) || !all_set(regs->xcr0, XCR0_ZMM))

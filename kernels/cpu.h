@@ -4,11 +4,13 @@
 
 #include "kernels.h"
 
-/* Raw registers. x86: cpuid leaf 1 ecx/edx, leaf 7.0 ebx/ecx/edx, leaf 7.1 eax, and XCR0. Arm: AT_HWCAP and AT_HWCAP2. */
+/* Raw registers. x86: cpuid leaf 1 ecx/edx, leaf 7.0 ebx/ecx/edx, leaf 7.1 eax, XCR0, leaf 0 ebx (the vendor's first four letters) and leaf 1 eax
+ * (family and model). Arm: AT_HWCAP and AT_HWCAP2. */
 typedef struct infer_cpu_regs {
     uint32_t leaf1_ecx, leaf1_edx, leaf7_ebx, leaf7_ecx, leaf7_edx, leaf7_1_eax;
     uint64_t xcr0;
     uint64_t hwcap, hwcap2;
+    uint32_t leaf0_ebx, leaf1_eax;
 } infer_cpu_regs;
 
 typedef enum infer_cpu_family { INFER_CPU_OTHER, INFER_CPU_X86, INFER_CPU_ARM64 } infer_cpu_family;

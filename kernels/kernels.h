@@ -46,11 +46,12 @@ typedef enum infer_op_kind {
     INFER_OP_COUNT
 } infer_op_kind;
 
-/* CPU levels, lowest first. Each includes the one it builds on: AVXVNNI and AVX512 both build on AVX2 (Ice Lake and Zen 4 have the second
- * without the first), the others of a family on the one before. */
+/* CPU levels, lowest first. Each includes the one it builds on: ZEN, AVXVNNI and AVX512 all build on AVX2 (Ice Lake and Zen 4 have AVX-512 without
+ * AVX-VNNI), the others of a family on the one before. */
 typedef enum infer_cpu_level {
     INFER_CPU_REF = 0,
     INFER_CPU_AVX2,         /* + FMA, F16C, BMI2 */
+    INFER_CPU_ZEN,          /* the same instructions; how memory is read suits AMD's CPUs before AVX-512 */
     INFER_CPU_AVXVNNI,
     INFER_CPU_AVX512,       /* F BW VL DQ */
     INFER_CPU_AVX512VNNI,   /* + VNNI, VBMI, VBMI2 */

@@ -6,8 +6,10 @@
 #define LEVEL_REF(...) __VA_ARGS__
 #ifdef INFER_HAVE_AVX2
 #define LEVEL_AVX2(...) __VA_ARGS__
+#define LEVEL_ZEN(...) __VA_ARGS__
 #else
 #define LEVEL_AVX2(...)
+#define LEVEL_ZEN(...)
 #endif
 #ifdef INFER_HAVE_AVXVNNI
 #define LEVEL_AVXVNNI(...) __VA_ARGS__

@@ -11,7 +11,7 @@ static infer_status choose_level(const char *wanted, const char *from, infer_cpu
     infer_cpu_level level = infer_cpu_best(levels);
     if (wanted && !infer_cpu_level_find(wanted, &level))
         return infer_fail(err, INFER_ERROR_ARGUMENT,
-                          "%s: unknown CPU level \"%.32s\", expected ref, avx2, avxvnni, avx512, avx512vnni, neon, "
+                          "%s: unknown CPU level \"%.32s\", expected ref, avx2, zen, avxvnni, avx512, avx512vnni, neon, "
                           "neon-dotprod or neon-i8mm",
                           from, wanted);
     if (!(levels >> level & 1))

@@ -57,8 +57,8 @@ ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x
 /* ---- few tokens: the stored weights as they lie, nothing kept ---- */
 
 /*
- * Some tokens x one panel, or one token x some panels, which are read side by side, a line of each in turn: memory is faster with four streams than
- * with one. Asked for is what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone.
+ * Some tokens x one panel, what follows asked for; or (Zen) one token x some panels, which are read side by side, a line of each in turn, and what
+ * lies at the same place of the panels behind them asked for, if that is not far: in long panels the hardware is better left alone.
  */
 ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1,
                                  weight_kind kind)
@@ -74,6 +74,8 @@ ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const 
     for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32, x_scale++, offset8 += 2) {
         __m256i sums[TOKENS][2];
         KEEP_IN_MEMORY();
+        if (panels == 1)
+            prefetch_weights(group + WEIGHTS_AHEAD, GROUP_BYTES);
         for (uint32_t p = 0; p < panels; p++)
             for (uint32_t t = 0; t < tokens; t++)
                 sums[p + t][0] = sums[p + t][1] = start(offset8 + 2 * (t * row_groups), kind);
@@ -83,7 +85,7 @@ ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const 
                 const uint8_t *tile = group + p * panel_bytes + 32 + 64 * c;
                 __m256i w0 = load_256(tile), low0 = low_weights(w0, values, kind), high0 = high_weights(w0, values, kind);
                 __m256i w1 = load_256(tile + 32), low1 = low_weights(w1, values, kind), high1 = high_weights(w1, values, kind);
-                if (panels * panel_bytes <= MOST_AHEAD)
+                if (panels > 1 && panels * panel_bytes <= MOST_AHEAD)
                     prefetch_weights(tile + panels * panel_bytes, 64);
                 for (uint32_t t = 0; t < tokens; t++) {
                     const int8_t *inputs = x + 32 * (t * row_groups) + 8 * c;
@@ -243,15 +245,29 @@ ALWAYS_INLINE void many_tokens_n4(const infer_matmul_args *a, infer_region at, u
     blocked_panels(a, at, o, panels, WEIGHT_N4);
 }
 
-ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, panels_fn *one, tokens_fn *few, panels_fn *many)
+ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, tokens_fn *few, panels_fn *many)
 {
-    if (at.row1 - at.row0 == 1)
-        by_panels(a, at, one);
-    else if (at.row1 - at.row0 <= TOKENS) /* unpacking does not pay (measured) */
+    if (at.row1 - at.row0 <= TOKENS) /* unpacking does not pay (measured) */
         by_tokens(a, at, few);
     else
         by_panels(a, at, many);
 }
 
-void matmul_q4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, one_token_q4, few_tokens_q4, many_tokens_q4); }
-void matmul_n4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, one_token_n4, few_tokens_n4, many_tokens_n4); }
+void matmul_q4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, few_tokens_q4, many_tokens_q4); }
+void matmul_n4g32_tile16x4__avx2(const void *args, infer_region at) { matmul(args, at, few_tokens_n4, many_tokens_n4); }
+
+void matmul_q4g32_tile16x4__zen(const void *args, infer_region at)
+{
+    if (at.row1 - at.row0 == 1)
+        by_panels(args, at, one_token_q4);
+    else
+        matmul_q4g32_tile16x4__avx2(args, at);
+}
+
+void matmul_n4g32_tile16x4__zen(const void *args, infer_region at)
+{
+    if (at.row1 - at.row0 == 1)
+        by_panels(args, at, one_token_n4);
+    else
+        matmul_n4g32_tile16x4__avx2(args, at);
+}

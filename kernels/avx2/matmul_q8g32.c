@@ -22,8 +22,8 @@ ALWAYS_INLINE __m256i add_products(__m256i sums, __m256i magnitudes, __m256i w, 
 }
 
 /*
- * Some tokens x one panel, or one token x some panels, which are read side by side, a line of each in turn: memory is faster with four streams than
- * with one. Asked for is what lies at the same place of the panels behind them, if that is not far; in long panels the hardware is better left alone.
+ * Some tokens x one panel, what follows asked for; or (Zen) one token x some panels, which are read side by side, a line of each in turn, and what
+ * lies at the same place of the panels behind them asked for, if that is not far: in long panels the hardware is better left alone.
  */
 ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint32_t tokens, uint32_t o, const uint32_t panels, uint32_t col1)
 {
@@ -37,6 +37,8 @@ ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint3
         y[i][0] = y[i][1] = _mm256_setzero_ps();
     for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32, x_scale++) {
         __m256i sums[TOKENS][2];
+        if (panels == 1)
+            prefetch_weights(group + WEIGHTS_AHEAD, GROUP_BYTES);
         for (uint32_t p = 0; p < panels; p++)
             for (uint32_t t = 0; t < tokens; t++)
                 sums[p + t][0] = sums[p + t][1] = _mm256_setzero_si256();
@@ -45,7 +47,7 @@ ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint3
             for (uint32_t p = 0; p < panels; p++) {
                 const uint8_t *tile = group + p * panel_bytes + 32 + 64 * c;
                 __m256i w0 = load_256(tile), magnitudes0 = _mm256_abs_epi8(w0), w1 = load_256(tile + 32), magnitudes1 = _mm256_abs_epi8(w1);
-                if (panels * panel_bytes <= MOST_AHEAD)
+                if (panels > 1 && panels * panel_bytes <= MOST_AHEAD)
                     prefetch_weights(tile + panels * panel_bytes, 64);
                 for (uint32_t t = 0; t < tokens; t++) {
                     __m256i inputs = broadcast_32(x + 32 * (t * row_groups) + 4 * c);
@@ -70,15 +72,17 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, infer_region at, uint32
     multiply(a, at.row0, 1, o, panels, at.col1);
 }
 
-ALWAYS_INLINE void more_tokens(const infer_matmul_args *a, infer_region at, uint32_t o, uint32_t t0, const uint32_t tokens)
+ALWAYS_INLINE void some_tokens(const infer_matmul_args *a, infer_region at, uint32_t o, uint32_t t0, const uint32_t tokens)
 {
     multiply(a, t0, tokens, o, 1, at.col1);
 }
 
-void matmul_q8g32_tile16x4__avx2(const void *args, infer_region at)
+void matmul_q8g32_tile16x4__avx2(const void *args, infer_region at) { by_tokens(args, at, some_tokens); }
+
+void matmul_q8g32_tile16x4__zen(const void *args, infer_region at)
 {
     if (at.row1 - at.row0 == 1)
         by_panels(args, at, one_token);
     else
-        by_tokens(args, at, more_tokens);
+        by_tokens(args, at, some_tokens);
 }

@@ -20,7 +20,6 @@
 #include "vector.h"
 
 enum {
-    AHEAD_BYTES = 8 << 10, /* from what is read to what is asked for (measured) */
     MOST_ALWAYS = 10, /* units of a block that are multiplied always, at most */
     TOKENS = 4,
     EXPAND_TOKENS = 6, /* from here on bcsr16x1 is made dense (measured) */
@@ -263,17 +262,17 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
     for (size_t b = 0; b < s->blocks; b++, scales += 16) {
         const int8_t *inputs = 2 * b + 1 < groups ? x + 64 * b : last;
         sums sum;
-        prefetch_weights((const char *)scales + AHEAD_BYTES, 32);
+        prefetch_weights((const char *)scales + WEIGHTS_AHEAD, 32);
         if (layout == INFER_LAYOUT_BCSR16X1) {
             uint32_t end = first + counts[b], whole = end / 4 * 4; /* in units that no later block shares */
-            prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
+            prefetch_weights(values + WEIGHTS_AHEAD, always * unit_bytes);
             sum = multiply_16x1(inputs, numbers, values, first, end, always, type);
             numbers += whole;
             values += whole * (unit_bytes / 4);
             first = end - whole;
         } else {
             uint32_t mask = infer_sparse_fours(s, panel, b);
-            prefetch_weights(values + AHEAD_BYTES, always * unit_bytes);
+            prefetch_weights(values + WEIGHTS_AHEAD, always * unit_bytes);
             _mm256_store_si256((__m256i *)(void *)f.x, load_256(inputs));
             _mm256_store_si256((__m256i *)(void *)(f.x + 8), load_256(inputs + 32));
             sum = multiply_16x4(&f, mask, values, always, type);

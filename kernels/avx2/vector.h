@@ -42,6 +42,8 @@ ALWAYS_INLINE void prefetch(const void *p, size_t bytes)
         _mm_prefetch((const char *)p + line, _MM_HINT_T0);
 }
 
+enum { WEIGHTS_AHEAD = 8 << 10 }; /* from weights that are read to those that are asked for (measured) */
+
 /* Asks for weights that are read once, from memory, some way ahead of the hardware's own prefetcher, which stops at the end of a page: into L2. */
 ALWAYS_INLINE void prefetch_weights(const void *weights, size_t bytes)
 {

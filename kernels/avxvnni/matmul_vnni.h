@@ -70,7 +70,7 @@ ALWAYS_INLINE void direct(const infer_matmul_args *a, uint32_t t0, const uint32_
             __m256i sums[TOKENS][2];
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t][0] = sums[t][1] = start(offset8 + 2 * (t * row_groups), kind);
-            prefetch_weights(group, group_bytes);
+            prefetch_weights(group + WEIGHTS_AHEAD, group_bytes);
 #pragma GCC unroll 8
             for (int c = 0; c < 8; c++) {
                 __m256i w0 = load_codes(group, c, 0, kind), w1 = load_codes(group, c, 1, kind);

@@ -101,6 +101,7 @@ void unit_cpu(test *t)
     enum {
         REF = 1 << INFER_CPU_REF,
         AVX2 = REF | 1 << INFER_CPU_AVX2,
+        ZEN = AVX2 | 1 << INFER_CPU_ZEN,
         AVXVNNI = AVX2 | 1 << INFER_CPU_AVXVNNI,
         AVX512 = AVX2 | 1 << INFER_CPU_AVX512,
         AVX512VNNI = AVX512 | 1 << INFER_CPU_AVX512VNNI,
@@ -112,30 +113,33 @@ void unit_cpu(test *t)
     static const struct {
         const char *name;
         infer_cpu_family family;
-        infer_cpu_regs regs; /* leaf 1 ecx, edx; leaf 7.0 ebx, ecx, edx; leaf 7.1 eax; XCR0; hwcap, hwcap2 */
+        infer_cpu_regs regs; /* leaf 1 ecx, edx; leaf 7.0 ebx, ecx, edx; leaf 7.1 eax; XCR0; hwcap, hwcap2; leaf 0 ebx; leaf 1 eax */
         uint32_t levels;
     } dumps[] = {
-        {"Sandy Bridge", INFER_CPU_X86, {0x1fbae3ff, 0xbfebfbff, 0, 0, 0, 0, 0x7, 0, 0}, REF},
-        {"Haswell", INFER_CPU_X86, {0x7ffafbff, 0xbfebfbff, 0x000027ab, 0, 0, 0, 0x7, 0, 0}, AVX2},
-        {"Haswell, OS without AVX", INFER_CPU_X86, {0x7ffafbff, 0xbfebfbff, 0x000027ab, 0, 0, 0, 0x3, 0, 0}, REF},
-        {"Haswell, OS without XSAVE", INFER_CPU_X86, {0x77fafbff, 0xbfebfbff, 0x000027ab, 0, 0, 0, 0x7, 0, 0}, REF},
-        {"Haswell, FMA hidden by a hypervisor", INFER_CPU_X86, {0x7ffaebff, 0xbfebfbff, 0x000027ab, 0, 0, 0, 0x7, 0, 0}, REF},
-        {"Skylake-X", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xd39ffffb, 0x00000008, 0xbc000400, 0, 0xe7, 0, 0}, AVX512},
-        {"Skylake-X, OS without ZMM", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xd39ffffb, 0x00000008, 0xbc000400, 0, 0x7, 0, 0}, AVX2},
-        {"Skylake-X, OS without ZMM16-31", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xd39ffffb, 0x00000008, 0xbc000400, 0, 0x67, 0, 0}, AVX2},
-        {"Cascade Lake: VNNI without VBMI", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xd39ffffb, 0x00000808, 0xbc000400, 0, 0xe7, 0, 0}, AVX512},
-        {"Ice Lake", INFER_CPU_X86, {0x7ffafbbf, 0xbfebfbff, 0xf2bf27eb, 0x40405f4e, 0xbc000410, 0, 0xe7, 0, 0}, AVX512VNNI},
-        {"Alder Lake", INFER_CPU_X86, {0x7ffafbff, 0xbfebfbff, 0x239c27eb, 0x98c027ac, 0xfc1cc410, 0x00400810, 0x207, 0, 0}, AVXVNNI},
-        {"Sapphire Rapids", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xf3bfbfeb, 0xfb417ffe, 0xffd94432, 0x00001c30, 0x602e7, 0, 0},
+        {"Sandy Bridge", INFER_CPU_X86, {0x1fbae3ff, 0xbfebfbff, 0, 0, 0, 0, 0x7, 0, 0, 0x756e6547, 0}, REF},
+        {"Haswell", INFER_CPU_X86, {0x7ffafbff, 0xbfebfbff, 0x000027ab, 0, 0, 0, 0x7, 0, 0, 0x756e6547, 0x000306c3}, AVX2},
+        {"Haswell, OS without AVX", INFER_CPU_X86, {0x7ffafbff, 0xbfebfbff, 0x000027ab, 0, 0, 0, 0x3, 0, 0, 0x756e6547, 0}, REF},
+        {"Haswell, OS without XSAVE", INFER_CPU_X86, {0x77fafbff, 0xbfebfbff, 0x000027ab, 0, 0, 0, 0x7, 0, 0, 0x756e6547, 0}, REF},
+        {"Haswell, FMA hidden by a hypervisor", INFER_CPU_X86, {0x7ffaebff, 0xbfebfbff, 0x000027ab, 0, 0, 0, 0x7, 0, 0, 0x756e6547, 0}, REF},
+        {"Skylake-X", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xd39ffffb, 0x00000008, 0xbc000400, 0, 0xe7, 0, 0, 0x756e6547, 0}, AVX512},
+        {"Skylake-X, OS without ZMM", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xd39ffffb, 0x00000008, 0xbc000400, 0, 0x7, 0, 0, 0x756e6547, 0}, AVX2},
+        {"Skylake-X, OS without ZMM16-31", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xd39ffffb, 0x00000008, 0xbc000400, 0, 0x67, 0, 0, 0x756e6547, 0}, AVX2},
+        {"Cascade Lake: VNNI without VBMI", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xd39ffffb, 0x00000808, 0xbc000400, 0, 0xe7, 0, 0, 0x756e6547, 0}, AVX512},
+        {"Ice Lake", INFER_CPU_X86, {0x7ffafbbf, 0xbfebfbff, 0xf2bf27eb, 0x40405f4e, 0xbc000410, 0, 0xe7, 0, 0, 0x756e6547, 0}, AVX512VNNI},
+        {"Alder Lake", INFER_CPU_X86, {0x7ffafbff, 0xbfebfbff, 0x239c27eb, 0x98c027ac, 0xfc1cc410, 0x00400810, 0x207, 0, 0, 0x756e6547, 0}, AVXVNNI},
+        {"Sapphire Rapids", INFER_CPU_X86, {0x7ffefbff, 0xbfebfbff, 0xf3bfbfeb, 0xfb417ffe, 0xffd94432, 0x00001c30, 0x602e7, 0, 0, 0x756e6547, 0},
          AVX512VNNI | AVXVNNI},
-        {"Zen 3", INFER_CPU_X86, {0x7ef8320b, 0x178bfbff, 0x219c97a9, 0x0040068c, 0x00000010, 0, 0x207, 0, 0}, AVX2},
-        {"Zen 4", INFER_CPU_X86, {0x7ef8320b, 0x178bfbff, 0xf1bf97a9, 0x00405fce, 0x10000010, 0x00000020, 0x2e7, 0, 0}, AVX512VNNI},
-        {"Cortex-A53", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0x000008ff, 0}, NEON},
-        {"Neoverse N1", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0x00119fff, 0}, DOTPROD},
-        {"Neoverse V1", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0xdfffffff, 0x0000e000}, I8MM},
-        {"Arm without ASIMD", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0x1, 0x2000}, REF},
-        {"Arm with i8mm but dot products hidden", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0x3, 0x2000}, NEON},
-        {"unknown family", INFER_CPU_OTHER, {~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0ull, ~0ull, ~0ull}, REF},
+        {"Zen 3", INFER_CPU_X86, {0x7ef8320b, 0x178bfbff, 0x219c97a9, 0x0040068c, 0x00000010, 0, 0x207, 0, 0, 0x68747541, 0x00a00f11}, ZEN},
+        {"Excavator", INFER_CPU_X86, {0x7ed8320b, 0x178bfbff, 0x000001a9, 0, 0, 0, 0x7, 0, 0, 0x68747541, 0x00660f51}, AVX2},
+        {"Hygon Dhyana", INFER_CPU_X86, {0x7ed8320b, 0x178bfbff, 0x209c01a9, 0, 0, 0, 0x7, 0, 0, 0x6f677948, 0x00900f02}, ZEN},
+        {"Zen 4", INFER_CPU_X86, {0x7ef8320b, 0x178bfbff, 0xf1bf97a9, 0x00405fce, 0x10000010, 0x00000020, 0x2e7, 0, 0, 0x68747541, 0x00a60f12},
+         AVX512VNNI | ZEN},
+        {"Cortex-A53", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0x000008ff, 0, 0, 0}, NEON},
+        {"Neoverse N1", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0x00119fff, 0, 0, 0}, DOTPROD},
+        {"Neoverse V1", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0xdfffffff, 0x0000e000, 0, 0}, I8MM},
+        {"Arm without ASIMD", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0x1, 0x2000, 0, 0}, REF},
+        {"Arm with i8mm but dot products hidden", INFER_CPU_ARM64, {0, 0, 0, 0, 0, 0, 0, 0x3, 0x2000, 0, 0}, NEON},
+        {"unknown family", INFER_CPU_OTHER, {~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0ull, ~0ull, ~0ull, ~0u, ~0u}, REF},
     };
 
     for (size_t i = 0; i < ARRAY_COUNT(dumps); i++) {
@@ -161,6 +165,7 @@ void unit_levels(test *t)
     CHECK(t, infer_cpu_level_includes(INFER_CPU_AVX512VNNI, INFER_CPU_AVX2));
     CHECK(t, !infer_cpu_level_includes(INFER_CPU_AVX512VNNI, INFER_CPU_AVXVNNI));
     CHECK(t, infer_cpu_level_includes(INFER_CPU_AVXVNNI, INFER_CPU_AVX2));
+    CHECK(t, infer_cpu_level_includes(INFER_CPU_ZEN, INFER_CPU_AVX2) && !infer_cpu_level_includes(INFER_CPU_AVX512VNNI, INFER_CPU_ZEN));
     CHECK(t, !infer_cpu_level_includes(INFER_CPU_AVX2, INFER_CPU_AVX512));
     CHECK(t, infer_cpu_level_includes(INFER_CPU_NEON_I8MM, INFER_CPU_NEON));
     CHECK(t, !infer_cpu_level_includes(INFER_CPU_NEON_I8MM, INFER_CPU_AVX2));

@@ -7,7 +7,7 @@ _infer_values() {
     case $2 in
     --type) "${1%infer-*}infer-convert" --help 2>/dev/null | sed -n 's/.*Types: //p' ;;
     --kv) echo auto f16 f32 q8 ;;
-    --cpu) echo ref avx2 avxvnni avx512 avx512vnni neon neon-dotprod neon-i8mm ;;
+    --cpu) echo ref avx2 zen avxvnni avx512 avx512vnni neon neon-dotprod neon-i8mm ;;
     --energy) echo auto off estimate perf powercap scmi hwmon battery file: cmd: ;;
     --task) echo hellaswag arc piqa lambada ;;
     --chat-template) echo chatml llama3 llama2 mistral-v7 mistral-v1 mistral-v3-tekken mistral-v3 gemma phi3 zephyr ;;
