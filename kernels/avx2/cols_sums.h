@@ -177,14 +177,34 @@ ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, co
     }
 }
 
-/* The lists of groups g.. of a token, as many as there are and fit. */
-ALWAYS_INLINE void list_groups(active *lists, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups, const uint32_t streams,
-                               const uint32_t unit)
+/* The lists of groups first.. of a token. */
+typedef struct lists {
+    size_t first;
+    uint32_t mean; /* inputs of a group that are not 0 */
+    active of[LISTED];
+} lists;
+
+/* That of group g, which follows the one asked for before, or is the token's first. */
+ALWAYS_INLINE const active *list_of(lists *l, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups, const uint32_t streams,
+                                    const uint32_t unit)
 {
-    const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
-    size_t halves = infer_q8_groups(a->k);
-    for (size_t i = g; i < groups && i < g + LISTED; i++)
-        list_active(&lists[i - g], codes + 2 * HALF * i, halves - 2 * i < 2 ? 1 : 2, streams, unit);
+    if (g % LISTED == 0 && l->first != g) {
+        const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
+        size_t halves = infer_q8_groups(a->k), count = groups - g < LISTED ? groups - g : LISTED;
+        uint32_t all = 0;
+        for (size_t i = 0; i < count; i++) {
+            list_active(&l->of[i], codes + 2 * HALF * (g + i), halves - 2 * (g + i) < 2 ? 1 : 2, streams, unit);
+            all += l->of[i].end;
+        }
+        l->first = g;
+        l->mean = all / (uint32_t)count;
+    }
+    return &l->of[g % LISTED];
+}
+
+ALWAYS_INLINE void ask_for(const uint8_t *line)
+{
+    _mm_prefetch((const char *)line, _MM_HINT_T0);
 }
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * y = x w^T in layout `cols`: see cols_sums.h, and for one token cols_lines.h. More tokens: the columns that any of them needs are interleaved into L1
- * and meet every token.
+ * y = x w^T in layout `cols`: see cols_sums.h, and for one token cols_token.h. More tokens: the columns that any of them needs are interleaved into
+ * L1 and meet every token.
  */
-#include "cols_lines.h"
+#include "cols_token.h"
 
 enum {
     BLOCK_TOKENS = 16,
@@ -126,7 +126,7 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
 
     if (at.row1 - at.row0 == 1) {
-        cols_by_lines(a, at, bits);
+        cols_token(a, at, bits);
         return;
     }
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {

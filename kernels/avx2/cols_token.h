@@ -1,0 +1,181 @@
+/*
+ * y = x w^T in layout `cols`, one token: for AVX2, and in the registers that AVX-512 has. Where hardly any input of a group is skipped, and all outputs of
+ * the stripe are wanted, it is taken by whole columns, and what follows asked for in the order of memory. Elsewhere a line of 64 bytes of each column is
+ * taken at a time, and lines that the hardware cannot know of are asked for, in an order that it does not take for a pattern: it would read what is
+ * skipped.
+ */
+#ifndef INFER_KERNELS_AVX2_COLS_TOKEN_H
+#define INFER_KERNELS_AVX2_COLS_TOKEN_H
+
+#include "avx2/cols_columns.h"
+
+enum {
+    LINES = INFER_COLS_STRIPE / LINE,
+    LINES_AHEAD = 400,      /* from what is read to what is asked for, of all columns that are not skipped (measured) */
+    BYTES_AHEAD = 24 << 10, /* the same in the order of memory (measured) */
+    RING = 8                /* groups, this one and those that lines are asked for of; a power of two */
+};
+
+/* Where the columns of a list begin, as offsets from the codes of the group's first input. */
+typedef struct place {
+    const uint8_t *codes;
+    uint32_t end, offset[2 * HALF]; /* behind `end` any column's */
+} place;
+
+ALWAYS_INLINE void find_place(place *p, const active *a, const uint8_t *codes, size_t pitch)
+{
+    p->codes = codes;
+    p->end = a->end;
+    for (uint32_t i = 0; i < 2 * HALF; i++)
+        p->offset[i] = a->input[i] * (uint32_t)pitch;
+}
+
+/* out = byte b.. of the columns i..end - 1 of a list, while as many lines of `next` are asked for. */
+ALWAYS_INLINE void add_lines(__m256i out[8], const active *a, const place *p, size_t b, const place *next, size_t next_b, uint32_t i, uint32_t end,
+                             const uint32_t bits)
+{
+    const uint8_t *codes = p->codes + b, *ask = next->codes + next_b;
+    __m256i s[8];
+    for (int v = 0; v < 8; v++)
+        s[v] = bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
+    for (; i < end; i += bits == 4 ? 2 : 4) {
+        const uint8_t *c0 = codes + p->offset[i], *c1 = codes + p->offset[i + 1];
+        ask_for(ask + next->offset[i]);
+        ask_for(ask + next->offset[i + 1]);
+        if (bits == 4) {
+            int16_t pair;
+            memcpy(&pair, a->x + i, sizeof pair);
+            __m256i x = _mm256_set1_epi16(pair);
+            add_pair(s, load_256(c0), load_256(c1), x);
+            add_pair(s + 4, load_256(c0 + 32), load_256(c1 + 32), x);
+        } else {
+            const uint8_t *c2 = codes + p->offset[i + 2], *c3 = codes + p->offset[i + 3];
+            __m256i x = broadcast_32(a->x + i), magnitude = _mm256_abs_epi8(x);
+            ask_for(ask + next->offset[i + 2]);
+            ask_for(ask + next->offset[i + 3]);
+            add_four(s, load_256(c0), load_256(c1), load_256(c2), load_256(c3), x, magnitude);
+            add_four(s + 4, load_256(c0 + 32), load_256(c1 + 32), load_256(c2 + 32), load_256(c3 + 32), x, magnitude);
+        }
+    }
+    for (int v = 0; v < 8; v++)
+        out[v] = s[v];
+}
+
+/* y += a group, of whose columns `lines` lines are taken in this order, while lines `ahead` of them, at most (RING - 1) * lines, are asked for; places:
+ * its own and those behind it, RING of them. */
+ALWAYS_INLINE void add_group_by_lines(float *y, const active *a, const place *const *places, const uint8_t *order, uint32_t lines, uint32_t ahead,
+                                      const uint8_t *scales, const uint8_t *next_scales, float x_scale, const uint32_t bits)
+{
+    const size_t outputs = LINE * 8 / bits;
+    const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end;
+    for (uint32_t l = 0; l < lines; l++) {
+        const place *next = places[(l + ahead) / lines];
+        size_t b = LINE * order[l], o0 = outputs * order[l], next_b = LINE * order[(l + ahead) % lines];
+        __m256i first[8], second[8];
+        for (size_t o = 0; o < outputs; o += LINE)
+            ask_for(next_scales + o0 + o);
+        add_lines(first, a, places[0], b, next, next_b, 0, part, bits);
+        if (part < a->end)
+            add_lines(second, a, places[0], b, next, next_b, part, a->end, bits);
+        else
+            for (int v = 0; v < 8; v++)
+                second[v] = _mm256_setzero_si256();
+        for (uint32_t i = a->end; i < next->end; i++)
+            ask_for(next->codes + next_b + next->offset[i]);
+        add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
+    }
+}
+
+/* What add_group_by_lines counts on: the first `ahead` lines were asked for. */
+ALWAYS_INLINE void ask_for_first_lines(const place *const *places, const uint8_t *order, uint32_t lines, uint32_t ahead)
+{
+    for (uint32_t l = 0; l < ahead; l++) {
+        const place *p = places[l / lines];
+        for (uint32_t i = 0; i < p->end; i++)
+            ask_for(p->codes + LINE * order[l % lines] + p->offset[i]);
+    }
+}
+
+ALWAYS_INLINE void add_group_by_columns(float *y, const active *a, const uint8_t *codes, size_t pitch, size_t bytes, const uint8_t *scales, float x_scale,
+                                        const uint32_t bits)
+{
+    __m256i sums[2][INFER_COLS_STRIPE / 8];
+    for (uint32_t i = 0; i < a->end; i += FOUR) {
+        columns c = columns_at(a, i, codes, pitch);
+        to_come next = lines_in_order(codes + i * pitch + BYTES_AHEAD);
+        add_four_columns(sums, a, i, &c, &next, bytes, bits);
+    }
+    add_sums(y, sums, a, scales, x_scale, bytes, bits);
+}
+
+/* What lines are asked for of: the groups from the present one on, of this stripe and of the next one, if that is as wide. */
+typedef struct to_ask {
+    place ring[RING];
+    size_t present; /* of the ring */
+    bool begun;     /* the stripe's first lines were asked for with the last ones of that before it */
+} to_ask;
+
+/* s: the stripe; next: the region's next one, or NULL */
+ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, const span *next, lists *l,
+                                   to_ask *ask, const uint32_t bits)
+{
+    const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
+    size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
+           group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+    const uint8_t *scales = infer_cols_group(w, s->stripe, 0) + s->first, *codes = infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8;
+    const uint8_t *next_codes = next ? infer_cols_codes(w, next->stripe, 0) : NULL;
+    const bool joined = next && next->width == s->width && next->count == s->count && w->groups >= RING && w->groups <= LISTED;
+    const uint32_t lines = (uint32_t)(bytes / LINE);
+    _Alignas(64) float y[INFER_COLS_STRIPE];
+    uint8_t order[LINES];
+
+    for (uint32_t i = 0, n = 0; n < lines; i++)
+        if (reversed(i) < lines)
+            order[n++] = (uint8_t)reversed(i);
+    memset(y, 0, s->count * sizeof *y);
+    for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes, ask->present++) {
+        const active *now = list_of(l, a, t, g, w->groups, 1, bits == 4 ? 2 : 4);
+        const uint32_t wanted = LINES_AHEAD / (l->mean + 1), ahead = wanted < (RING - 1) * lines ? wanted : (RING - 1) * lines;
+        const place *places[RING];
+        size_t left = w->groups - g < LISTED - g % LISTED ? w->groups - g : LISTED - g % LISTED; /* groups with lists */
+        bool begins = g % LISTED == 0 && !(g == 0 && ask->begun);
+        for (size_t r = begins ? 0 : RING - 1; r < RING; r++) {
+            place *p = &ask->ring[(ask->present + r) % RING];
+            if (r < left)
+                find_place(p, now + r, codes + r * group_bytes, pitch);
+            else if (joined)
+                find_place(p, l->of + (r - left), next_codes + (r - left) * group_bytes, pitch);
+            else
+                *p = ask->ring[(ask->present + r - 1) % RING];
+        }
+        for (size_t r = 0; r < RING; r++)
+            places[r] = &ask->ring[(ask->present + r) % RING];
+        if (now->scattered || bytes < pitch) {
+            if (begins)
+                ask_for_first_lines(places, order, lines, ahead);
+            add_group_by_lines(y, now, places, order, lines, ahead, scales, left > 1 ? scales + group_bytes : scales, x_scales[2 * g], bits);
+        } else {
+            add_group_by_columns(y, now, codes, pitch, bytes, scales, x_scales[2 * g], bits);
+        }
+    }
+    ask->begun = joined;
+    finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
+}
+
+/* at.row1 is at.row0 + 1. */
+ALWAYS_INLINE void cols_token(const infer_matmul_args *a, infer_region at, const uint32_t bits)
+{
+    infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
+    lists l = {.first = SIZE_MAX};
+    to_ask ask = {.begun = false};
+
+    for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
+        span s = span_at(&w, o, end), next;
+        o += s.count;
+        if (o < end)
+            next = span_at(&w, o, end);
+        token_of_stripe(a, &w, at.row0, &s, o < end ? &next : NULL, &l, &ask, bits);
+    }
+}
+
+#endif
