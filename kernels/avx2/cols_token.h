@@ -11,7 +11,8 @@
 
 enum {
     LINES = INFER_COLS_STRIPE / LINE,
-    LINES_AHEAD = 400,      /* from what is read to what is asked for, of all columns that are not skipped (measured) */
+    LINES_AHEAD_Q4 = 400,   /* from what is read to what is asked for, of all columns that are not skipped (measured) */
+    LINES_AHEAD_Q8 = 150,   /* columns of 1 KB: a line of each would fall into few sets of L1 */
     BYTES_AHEAD = 24 << 10, /* the same in the order of memory (measured) */
     RING = 8                /* groups, this one and those that lines are asked for of; a power of two */
 };
@@ -135,7 +136,8 @@ ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols 
     memset(y, 0, s->count * sizeof *y);
     for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes, ask->present++) {
         const active *now = list_of(l, a, t, g, w->groups, 1, bits == 4 ? 2 : 4);
-        const uint32_t wanted = LINES_AHEAD / (l->mean + 1), ahead = wanted < (RING - 1) * lines ? wanted : (RING - 1) * lines;
+        const uint32_t wanted = (bits == 4 ? LINES_AHEAD_Q4 : LINES_AHEAD_Q8) / (l->mean + 1);
+        const uint32_t ahead = wanted < (RING - 1) * lines ? wanted : (RING - 1) * lines;
         const place *places[RING];
         size_t left = w->groups - g < LISTED - g % LISTED ? w->groups - g : LISTED - g % LISTED; /* groups with lists */
         bool begins = g % LISTED == 0 && !(g == 0 && ask->begun);
