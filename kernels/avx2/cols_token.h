@@ -168,9 +168,10 @@ ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols 
 ALWAYS_INLINE void cols_token(const infer_matmul_args *a, infer_region at, const uint32_t bits)
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
-    lists l = {.first = SIZE_MAX};
     to_ask ask = {.begun = false};
+    lists l; /* 70 KB: each is written before it is read */
 
+    l.first = SIZE_MAX;
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
         span s = span_at(&w, o, end), next;
         o += s.count;
