@@ -52,7 +52,7 @@ ALWAYS_INLINE void add_columns(__m256i *sums, const active *a, uint32_t i, const
             s[v] = sums[v];
         if (b % LINE == 0) {
             for (int k = 0; k < FOUR; k++)
-                ask_for(next->at[k] + ahead);
+                prefetch(next->at[k] + ahead, LINE);
             ahead += next->step;
         }
         if (bits == 4) {
@@ -66,7 +66,7 @@ ALWAYS_INLINE void add_columns(__m256i *sums, const active *a, uint32_t i, const
     }
 }
 
-/* sums = inputs i.. of the list; their columns `c`, at the place of those in `next` in the group behind where there are no more in it */
+/* sums: of the part of the group that inputs i.. of the list belong to; their columns `c` are added, or are its first. */
 ALWAYS_INLINE void add_four_columns(__m256i (*sums)[INFER_COLS_STRIPE / 8], const active *a, uint32_t i, const columns *c, const to_come *next,
                                     size_t bytes, const uint32_t bits)
 {

@@ -202,9 +202,4 @@ ALWAYS_INLINE const active *list_of(lists *l, const infer_matmul_args *a, uint32
     return &l->of[g % LISTED];
 }
 
-ALWAYS_INLINE void ask_for(const uint8_t *line)
-{
-    _mm_prefetch((const char *)line, _MM_HINT_T0);
-}
-
 #endif

@@ -14,35 +14,29 @@ enum {
     LINES_AHEAD_Q4 = 400,   /* from what is read to what is asked for, of all columns that are not skipped (measured) */
     LINES_AHEAD_Q8 = 150,   /* columns of 1 KB: a line of each would fall into few sets of L1 */
     BYTES_AHEAD = 24 << 10, /* the same in the order of memory (measured) */
-    RING = 8                /* groups, this one and those that lines are asked for of; a power of two */
+    GROUPS = 8              /* this one and those that lines are asked for of */
 };
 
-/* Where the columns of a list begin, as offsets from the codes of the group's first input. */
+/* A group: its list, and the codes of its first input. */
 typedef struct place {
+    const active *list;
     const uint8_t *codes;
-    uint32_t end, offset[2 * HALF]; /* behind `end` any column's */
 } place;
 
-ALWAYS_INLINE void find_place(place *p, const active *a, const uint8_t *codes, size_t pitch)
-{
-    p->codes = codes;
-    p->end = a->end;
-    for (uint32_t i = 0; i < 2 * HALF; i++)
-        p->offset[i] = a->input[i] * (uint32_t)pitch;
-}
+ALWAYS_INLINE const uint8_t *column_of(const place *p, uint32_t i, size_t pitch) { return p->codes + p->list->input[i] * pitch; }
 
 /* out = byte b.. of the columns i..end - 1 of a list, while as many lines of `next` are asked for. */
-ALWAYS_INLINE void add_lines(__m256i out[8], const active *a, const place *p, size_t b, const place *next, size_t next_b, uint32_t i, uint32_t end,
+ALWAYS_INLINE void add_lines(__m256i out[8], const place *p, size_t b, const place *next, size_t next_b, uint32_t i, uint32_t end, size_t pitch,
                              const uint32_t bits)
 {
-    const uint8_t *codes = p->codes + b, *ask = next->codes + next_b;
+    const active *a = p->list;
     __m256i s[8];
     for (int v = 0; v < 8; v++)
         s[v] = bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
     for (; i < end; i += bits == 4 ? 2 : 4) {
-        const uint8_t *c0 = codes + p->offset[i], *c1 = codes + p->offset[i + 1];
-        ask_for(ask + next->offset[i]);
-        ask_for(ask + next->offset[i + 1]);
+        const uint8_t *c0 = column_of(p, i, pitch) + b, *c1 = column_of(p, i + 1, pitch) + b;
+        prefetch(column_of(next, i, pitch) + next_b, LINE);
+        prefetch(column_of(next, i + 1, pitch) + next_b, LINE);
         if (bits == 4) {
             int16_t pair;
             memcpy(&pair, a->x + i, sizeof pair);
@@ -50,10 +44,10 @@ ALWAYS_INLINE void add_lines(__m256i out[8], const active *a, const place *p, si
             add_pair(s, load_256(c0), load_256(c1), x);
             add_pair(s + 4, load_256(c0 + 32), load_256(c1 + 32), x);
         } else {
-            const uint8_t *c2 = codes + p->offset[i + 2], *c3 = codes + p->offset[i + 3];
+            const uint8_t *c2 = column_of(p, i + 2, pitch) + b, *c3 = column_of(p, i + 3, pitch) + b;
             __m256i x = broadcast_32(a->x + i), magnitude = _mm256_abs_epi8(x);
-            ask_for(ask + next->offset[i + 2]);
-            ask_for(ask + next->offset[i + 3]);
+            prefetch(column_of(next, i + 2, pitch) + next_b, LINE);
+            prefetch(column_of(next, i + 3, pitch) + next_b, LINE);
             add_four(s, load_256(c0), load_256(c1), load_256(c2), load_256(c3), x, magnitude);
             add_four(s + 4, load_256(c0 + 32), load_256(c1 + 32), load_256(c2 + 32), load_256(c3 + 32), x, magnitude);
         }
@@ -62,70 +56,60 @@ ALWAYS_INLINE void add_lines(__m256i out[8], const active *a, const place *p, si
         out[v] = s[v];
 }
 
-/* y += a group, of whose columns `lines` lines are taken in this order, while lines `ahead` of them, at most (RING - 1) * lines, are asked for; places:
- * its own and those behind it, RING of them. */
-ALWAYS_INLINE void add_group_by_lines(float *y, const active *a, const place *const *places, const uint8_t *order, uint32_t lines, uint32_t ahead,
+/* y += a group, of whose columns `lines` lines are taken in this order, while lines `ahead` of them, at most (GROUPS - 1) * lines, are asked for; places:
+ * its own and those behind it, GROUPS of them. */
+ALWAYS_INLINE void add_group_by_lines(float *y, const place places[GROUPS], const uint8_t *order, uint32_t lines, uint32_t ahead, size_t pitch,
                                       const uint8_t *scales, const uint8_t *next_scales, float x_scale, const uint32_t bits)
 {
+    const active *a = places[0].list;
     const size_t outputs = LINE * 8 / bits;
     const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end;
     for (uint32_t l = 0; l < lines; l++) {
-        const place *next = places[(l + ahead) / lines];
+        const place *next = &places[(l + ahead) / lines];
         size_t b = LINE * order[l], o0 = outputs * order[l], next_b = LINE * order[(l + ahead) % lines];
         __m256i first[8], second[8];
-        for (size_t o = 0; o < outputs; o += LINE)
-            ask_for(next_scales + o0 + o);
-        add_lines(first, a, places[0], b, next, next_b, 0, part, bits);
+        prefetch(next_scales + o0, outputs);
+        add_lines(first, &places[0], b, next, next_b, 0, part, pitch, bits);
         if (part < a->end)
-            add_lines(second, a, places[0], b, next, next_b, part, a->end, bits);
+            add_lines(second, &places[0], b, next, next_b, part, a->end, pitch, bits);
         else
             for (int v = 0; v < 8; v++)
                 second[v] = _mm256_setzero_si256();
-        for (uint32_t i = a->end; i < next->end; i++)
-            ask_for(next->codes + next_b + next->offset[i]);
+        for (uint32_t i = a->end; i < next->list->end; i++)
+            prefetch(column_of(next, i, pitch) + next_b, LINE);
         add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
     }
 }
 
 /* What add_group_by_lines counts on: the first `ahead` lines were asked for. */
-ALWAYS_INLINE void ask_for_first_lines(const place *const *places, const uint8_t *order, uint32_t lines, uint32_t ahead)
+ALWAYS_INLINE void ask_for_first_lines(const place places[GROUPS], const uint8_t *order, uint32_t lines, uint32_t ahead, size_t pitch)
 {
-    for (uint32_t l = 0; l < ahead; l++) {
-        const place *p = places[l / lines];
-        for (uint32_t i = 0; i < p->end; i++)
-            ask_for(p->codes + LINE * order[l % lines] + p->offset[i]);
-    }
+    for (uint32_t l = 0; l < ahead; l++)
+        for (uint32_t i = 0; i < places[l / lines].list->end; i++)
+            prefetch(column_of(&places[l / lines], i, pitch) + LINE * order[l % lines], LINE);
 }
 
-ALWAYS_INLINE void add_group_by_columns(float *y, const active *a, const uint8_t *codes, size_t pitch, size_t bytes, const uint8_t *scales, float x_scale,
+ALWAYS_INLINE void add_group_by_columns(float *y, const active *a, const uint8_t *codes, size_t pitch, const uint8_t *scales, float x_scale,
                                         const uint32_t bits)
 {
     __m256i sums[2][INFER_COLS_STRIPE / 8];
     for (uint32_t i = 0; i < a->end; i += FOUR) {
         columns c = columns_at(a, i, codes, pitch);
         to_come next = lines_in_order(codes + i * pitch + BYTES_AHEAD);
-        add_four_columns(sums, a, i, &c, &next, bytes, bits);
+        add_four_columns(sums, a, i, &c, &next, pitch, bits);
     }
-    add_sums(y, sums, a, scales, x_scale, bytes, bits);
+    add_sums(y, sums, a, scales, x_scale, pitch, bits);
 }
 
-/* What lines are asked for of: the groups from the present one on, of this stripe and of the next one, if that is as wide. */
-typedef struct to_ask {
-    place ring[RING];
-    size_t present; /* of the ring */
-    bool begun;     /* the stripe's first lines were asked for with the last ones of that before it */
-} to_ask;
-
-/* s: the stripe; next: the region's next one, or NULL */
-ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, const span *next, lists *l,
-                                   to_ask *ask, const uint32_t bits)
+/* Lines of stripe s: with the last ones the first ones of `next`, as wide a stripe, are asked for, or of nothing more (NULL); begun: its own were. */
+ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, const span *next, bool begun, lists *l,
+                                   const uint32_t bits)
 {
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
            group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
     const uint8_t *scales = infer_cols_group(w, s->stripe, 0) + s->first, *codes = infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8;
     const uint8_t *next_codes = next ? infer_cols_codes(w, next->stripe, 0) : NULL;
-    const bool joined = next && next->width == s->width && next->count == s->count && w->groups >= RING && w->groups <= LISTED;
     const uint32_t lines = (uint32_t)(bytes / LINE);
     _Alignas(64) float y[INFER_COLS_STRIPE];
     uint8_t order[LINES];
@@ -134,33 +118,25 @@ ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols 
         if (reversed(i) < lines)
             order[n++] = (uint8_t)reversed(i);
     memset(y, 0, s->count * sizeof *y);
-    for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes, ask->present++) {
+    for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes) {
         const active *now = list_of(l, a, t, g, w->groups, 1, bits == 4 ? 2 : 4);
         const uint32_t wanted = (bits == 4 ? LINES_AHEAD_Q4 : LINES_AHEAD_Q8) / (l->mean + 1);
-        const uint32_t ahead = wanted < (RING - 1) * lines ? wanted : (RING - 1) * lines;
-        const place *places[RING];
+        const uint32_t ahead = wanted < (GROUPS - 1) * lines ? wanted : (GROUPS - 1) * lines;
         size_t left = w->groups - g < LISTED - g % LISTED ? w->groups - g : LISTED - g % LISTED; /* groups with lists */
-        bool begins = g % LISTED == 0 && !(g == 0 && ask->begun);
-        for (size_t r = begins ? 0 : RING - 1; r < RING; r++) {
-            place *p = &ask->ring[(ask->present + r) % RING];
+        place places[GROUPS];
+        if (!now->scattered && bytes == pitch) {
+            add_group_by_columns(y, now, codes, pitch, scales, x_scales[2 * g], bits);
+            continue;
+        }
+        for (size_t r = 0; r < GROUPS; r++)
             if (r < left)
-                find_place(p, now + r, codes + r * group_bytes, pitch);
-            else if (joined)
-                find_place(p, l->of + (r - left), next_codes + (r - left) * group_bytes, pitch);
+                places[r] = (place){now + r, codes + r * group_bytes};
             else
-                *p = ask->ring[(ask->present + r - 1) % RING];
-        }
-        for (size_t r = 0; r < RING; r++)
-            places[r] = &ask->ring[(ask->present + r) % RING];
-        if (now->scattered || bytes < pitch) {
-            if (begins)
-                ask_for_first_lines(places, order, lines, ahead);
-            add_group_by_lines(y, now, places, order, lines, ahead, scales, left > 1 ? scales + group_bytes : scales, x_scales[2 * g], bits);
-        } else {
-            add_group_by_columns(y, now, codes, pitch, bytes, scales, x_scales[2 * g], bits);
-        }
+                places[r] = next ? (place){l->of + (r - left), next_codes + (r - left) * group_bytes} : places[r - 1];
+        if (g % LISTED == 0 && !(g == 0 && begun))
+            ask_for_first_lines(places, order, lines, ahead, pitch);
+        add_group_by_lines(y, places, order, lines, ahead, pitch, scales, left > 1 ? scales + group_bytes : scales, x_scales[2 * g], bits);
     }
-    ask->begun = joined;
     finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
 }
 
@@ -168,16 +144,19 @@ ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols 
 ALWAYS_INLINE void cols_token(const infer_matmul_args *a, infer_region at, const uint32_t bits)
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
-    to_ask ask = {.begun = false};
+    bool begun = false;
     lists l; /* 70 KB: each is written before it is read */
 
     l.first = SIZE_MAX;
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        span s = span_at(&w, o, end), next;
+        span s = span_at(&w, o, end), next = s;
+        bool join;
         o += s.count;
         if (o < end)
             next = span_at(&w, o, end);
-        token_of_stripe(a, &w, at.row0, &s, o < end ? &next : NULL, &l, &ask, bits);
+        join = o < end && next.width == s.width && next.count == s.count && w.groups >= GROUPS && w.groups <= LISTED;
+        token_of_stripe(a, &w, at.row0, &s, join ? &next : NULL, begun, &l, bits);
+        begun = join;
     }
 }
 

@@ -84,5 +84,5 @@ void matmul_q8g32_tile16x4__zen(const void *args, infer_region at)
     if (at.row1 - at.row0 == 1)
         by_panels(args, at, one_token);
     else
-        by_tokens(args, at, some_tokens);
+        matmul_q8g32_tile16x4__avx2(args, at);
 }
