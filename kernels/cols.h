@@ -63,6 +63,21 @@ static inline size_t infer_cols_width(const infer_cols *c, size_t s)
     return left < INFER_COLS_STRIPE ? left : INFER_COLS_STRIPE;
 }
 
+/* Outputs of a stripe: `width` in all, and `count` of them, from its `first` on. */
+typedef struct infer_cols_span {
+    size_t stripe, width, first, count;
+} infer_cols_span;
+
+/* Outputs o.. of one stripe, up to `end` and no more than `most`. */
+static inline infer_cols_span infer_cols_span_at(const infer_cols *c, size_t o, size_t end, size_t most)
+{
+    infer_cols_span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
+    s.width = infer_cols_width(c, s.stripe);
+    s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
+    s.count = s.count < most ? s.count : most;
+    return s;
+}
+
 /* The scales of group g in stripe s; the codes follow. */
 static inline const uint8_t *infer_cols_group(const infer_cols *c, size_t s, size_t g)
 {

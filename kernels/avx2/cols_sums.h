@@ -114,20 +114,6 @@ ALWAYS_INLINE void finish(float *out, const float *y, const float *row, uint32_t
     }
 }
 
-/* Outputs of a stripe: all of it, and those of the region in it, whole tiles. */
-typedef struct span {
-    size_t stripe, width, first, count;
-} span;
-
-/* Outputs o.. of one stripe, at most `end`. */
-ALWAYS_INLINE span span_at(const infer_cols *w, size_t o, size_t end)
-{
-    span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
-    s.width = infer_cols_width(w, s.stripe);
-    s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
-    return s;
-}
-
 /* ---- one token: which inputs are not 0 ---- */
 
 /*

@@ -102,8 +102,8 @@ ALWAYS_INLINE void add_group_by_columns(float *y, const active *a, const uint8_t
 }
 
 /* Lines of stripe s: with the last ones the first ones of `next`, as wide a stripe, are asked for, or of nothing more (NULL); begun: its own were. */
-ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, const span *next, bool begun, lists *l,
-                                   const uint32_t bits)
+ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const infer_cols_span *s,
+                                   const infer_cols_span *next, bool begun, lists *l, const uint32_t bits)
 {
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
@@ -149,11 +149,11 @@ ALWAYS_INLINE void cols_token(const infer_matmul_args *a, infer_region at, const
 
     l.first = SIZE_MAX;
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        span s = span_at(&w, o, end), next = s;
+        infer_cols_span s = infer_cols_span_at(&w, o, end, INFER_COLS_STRIPE), next = s;
         bool join;
         o += s.count;
         if (o < end)
-            next = span_at(&w, o, end);
+            next = infer_cols_span_at(&w, o, end, INFER_COLS_STRIPE);
         join = o < end && next.width == s.width && next.count == s.count && w.groups >= GROUPS && w.groups <= LISTED;
         token_of_stripe(a, &w, at.row0, &s, join ? &next : NULL, begun, &l, bits);
         begun = join;

@@ -84,7 +84,7 @@ ALWAYS_INLINE void multiply(const joined *j, const int8_t *codes, const int16_t 
     }
 }
 
-ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const span *s, const uint32_t bits)
+ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, const uint32_t bits)
 {
     size_t halves = infer_q8_groups(a->k), pitch = infer_cols_codes_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
     _Alignas(64) float y[BLOCK_TOKENS][BLOCK_OUTPUTS];
@@ -130,8 +130,7 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
         return;
     }
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        span s = span_at(&w, o, end);
-        s.count = s.count < BLOCK_OUTPUTS ? s.count : BLOCK_OUTPUTS;
+        infer_cols_span s = infer_cols_span_at(&w, o, end, BLOCK_OUTPUTS);
         for (uint32_t t = at.row0; t < at.row1; t += BLOCK_TOKENS)
             tokens(a, &w, t, at.row1 - t < BLOCK_TOKENS ? at.row1 : t + BLOCK_TOKENS, &s, bits);
         o += s.count;

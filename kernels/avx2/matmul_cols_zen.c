@@ -5,7 +5,8 @@
  */
 #include "cols_columns.h"
 
-ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const span *s, lists *l, const uint32_t bits)
+ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const infer_cols_span *s, lists *l,
+                                   const uint32_t bits)
 {
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
@@ -38,7 +39,7 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, infer_region at, const 
 
     l.first = SIZE_MAX;
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        span s = span_at(&w, o, end);
+        infer_cols_span s = infer_cols_span_at(&w, o, end, INFER_COLS_STRIPE);
         token_of_stripe(a, &w, at.row0, &s, &l, bits);
         o += s.count;
     }

@@ -121,12 +121,7 @@ ALWAYS_INLINE void finish_64(float *out, const float *y, const float *row, uint3
         _mm512_mask_storeu_ps(out + 16 * l, lanes_below(count - 16 * l), _mm512_mul_ps(v[l], _mm512_loadu_ps(row + 16 * l)));
 }
 
-/* Outputs of a stripe: whole tiles. */
-typedef struct span {
-    size_t stripe, width, first, count;
-} span;
-
-ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const span *s, const uint32_t bits)
+ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, const uint32_t bits)
 {
     size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, pitch = infer_cols_codes_bytes(s->width, bits);
     size_t o0 = s->stripe * INFER_COLS_STRIPE + s->first;
@@ -167,10 +162,7 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
            most = COLS_SUMS / count / INFER_COLS_TILE * INFER_COLS_TILE;
 
     for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
-        s.width = infer_cols_width(&w, s.stripe);
-        s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
-        s.count = s.count < most ? s.count : most;
+        infer_cols_span s = infer_cols_span_at(&w, o, end, most);
         for (uint32_t t = at.row0; t < at.row1; t += COLS_TOKENS)
             tokens(a, &w, t, at.row1 - t < COLS_TOKENS ? at.row1 : t + COLS_TOKENS, &s, bits);
         o += s.count;

@@ -111,11 +111,10 @@ static void add_group(float *y, const int32_t *sums, int32_t offset, const uint8
     }
 }
 
-/* Outputs o..o + outputs - 1, all in one stripe, of tokens t0..t1 - 1; y: room for them. */
-static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, size_t o, size_t outputs, float *y)
+/* Outputs of a stripe, of tokens t0..t1 - 1; y: room for them. */
+static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, float *y)
 {
-    size_t stripe = o / INFER_COLS_STRIPE, first = o % INFER_COLS_STRIPE,
-           pitch = infer_cols_codes_bytes(infer_cols_width(w, stripe), w->bits);
+    size_t pitch = infer_cols_codes_bytes(s->width, w->bits), o = s->stripe * INFER_COLS_STRIPE + s->first, outputs = s->count;
     size_t inputs = 32 * infer_q8_groups(a->k);
     int32_t sums[INFER_COLS_STRIPE];
     active list;
@@ -125,11 +124,11 @@ static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t
         for (uint32_t t = t0; t < t1; t++) {
             size_t at = t * (size_t)a->xq.row_groups + 2 * g;
             uint32_t left = inputs - 64 * g < 64 ? 32 : 64;
-            list_active(&list, a->xq.codes + 32 * at, left, infer_cols_codes(w, stripe, g) + first * w->bits / 8, pitch);
+            list_active(&list, a->xq.codes + 32 * at, left, infer_cols_codes(w, s->stripe, g) + s->first * w->bits / 8, pitch);
             for (uint32_t i = 0; i == 0 || i < list.count; i += COLUMNS)
                 (w->bits == 4 ? add_columns_q4 : add_columns_q8)(sums, &list, i, list.count - i < COLUMNS ? list.count : i + COLUMNS,
                                                                  outputs);
-            add_group(y + (t - t0) * outputs, sums, w->bits == 4 ? 8 * list.sum : 0, infer_cols_group(w, stripe, g) + first,
+            add_group(y + (t - t0) * outputs, sums, w->bits == 4 ? 8 * list.sum : 0, infer_cols_group(w, s->stripe, g) + s->first,
                       a->xq.scales[at], outputs);
         }
     for (uint32_t t = t0; t < t1; t++, y += outputs)
@@ -146,11 +145,10 @@ static void matmul(const infer_matmul_args *a, infer_region at, uint32_t bits)
     float y[BLOCK_TOKENS * BLOCK_OUTPUTS];
 
     for (size_t o = at.col0; o < end;) {
-        size_t stripe_end = (o / INFER_COLS_STRIPE + 1) * INFER_COLS_STRIPE, next = stripe_end < end ? stripe_end : end;
-        next = next - o < most ? next : o + most;
+        infer_cols_span s = infer_cols_span_at(&w, o, end, most);
         for (uint32_t t = at.row0; t < at.row1; t += BLOCK_TOKENS)
-            outputs_of(a, &w, t, at.row1 - t < BLOCK_TOKENS ? at.row1 : t + BLOCK_TOKENS, o, next - o, y);
-        o = next;
+            outputs_of(a, &w, t, at.row1 - t < BLOCK_TOKENS ? at.row1 : t + BLOCK_TOKENS, &s, y);
+        o += s.count;
     }
 }
 
