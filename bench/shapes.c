@@ -161,7 +161,7 @@ static infer_status random_cols(infer_qtype type, uint32_t rows, uint32_t k, uin
         column[i] = 1;
     for (uint32_t o = 0; o < rows; o++)
         row[o] = DEVIATION / (c.bits == 8 ? 73.0f : 4.2f); /* deviation of the codes */
-    for (size_t s = 0; s * INFER_COLS_STRIPE < c.padded; s++)
+    for (size_t s = 0; s < c.count; s++)
         for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
             uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g), *codes = group + width;
             memset(group, 7 << 4, width); /* 1 */

@@ -6,7 +6,7 @@
  *
  *   float   column[inputs, padded to 64]    for the quantization of the input (infer_quantize_args): kernels of matmul do not look at them
  *   float   row[outputs, padded to 128]
- *   stripes of INFER_COLS_STRIPE outputs, the last one narrower. In a stripe of w outputs, for every 64 inputs:
+ *   stripes, as few as have at most INFER_COLS_STRIPE outputs each, and as wide as each other but for a tile. In a stripe of w outputs, for every 64 inputs:
  *     uint8_t scale[w]                      sign, 3 bits of exponent, 4 of mantissa: infer_cols_scale
  *     codes of input 0, input 1 ... 63, each w outputs:
  *       q8g64  int8_t [w]
@@ -22,7 +22,7 @@
 enum {
     INFER_COLS_GROUP = 64,    /* inputs that share a scale */
     INFER_COLS_TILE = 128,    /* outputs are padded to it, and regions are cut at multiples of it */
-    INFER_COLS_STRIPE = 1024
+    INFER_COLS_STRIPE = 1024  /* at most */
 };
 
 static inline size_t infer_cols_padded(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
@@ -40,7 +40,7 @@ static inline size_t infer_cols_group_bytes(size_t outputs, uint32_t bits)
 typedef struct infer_cols {
     const float *column, *row;
     const uint8_t *stripes;
-    size_t groups, padded; /* of 64 inputs; outputs */
+    size_t groups, padded, count; /* of 64 inputs; outputs; stripes */
     uint32_t bits;
 } infer_cols;
 
@@ -49,6 +49,7 @@ static inline infer_cols infer_cols_at(const void *w, size_t n, size_t k, uint32
     infer_cols c;
     c.groups = infer_cols_padded(k, INFER_COLS_GROUP) / INFER_COLS_GROUP;
     c.padded = infer_cols_padded(n, INFER_COLS_TILE);
+    c.count = infer_cols_padded(c.padded, INFER_COLS_STRIPE) / INFER_COLS_STRIPE;
     c.bits = bits;
     c.column = w;
     c.row = c.column + c.groups * INFER_COLS_GROUP;
@@ -56,22 +57,35 @@ static inline infer_cols infer_cols_at(const void *w, size_t n, size_t k, uint32
     return c;
 }
 
-/* Outputs of stripe s. */
-static inline size_t infer_cols_width(const infer_cols *c, size_t s)
+/* Pairs of tiles: stripes are cut between these, so that columns of q4g64 begin where pairs of lines do, which CPUs like to read together. */
+static inline size_t infer_cols_pairs(const infer_cols *c) { return infer_cols_padded(c->padded, 2 * INFER_COLS_TILE) / (2 * INFER_COLS_TILE); }
+
+/* The first output of stripe s. Two threads, which share the tiles evenly, meet between two stripes where their number is even. */
+static inline size_t infer_cols_start(const infer_cols *c, size_t s)
 {
-    size_t left = c->padded - s * INFER_COLS_STRIPE;
-    return left < INFER_COLS_STRIPE ? left : INFER_COLS_STRIPE;
+    size_t o = infer_cols_padded(s * infer_cols_pairs(c), c->count) / c->count * 2 * INFER_COLS_TILE;
+    return o < c->padded ? o : c->padded;
 }
 
-/* Outputs of a stripe: `width` in all, and `count` of them, from its `first` on. */
+/* Outputs of stripe s. */
+static inline size_t infer_cols_width(const infer_cols *c, size_t s) { return infer_cols_start(c, s + 1) - infer_cols_start(c, s); }
+
+/* The stripe of output o. */
+static inline size_t infer_cols_stripe(const infer_cols *c, size_t o)
+{
+    return o / (2 * INFER_COLS_TILE) * c->count / infer_cols_pairs(c);
+}
+
+/* Outputs of a stripe: `width` in all, and `count` of them from the matrix's output `at` on, the stripe's output `first`. */
 typedef struct infer_cols_span {
-    size_t stripe, width, first, count;
+    size_t stripe, width, at, first, count;
 } infer_cols_span;
 
 /* Outputs o.. of one stripe, up to `end` and no more than `most`. */
 static inline infer_cols_span infer_cols_span_at(const infer_cols *c, size_t o, size_t end, size_t most)
 {
-    infer_cols_span s = {.stripe = o / INFER_COLS_STRIPE, .first = o % INFER_COLS_STRIPE};
+    infer_cols_span s = {.stripe = infer_cols_stripe(c, o), .at = o};
+    s.first = o - infer_cols_start(c, s.stripe);
     s.width = infer_cols_width(c, s.stripe);
     s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
     s.count = s.count < most ? s.count : most;
@@ -81,7 +95,7 @@ static inline infer_cols_span infer_cols_span_at(const infer_cols *c, size_t o, 
 /* The scales of group g in stripe s; the codes follow. */
 static inline const uint8_t *infer_cols_group(const infer_cols *c, size_t s, size_t g)
 {
-    return c->stripes + c->groups * infer_cols_group_bytes(s * INFER_COLS_STRIPE, c->bits) + g * infer_cols_group_bytes(infer_cols_width(c, s), c->bits);
+    return c->stripes + c->groups * infer_cols_group_bytes(infer_cols_start(c, s), c->bits) + g * infer_cols_group_bytes(infer_cols_width(c, s), c->bits);
 }
 
 /* The codes of its first input. */

@@ -16,11 +16,11 @@ typedef enum infer_qtype {
 typedef enum infer_layout {
     INFER_LAYOUT_ROWS = 0,     /* row after row, one input after the other */
     INFER_LAYOUT_TILE16X4 = 1, /* panels of 16 rows; see formats/SPEC.md */
-    INFER_LAYOUT_COLS = 2,     /* each input's weights together */
     INFER_LAYOUT_BCSR16X1 = 3, /* only what is kept, in blocks of 16 rows x 1 input: see sparse.h */
     INFER_LAYOUT_BCSR16X4 = 4, /* 16 rows x 4 inputs */
     INFER_LAYOUT_CSR = 5,      /* single weights, each with its input */
     INFER_LAYOUT_BITMASK = 6,  /* single weights, and a bit for every one */
+    INFER_LAYOUT_COLS = 7,     /* each input's weights together; 2 while its stripes were cut otherwise */
     INFER_LAYOUT_NONE = 255
 } infer_layout;
 

@@ -86,7 +86,7 @@ ALWAYS_INLINE void multiply(const joined *j, const int8_t *codes, const int16_t 
 
 ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, const uint32_t bits)
 {
-    size_t halves = infer_q8_groups(a->k), pitch = infer_cols_codes_bytes(s->width, bits), o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+    size_t halves = infer_q8_groups(a->k), pitch = infer_cols_codes_bytes(s->width, bits), o0 = s->at;
     _Alignas(64) float y[BLOCK_TOKENS][BLOCK_OUTPUTS];
     joined j[2];
 

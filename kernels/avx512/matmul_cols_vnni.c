@@ -124,7 +124,7 @@ ALWAYS_INLINE void finish_64(float *out, const float *y, const float *row, uint3
 ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, const uint32_t bits)
 {
     size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, pitch = infer_cols_codes_bytes(s->width, bits);
-    size_t o0 = s->stripe * INFER_COLS_STRIPE + s->first;
+    size_t o0 = s->at;
     _Alignas(64) float y[COLS_SUMS]; /* [t][s->count] */
     joined j;
 

@@ -114,7 +114,7 @@ static void add_group(float *y, const int32_t *sums, int32_t offset, const uint8
 /* Outputs of a stripe, of tokens t0..t1 - 1; y: room for them. */
 static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, float *y)
 {
-    size_t pitch = infer_cols_codes_bytes(s->width, w->bits), o = s->stripe * INFER_COLS_STRIPE + s->first, outputs = s->count;
+    size_t pitch = infer_cols_codes_bytes(s->width, w->bits), o = s->at, outputs = s->count;
     size_t inputs = 32 * infer_q8_groups(a->k);
     int32_t sums[INFER_COLS_STRIPE];
     active list;

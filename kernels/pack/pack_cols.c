@@ -82,7 +82,7 @@ static void set_code(uint8_t *group, size_t width, uint32_t bits, uint32_t i, si
 /* Codes -1, 0, 1, all scales 1. */
 static float pack_ternary_row(const float *w, uint64_t k, const infer_cols *c, uint64_t o, float s)
 {
-    size_t stripe = (size_t)(o / INFER_COLS_STRIPE), lane = (size_t)(o % INFER_COLS_STRIPE), width = infer_cols_width(c, stripe);
+    size_t stripe = infer_cols_stripe(c, (size_t)o), lane = (size_t)o - infer_cols_start(c, stripe), width = infer_cols_width(c, stripe);
     for (uint64_t i = 0; i < k; i++) {
         uint8_t *group = (uint8_t *)infer_cols_group(c, stripe, (size_t)(i / 64));
         group[lane] = scale_byte(1, false);
@@ -94,7 +94,7 @@ static float pack_ternary_row(const float *w, uint64_t k, const infer_cols *c, u
 /* Row o, whose factor it returns. */
 static float pack_row(const float *w, uint64_t k, const infer_cols *c, uint64_t o)
 {
-    size_t stripe = (size_t)(o / INFER_COLS_STRIPE), lane = (size_t)(o % INFER_COLS_STRIPE), width = infer_cols_width(c, stripe);
+    size_t stripe = infer_cols_stripe(c, (size_t)o), lane = (size_t)o - infer_cols_start(c, stripe), width = infer_cols_width(c, stripe);
     float largest = 0, row;
 
     for (uint64_t i = 0; i < k; i++)
@@ -135,7 +135,7 @@ bool infer_pack_cols(infer_qtype type, const float *rows, uint64_t n, uint64_t k
     memset(column, 0, (size_t)(c.stripes - (const uint8_t *)out));
     for (uint64_t i = 0; i < k; i++)
         column[i] = (float)factors[i];
-    for (size_t s = 0; s * INFER_COLS_STRIPE < c.padded; s++)
+    for (size_t s = 0; s < c.count; s++)
         for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
             uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g);
             memset(group, 0, width);
@@ -151,7 +151,7 @@ void infer_unpack_cols(infer_qtype type, const void *w, uint64_t n, uint64_t k, 
     infer_cols c = infer_cols_at(w, (size_t)n, (size_t)k, bits_of(type));
 
     for (uint64_t o = row0; o < row0 + count; o++) {
-        size_t stripe = (size_t)(o / INFER_COLS_STRIPE), lane = (size_t)(o % INFER_COLS_STRIPE), width = infer_cols_width(&c, stripe);
+        size_t stripe = infer_cols_stripe(&c, (size_t)o), lane = (size_t)o - infer_cols_start(&c, stripe), width = infer_cols_width(&c, stripe);
         for (uint64_t i = 0; i < k; i++) {
             const uint8_t *group = infer_cols_group(&c, stripe, (size_t)(i / 64));
             *rows++ = (float)infer_cols_code(group, width, c.bits, (uint32_t)(i % 64), lane) * infer_cols_scale(group[lane]) * c.row[o] * c.column[i];

@@ -11,7 +11,7 @@ static void matmul(const infer_matmul_args *a, infer_region at, uint32_t bits)
 
     for (uint32_t t = at.row0; t < at.row1; t++)
         for (uint32_t o = at.col0; o < at.col1; o++) {
-            size_t stripe = o / INFER_COLS_STRIPE, lane = o % INFER_COLS_STRIPE, width = infer_cols_width(&w, stripe);
+            size_t stripe = infer_cols_stripe(&w, o), lane = o - infer_cols_start(&w, stripe), width = infer_cols_width(&w, stripe);
             float y = 0;
             for (size_t g = 0; g < w.groups; g++) {
                 const uint8_t *group = infer_cols_group(&w, stripe, g);

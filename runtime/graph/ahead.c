@@ -44,10 +44,11 @@ static uint32_t spans_of(const infer_weight *w, uint64_t col0, uint64_t col1, bo
     }
     if (info->layout == INFER_LAYOUT_COLS) {
         infer_cols c = infer_cols_at(w->data, (size_t)info->rows, (size_t)info->cols, infer_qtype_find(info->type)->cols_bits);
-        if (events || col0 % INFER_COLS_STRIPE != 0)
+        size_t stripe = infer_cols_stripe(&c, (size_t)col0);
+        if (events || col0 != infer_cols_start(&c, stripe))
             return 0; /* which inputs count, it does not know yet; within a stripe lines lie apart */
-        each = infer_cols_group_bytes(infer_cols_width(&c, col0 / INFER_COLS_STRIPE), c.bits);
-        out[0] = (span){infer_cols_group(&c, col0 / INFER_COLS_STRIPE, 0), c.groups * each};
+        each = infer_cols_group_bytes(infer_cols_width(&c, stripe), c.bits);
+        out[0] = (span){infer_cols_group(&c, stripe, 0), c.groups * each};
         return 1;
     }
     return infer_layout_sparse(info->layout) ? sparse_spans(info, w->data, first, end, out) : 0;

@@ -55,7 +55,7 @@ static void fill_cols(test *t, uint32_t bits, uint8_t *w, uint32_t n, uint32_t k
     infer_cols c = infer_cols_at(w, n, k, bits);
 
     fill_floats(t, (float *)(void *)w, c.groups * INFER_COLS_GROUP + c.padded, f);
-    for (size_t s = 0; s * INFER_COLS_STRIPE < c.padded; s++)
+    for (size_t s = 0; s < c.count; s++)
         for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
             uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g);
             for (size_t o = 0; o < width; o++)

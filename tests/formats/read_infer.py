@@ -144,7 +144,7 @@ TYPES = {0: ("f32", 4, 0, 256, 4), 1: ("f16", 4, 0, 128, 2), 2: ("bf16", 4, 0, 1
          5: ("n4g32", 32, 0, 288, 0), 6: ("t2r", 32, 64, 128, 0), 9: ("q8g64", 64, 0, 0, 0), 10: ("q4g64", 64, 0, 0, 0)}
 COLS_BITS = {"q8g64": 8, "q4g64": 4}
 N4_VALUES = (-63, -49, -39, -30, -23, -17, -11, -5, 0, 6, 12, 18, 25, 32, 41, 52)
-LAYOUTS = {0: "rows", 1: "tile16x4", 2: "cols", 3: "bcsr16x1", 4: "bcsr16x4", 5: "csr", 6: "bitmask"}
+LAYOUTS = {0: "rows", 1: "tile16x4", 3: "bcsr16x1", 4: "bcsr16x4", 5: "csr", 6: "bitmask", 7: "cols"}
 SPARSE = ("bcsr16x1", "bcsr16x4", "csr", "bitmask")
 
 
@@ -225,8 +225,10 @@ class Tensor:
         bits, groups, outputs = COLS_BITS[self.type], -(-self.cols // 64), -(-self.rows // 128) * 128
         column, = struct.unpack_from("<f", raw, 4 * col)
         factor, = struct.unpack_from("<f", raw, 256 * groups + 4 * row)
-        stripe, o = row // 1024 * 1024, row % 1024
-        width = min(1024, outputs - stripe)
+        pairs, stripes = -(-outputs // 256), -(-outputs // 1024)
+        starts = [256 * -(-s * pairs // stripes) for s in range(stripes)] + [outputs]
+        stripe, end = next((a, b) for a, b in zip(starts, starts[1:]) if row < b)
+        o, width = row - stripe, end - stripe
         group = 256 * groups + 4 * outputs + groups * stripe * (1 + 8 * bits) + col // 64 * width * (1 + 8 * bits)
         byte = raw[group + o]
         scale = (16 + (byte & 15)) / 16 * 2.0 ** ((byte >> 4 & 7) - 7) * (-1 if byte & 128 else 1) * factor * column
@@ -441,13 +443,13 @@ class File:
             need(type_ in TYPES and layout in LAYOUTS, "directory: type or layout")
             need(1 <= rows <= 1 << 30 and 1 <= cols <= 1 << 30, "directory: shape")
             _, group, head_bytes, group_bytes, number_bytes = TYPES[type_]
-            need((number_bytes, group_bytes)[layout] if layout < 2 else TYPES[type_][0] in COLS_BITS and (layout < 5 or cols <= 65536), "directory: type and layout")
-            if layout == 2:
+            need((number_bytes, group_bytes)[layout] if layout < 2 else TYPES[type_][0] in COLS_BITS and (layout not in (5, 6) or cols <= 65536), "directory: type and layout")
+            if LAYOUTS[layout] == "cols":
                 groups, outputs = -(-cols // 64), -(-rows // 128) * 128
                 expected = 256 * groups + 4 * outputs + groups * outputs * (1 + 8 * COLS_BITS[TYPES[type_][0]])
             else:
                 expected = rows * cols * number_bytes if layout == 0 else -(-rows // 16) * (head_bytes + -(-cols // group) * group_bytes)
-            need(sparse_fits(LAYOUTS[layout], TYPES[type_][0], rows, cols, size) if layout > 2 else size == expected, "directory: bytes")
+            need(sparse_fits(LAYOUTS[layout], TYPES[type_][0], rows, cols, size) if LAYOUTS[layout] in SPARSE else size == expected, "directory: bytes")
             need(offset == at and align(offset + size) <= len(self.raw), "directory: offset")
             at = align(offset + size)
             tensors[name] = Tensor(self, name, type_, layout, rows, cols, offset, size, hash_)
