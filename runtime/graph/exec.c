@@ -53,17 +53,10 @@ typedef struct job {
 static void finish_step(infer_plan *plan, uint32_t s)
 {
     const infer_step *step = &plan->steps[s];
-    uint64_t now = plan->profile ? infer_now_ns() : 0;
     bool news = false;
-    if (plan->profile) {
-        plan->step_times[s].wall_ns += now - plan->step_times[s].ready_ns;
-        plan->step_times[s].runs++;
-    }
     for (uint32_t i = 0; i < step->successors; i++) {
         uint32_t next = plan->successors[step->first_successor + i];
         if (atomic_fetch_sub_explicit(&plan->states[next].pending, 1, memory_order_acq_rel) == 1) {
-            if (plan->profile)
-                plan->step_times[next].ready_ns = now;
             if (plan->states[next].tasks == 0) {
                 finish_step(plan, next);
                 continue;
@@ -216,8 +209,6 @@ infer_status infer_plan_run(infer_plan *plan, infer_pool *pool, const infer_batc
         atomic_store_explicit(&st->left, st->tasks, memory_order_relaxed);
         atomic_store_explicit(&st->pending, plan->steps[s].dependencies, memory_order_relaxed);
         atomic_store_explicit(&st->ready, plan->steps[s].dependencies == 0, memory_order_relaxed);
-        if (plan->profile)
-            plan->step_times[s].ready_ns = start;
     }
     for (uint32_t s = 0; s < plan->step_count; s++)
         if (plan->steps[s].dependencies == 0 && plan->states[s].tasks == 0)

@@ -358,8 +358,7 @@ static infer_status allocate(infer_plan *plan, infer_error *err)
         return infer_fail_memory(err, g->node_count, "which weights were checked");
     for (size_t i = 0; plan->check && i < g->node_count; i++)
         plan->unchecked += infer_node_checked(&g->nodes[i]);
-    if (plan->profile && (!(plan->step_times = infer_alloc_array(a, plan->step_count, sizeof *plan->step_times)) ||
-                          !(plan->node_ns = infer_alloc_array(a, (size_t)plan->threads * g->node_count, sizeof *plan->node_ns))))
+    if (plan->profile && !(plan->node_ns = infer_alloc_array(a, (size_t)plan->threads * g->node_count, sizeof *plan->node_ns)))
         return infer_fail_memory(err, (size_t)plan->threads * g->node_count * sizeof *plan->node_ns, "the profile");
     return INFER_OK;
 }
@@ -459,7 +458,6 @@ void infer_plan_destroy(infer_plan *plan)
     infer_free(&a, plan->thresholds);
     infer_free(&a, plan->silent);
     infer_free(&a, (void *)plan->checked);
-    infer_free(&a, plan->step_times);
     infer_free(&a, plan->node_ns);
     infer_free(&a, plan);
 }

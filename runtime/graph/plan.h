@@ -63,10 +63,6 @@ typedef struct infer_step_state {
     uint32_t tasks, row_tasks, col_tasks, rows_each, cols_each, m;
 } infer_step_state;
 
-typedef struct infer_step_time {
-    uint64_t ready_ns, wall_ns, runs;
-} infer_step_time;
-
 /* Says whether the bytes of a node's weights are what they should be. */
 typedef infer_status infer_weight_check(void *checker, const infer_tensor_info *weight, infer_error *err);
 
@@ -115,8 +111,7 @@ typedef struct infer_plan {
     _Atomic uint32_t cancel;
     uint32_t threads;
     bool profile;
-    infer_step_time *step_times;  /* [steps], when profiling */
-    uint64_t *node_ns;            /* [threads][nodes] time inside kernels */
+    uint64_t *node_ns;            /* [threads][nodes] time inside kernels, when profiling */
     uint64_t evals, eval_ns, tokens;
 } infer_plan;
 

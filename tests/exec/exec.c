@@ -239,7 +239,7 @@ static void attention_splits(void)
             for (size_t i = 0; i < plan->graph.node_count; i++)
                 ns[plan->graph.nodes[i].op] += plan->node_ns[t * plan->graph.node_count + i];
         for (uint32_t s = 0; s < plan->step_count; s++) {
-            finished &= plan->step_times[s].runs == 1;
+            finished &= plan->states[s].left == 0 && plan->states[s].pending == 0;
             if (plan->steps[s].rows == INFER_ROWS_CHUNKS)
                 finished &= plan->states[s].m == cases[c].split * KV_HEADS;
         }
