@@ -1,13 +1,13 @@
 /* Runs a plan. Every thread walks the steps in order, waits until a step's dependencies are done, and takes tasks of it until none are
- * left: first those of its own share, which lie side by side in memory, then from the ends of the others' shares. So a thread that is
- * not running holds up at most the one task it has taken. A thread that waits asks for the weights it will read next, so that memory
- * does not wait with it. */
+ * left: first those of its own share, which lie side by side in memory, then from the ends of the others' shares, half of what is left at a
+ * time. So a thread that is not running holds up at most half of a share. A thread that waits asks for the weights it will read next, so that
+ * memory does not wait with it. */
 #include "graph/plan.h"
 
 #define TASK_WEIGHT_BYTES (48u << 10) /* smallest share of a step's weights worth a task of its own */
 #define TASK_ELEMENTS 4096u           /* the same for steps without weights, in output elements */
 #define TASK_CONTEXT 16u              /* positions that attention reads in the time of an element of the others */
-#define TASKS_PER_THREAD 8u           /* one in the layout cols, where what is read of an input is as wide as a task */
+#define TASKS_PER_THREAD 16u          /* one in the layout cols, where what is read of an input is as wide as a task */
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -80,23 +80,25 @@ static void share_out(infer_plan *plan, uint32_t s)
                               memory_order_relaxed);
 }
 
-/* A task of step s for the thread: false when none is left. */
-static bool take(const infer_plan *plan, uint32_t s, uint32_t thread, uint32_t *task)
+/* Tasks *task.. of step s for the thread, side by side: how many, 0 when none is left. Half of what is left of a share at a time: few and long ones first,
+ * short ones where threads have to end together (guided self-scheduling, Polychronopoulos and Kuck, 1987). */
+static uint32_t take(const infer_plan *plan, uint32_t s, uint32_t thread, uint32_t *task)
 {
-    _Atomic uint32_t *untaken = &plan->states[s].untaken;
-    for (uint32_t i = 0; i < plan->threads && atomic_load_explicit(untaken, memory_order_relaxed); i++) {
+    infer_step_state *st = &plan->states[s];
+    for (uint32_t i = 0; i < plan->threads && atomic_load_explicit(&st->untaken, memory_order_relaxed); i++) {
         _Atomic uint64_t *share = infer_step_share(plan, (thread + i) % plan->threads, s);
         uint64_t left = atomic_load_explicit(share, memory_order_relaxed);
         while ((uint32_t)left < left >> 32) {
-            uint64_t rest = i == 0 ? left + 1 : left - (1ull << 32);
+            uint32_t first = (uint32_t)left, end = (uint32_t)(left >> 32), count = st->row_tasks == 1 ? (end - first + 1) / 2 : 1;
+            uint64_t rest = i == 0 ? left + count : left - ((uint64_t)count << 32);
             if (atomic_compare_exchange_weak_explicit(share, &left, rest, memory_order_relaxed, memory_order_relaxed)) {
-                *task = i == 0 ? (uint32_t)left : (uint32_t)(rest >> 32);
-                atomic_fetch_sub_explicit(untaken, 1, memory_order_relaxed);
-                return true;
+                *task = i == 0 ? first : end - count;
+                atomic_fetch_sub_explicit(&st->untaken, count, memory_order_relaxed);
+                return count;
             }
         }
     }
-    return false;
+    return 0;
 }
 
 /* Counts inputs that are 0 in the rows just quantized. */
@@ -112,7 +114,8 @@ static void count_silent(infer_plan *plan, uint32_t node, uint32_t thread, infer
     plan->silent[(size_t)thread * plan->graph.node_count + node] += zeros;
 }
 
-static void run_task(const job *j, const infer_step *step, const infer_step_state *st, uint32_t task, uint32_t thread)
+/* Tasks task.. of one row. */
+static void run_tasks(const job *j, const infer_step *step, const infer_step_state *st, uint32_t task, uint32_t count, uint32_t thread)
 {
     infer_plan *plan = j->plan;
     uint32_t row = task / st->col_tasks, col = task % st->col_tasks;
@@ -120,7 +123,7 @@ static void run_task(const job *j, const infer_step *step, const infer_step_stat
         .row0 = row * st->rows_each,
         .row1 = minimum((row + 1) * st->rows_each, st->m),
         .col0 = col * st->cols_each,
-        .col1 = minimum((col + 1) * st->cols_each, step->cols),
+        .col1 = minimum((col + count) * st->cols_each, step->cols),
     };
     for (uint32_t i = 0; i < step->count; i++) {
         uint32_t node = infer_step_node(plan, step, i);
@@ -171,15 +174,15 @@ static void work(void *arg, uint32_t thread)
     for (uint32_t s = 0; s < plan->step_count; s++) {
         const infer_step *step = &plan->steps[s];
         infer_step_state *st = &plan->states[s];
-        uint32_t task;
+        uint32_t task, count;
         if (st->tasks == 0)
             continue;
         if (j->spin_ns && !atomic_load_explicit(&st->ready, memory_order_acquire))
             infer_plan_read_ahead(plan, j->batch, s, thread, &ahead);
         infer_event_wait(&plan->event, &st->ready, 0, j->spin_ns);
-        while (take(plan, s, thread, &task)) {
-            run_task(j, step, st, task, thread);
-            if (atomic_fetch_sub_explicit(&st->left, 1, memory_order_acq_rel) == 1)
+        while ((count = take(plan, s, thread, &task)) > 0) {
+            run_tasks(j, step, st, task, count, thread);
+            if (atomic_fetch_sub_explicit(&st->left, count, memory_order_acq_rel) == count)
                 finish_step(plan, s);
         }
         if (j->check)
