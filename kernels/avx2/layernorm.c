@@ -11,20 +11,24 @@ static void norm(const float *x, const float *weight, float *y, uint32_t n, floa
 {
     const uint32_t whole = n / 8 * 8;
     const __m256i lanes = lanes_below(n - whole);
-    __m256 p[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, mean, r;
+    __m256 p = _mm256_setzero_ps(), other = p, mean, r; /* two sums, in turn: fold16 takes them in either order */
 
-    for (uint32_t i = 0; i < whole; i += 8)
-        p[i / 8 % 2] = _mm256_add_ps(p[i / 8 % 2], _mm256_loadu_ps(x + i));
-    p[whole / 8 % 2] = _mm256_add_ps(p[whole / 8 % 2], _mm256_maskload_ps(x + whole, lanes)); /* a sum that began with +0 is no -0: +0 changes nothing */
-    mean = _mm256_set1_ps(fold16(p[0], p[1]) / (float)n);
-    p[0] = p[1] = _mm256_setzero_ps();
     for (uint32_t i = 0; i < whole; i += 8) {
-        __m256 d = _mm256_sub_ps(_mm256_loadu_ps(x + i), mean);
-        p[i / 8 % 2] = _mm256_fmadd_ps(d, d, p[i / 8 % 2]);
+        __m256 sum = _mm256_add_ps(p, _mm256_loadu_ps(x + i));
+        p = other;
+        other = sum;
+    }
+    p = _mm256_add_ps(p, _mm256_maskload_ps(x + whole, lanes)); /* a sum that began with +0 is no -0: +0 changes nothing */
+    mean = _mm256_set1_ps(fold16(p, other) / (float)n);
+    p = other = _mm256_setzero_ps();
+    for (uint32_t i = 0; i < whole; i += 8) {
+        __m256 d = _mm256_sub_ps(_mm256_loadu_ps(x + i), mean), sum = _mm256_fmadd_ps(d, d, p);
+        p = other;
+        other = sum;
     }
     r = centred(x + whole, lanes, mean);
-    p[whole / 8 % 2] = _mm256_fmadd_ps(r, r, p[whole / 8 % 2]);
-    r = _mm256_set1_ps(1.0f / sqrtf(fold16(p[0], p[1]) / (float)n + eps));
+    p = _mm256_fmadd_ps(r, r, p);
+    r = _mm256_set1_ps(1.0f / sqrtf(fold16(p, other) / (float)n + eps));
     for (uint32_t i = 0; i < whole; i += 8) {
         __m256 d = _mm256_sub_ps(_mm256_loadu_ps(x + i), mean);
         _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(d, r), _mm256_loadu_ps(weight + i)));

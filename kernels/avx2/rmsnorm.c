@@ -3,18 +3,19 @@
 
 static void norm(const float *x, const float *weight, float *y, uint32_t n, float eps)
 {
-    __m256 p[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, r;
+    __m256 p = _mm256_setzero_ps(), other = p, r; /* two sums, in turn: fold16 takes them in either order */
     uint32_t i = 0;
 
     for (; i + 8 <= n; i += 8) {
-        __m256 v = _mm256_loadu_ps(x + i);
-        p[i / 8 % 2] = _mm256_fmadd_ps(v, v, p[i / 8 % 2]);
+        __m256 v = _mm256_loadu_ps(x + i), sum = _mm256_fmadd_ps(v, v, p);
+        p = other;
+        other = sum;
     }
     if (i < n) {
         __m256 v = _mm256_maskload_ps(x + i, lanes_below(n - i)); /* adding +0 to a sum of squares changes nothing */
-        p[i / 8 % 2] = _mm256_fmadd_ps(v, v, p[i / 8 % 2]);
+        p = _mm256_fmadd_ps(v, v, p);
     }
-    r = _mm256_set1_ps(1.0f / sqrtf(fold16(p[0], p[1]) / (float)n + eps));
+    r = _mm256_set1_ps(1.0f / sqrtf(fold16(p, other) / (float)n + eps));
     for (i = 0; i + 8 <= n; i += 8)
         _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), r), _mm256_loadu_ps(weight + i)));
     if (i < n) {
