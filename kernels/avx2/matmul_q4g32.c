@@ -109,71 +109,53 @@ ALWAYS_INLINE void direct_panels(const infer_matmul_args *a, uint32_t t0, const 
             store_16(a->y + (size_t)(t0 + t) * a->y_stride + o + 16 * p, col1 - o - 16 * p, _mm256_load_ps(y[p + t][0]), _mm256_load_ps(y[p + t][1]));
 }
 
-/* ---- many tokens: groups of up to four panels are unpacked into L1, then meet the tokens of a block one by one ---- */
+/* ---- many tokens: groups of up to four panels are unpacked into L1, then meet the tokens of a block one by one: a token's inputs, broadcast
+ * once, serve 64 rows ---- */
 
-/*
- * Here the roles are swapped, so that weights are the operand that vpmaddubsw reads from memory, and a token's inputs, broadcast once, serve 64
- * rows: the fewest instructions a product. Weights are signed, inputs + 128 unsigned; sums start from -128 times those of the weights. For q4g32
- * they wrap in 16 bits on the way, as above; for n4g32 a pair is at most 2 x 255 x 64.
- */
 enum {
     BLOCK_GROUPS = 8, /* 16 KB of codes */
     BLOCK_TOKENS = 64 /* 16 KB of sums */
 };
 
 typedef struct unpacked {
-    int8_t weights[8][PANELS][2][32]; /* inputs 4c..4c+3 of 8 rows */
+    uint8_t weights[8][PANELS][2][32]; /* inputs 4c..4c+3 of 8 rows */
     float scales[PANELS][2][8];
-    int16_t start[PANELS][2][16];     /* n4g32: 8 x int32 */
 } unpacked;
-
-ALWAYS_INLINE __m256i add_signed(__m256i sums, __m256i x, const int8_t *w, weight_kind kind)
-{
-    __m256i pairs = _mm256_maddubs_epi16(x, load_256(w));
-    return kind == WEIGHT_N4 ? _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) : _mm256_add_epi16(sums, pairs);
-}
 
 ALWAYS_INLINE void unpack(unpacked *w, uint32_t panel, const uint8_t *group, weight_kind kind)
 {
-    const __m256i zero = _mm256_setzero_si256(), x0 = _mm256_set1_epi8(-128), values = value_table();
-    const __m256i offset = _mm256_set1_epi8(kind == WEIGHT_N4 ? INFER_N4_OFFSET : 8);
+    const __m256i values = value_table();
 
     for (int half = 0; half < 2; half++, group += 32) {
-        __m256i sums = zero;
         _mm256_store_ps(w->scales[panel][half], load_f16(group - 16 * half));
         for (int c = 0; c < 8; c += 2) {
             __m256i both = load_256(group + 32 + 32 * c);
-            _mm256_store_si256((__m256i *)w->weights[c][panel][half], _mm256_sub_epi8(low_weights(both, values, kind), offset));
-            _mm256_store_si256((__m256i *)w->weights[c + 1][panel][half], _mm256_sub_epi8(high_weights(both, values, kind), offset));
-            sums = add_signed(sums, x0, w->weights[c][panel][half], kind);
-            sums = add_signed(sums, x0, w->weights[c + 1][panel][half], kind);
+            _mm256_store_si256((__m256i *)w->weights[c][panel][half], low_weights(both, values, kind));
+            _mm256_store_si256((__m256i *)w->weights[c + 1][panel][half], high_weights(both, values, kind));
         }
-        _mm256_store_si256((__m256i *)w->start[panel][half], kind == WEIGHT_N4 ? _mm256_sub_epi32(zero, sums) : _mm256_sub_epi16(zero, sums));
     }
 }
 
-/* y[t][panels][16] += unpacked weights x token t, groups g0.. */
-ALWAYS_INLINE void multiply(const unpacked *w, uint32_t groups, const uint32_t panels, const infer_q8_rows *xq, uint32_t t, size_t g0,
-                            float (*y)[2][8], weight_kind kind)
+/* y[panels][16] += unpacked weights x token t, groups g0.. */
+ALWAYS_INLINE void multiply(const unpacked *w, uint32_t groups, const uint32_t panels, const infer_q8_rows *xq, uint32_t t, size_t g0, float (*y)[2][8],
+                            weight_kind kind)
 {
     size_t first = (size_t)t * xq->row_groups + g0;
+    const int8_t *x = xq->codes + 32 * first;
     const float *x_scale = xq->scales + first;
-    _Alignas(32) uint8_t x[BLOCK_GROUPS][32];
+    const int16_t *offset8 = xq->offset8 + 2 * first;
 
-    for (uint32_t g = 0; g < groups; g++)
-        _mm256_store_si256((__m256i *)x[g], _mm256_xor_si256(load_256(xq->codes + 32 * (first + g)), _mm256_set1_epi8(-128)));
-    for (uint32_t g = 0; g < groups; g++, w++, x_scale++) {
+    for (uint32_t g = 0; g < groups; g++, w++, x += 32, x_scale++, offset8 += 2) {
         __m256i sums[PANELS][2];
         KEEP_IN_MEMORY();
         for (uint32_t p = 0; p < panels; p++)
-            for (int half = 0; half < 2; half++)
-                sums[p][half] = load_256(w->start[p][half]);
+            sums[p][0] = sums[p][1] = start(offset8, kind);
 #pragma GCC unroll 8
         for (int c = 0; c < 8; c++) {
-            __m256i inputs = broadcast_32(x[g] + 4 * c);
+            __m256i inputs = broadcast_32(x + 4 * c);
             for (uint32_t p = 0; p < panels; p++)
                 for (int half = 0; half < 2; half++)
-                    sums[p][half] = add_signed(sums[p][half], inputs, w->weights[c][p][half], kind);
+                    sums[p][half] = add_products(sums[p][half], load_256(w->weights[c][p][half]), inputs, kind);
         }
         for (uint32_t p = 0; p < panels; p++)
             for (int half = 0; half < 2; half++)
