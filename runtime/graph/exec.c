@@ -6,7 +6,7 @@
 
 #define TASK_WEIGHT_BYTES (48u << 10) /* smallest share of a step's weights worth a task of its own */
 #define TASK_ELEMENTS 4096u           /* the same for steps without weights, in output elements */
-#define TASK_CONTEXT 16u              /* positions that attention reads in the time of an element of the others */
+#define TASK_CONTEXT 6u               /* positions that attention reads in the time of an element of the others */
 #define TASKS_PER_THREAD 16u          /* one in the layout cols, where what is read of an input is as wide as a task */
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
