@@ -6,7 +6,7 @@
  *
  *   float   column[inputs, padded to 64]    for the quantization of the input (infer_quantize_args): kernels of matmul do not look at them
  *   float   row[outputs, padded to 128]
- *   stripes, as few as have at most INFER_COLS_STRIPE outputs each, and as wide as each other but for a tile. In a stripe of w outputs, for every 64 inputs:
+ *   stripes, as few as have at most INFER_COLS_STRIPE outputs each, and as wide as each other but for two tiles. In a stripe of w outputs, for every 64 inputs:
  *     uint8_t scale[w]                      sign, 3 bits of exponent, 4 of mantissa: infer_cols_scale
  *     codes of input 0, input 1 ... 63, each w outputs:
  *       q8g64  int8_t [w]

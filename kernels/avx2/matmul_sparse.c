@@ -259,27 +259,27 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
         for (int i = 16; i < NO_FOUR + 8; i += 8)
             _mm256_store_si256((__m256i *)(void *)(f.x + i), _mm256_setzero_si256());
     }
-    for (size_t b = 0; b < s->blocks; b++, scales += 16) {
-        const int8_t *inputs = 2 * b + 1 < groups ? x + 64 * b : last;
-        sums sum;
-        prefetch_weights((const char *)scales + WEIGHTS_AHEAD, 32);
-        if (layout == INFER_LAYOUT_BCSR16X1) {
-            uint32_t end = first + counts[b], whole = end / 4 * 4; /* in units that no later block shares */
-            prefetch_weights(values + WEIGHTS_AHEAD, always * unit_bytes);
-            sum = multiply_16x1(inputs, numbers, values, first, end, always, type);
-            numbers += whole;
-            values += whole * (unit_bytes / 4);
-            first = end - whole;
-        } else {
-            uint32_t mask = infer_sparse_fours(s, panel, b);
-            prefetch_weights(values + WEIGHTS_AHEAD, always * unit_bytes);
-            _mm256_store_si256((__m256i *)(void *)f.x, load_256(inputs));
-            _mm256_store_si256((__m256i *)(void *)(f.x + 8), load_256(inputs + 32));
-            sum = multiply_16x4(&f, mask, values, always, type);
-            values += (uint32_t)__builtin_popcount(mask) * unit_bytes;
+    for (size_t b = 0, whole = groups / 2; b < s->blocks; whole = s->blocks, x = last) /* blocks of two halves, then that of one */
+        for (; b < whole; b++, x += 64, x_scales += 2, scales += 16) {
+            sums sum;
+            prefetch_weights((const char *)scales + WEIGHTS_AHEAD, 32);
+            if (layout == INFER_LAYOUT_BCSR16X1) {
+                uint32_t end = first + *counts++, done = end / 4 * 4; /* in units that no later block shares */
+                prefetch_weights(values + WEIGHTS_AHEAD, (always ? always - 1 : 0) * unit_bytes); /* no fewer than a mean block has */
+                sum = multiply_16x1(x, numbers, values, first, end, always, type);
+                numbers += done;
+                values += done * (unit_bytes / 4);
+                first = end - done;
+            } else {
+                uint32_t mask = infer_sparse_fours(s, panel, b);
+                prefetch_weights(values + WEIGHTS_AHEAD, always * unit_bytes);
+                _mm256_store_si256((__m256i *)(void *)f.x, load_256(x));
+                _mm256_store_si256((__m256i *)(void *)(f.x + 8), load_256(x + 32));
+                sum = multiply_16x4(&f, mask, values, always, type);
+                values += (uint32_t)__builtin_popcount(mask) * unit_bytes;
+            }
+            add_block(y, &sum, scales, *x_scales, type);
         }
-        add_block(y, &sum, scales, x_scales[2 * b], type);
-    }
     out[0] = y[0];
     out[1] = y[1];
 }
