@@ -9,7 +9,7 @@ enum {
     WIDE_QUERIES = 3,     /* with 4 vectors: 12 sums, 3 inputs and one vector of the tile */
     SCORE_POSITIONS = 32, /* two tiles of keys */
     VALUE_POSITIONS = 64,
-    AHEAD_BYTES = 4096    /* how far ahead of a tile its successors are asked for: tiles are too short for the CPU to notice in time */
+    AHEAD_BYTES = 8192    /* how far ahead of a tile its successors are asked for: tiles are too short for the CPU to notice in time */
 };
 
 /* Elements i..i+count of a cache as floats, count 1..8, zeros behind them. */
