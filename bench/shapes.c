@@ -161,9 +161,11 @@ static infer_status random_cols(infer_qtype type, uint32_t rows, uint32_t k, uin
         column[i] = 1;
     for (uint32_t o = 0; o < rows; o++)
         row[o] = DEVIATION / (c.bits == 8 ? 73.0f : 4.2f); /* deviation of the codes */
-    for (size_t s = 0; s < c.count; s++)
-        for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
-            uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g), *codes = group + width;
+    for (size_t o = 0, width; o < c.padded; o += width) {
+        infer_cols_span s = infer_cols_span_at(&c, o, c.padded, c.padded);
+        width = s.width;
+        for (size_t g = 0; g < c.groups; g++) {
+            uint8_t *group = (uint8_t *)infer_cols_group(&c, &s, g), *codes = group + width;
             memset(group, 7 << 4, width); /* 1 */
             for (size_t i = 0; i < INFER_COLS_GROUP * infer_cols_codes_bytes(width, c.bits); i += 8) {
                 uint64_t r = infer_random(random);
@@ -171,6 +173,7 @@ static infer_status random_cols(infer_qtype type, uint32_t rows, uint32_t k, uin
                     codes[i + j] = symmetric((uint8_t)(r >> 8 * j), c.bits);
             }
         }
+    }
     return INFER_OK;
 }
 

@@ -6,7 +6,8 @@
  *
  *   float   column[inputs, padded to 64]    for the quantization of the input (infer_quantize_args): kernels of matmul do not look at them
  *   float   row[outputs, padded to 128]
- *   stripes, as few as have at most INFER_COLS_STRIPE outputs each, and as wide as each other but for two tiles. In a stripe of w outputs, for every 64 inputs:
+ *   stripes, as few as have at most INFER_COLS_STRIPE outputs each, and as wide as each other but for two tiles. In a stripe of w outputs, for every
+ *   64 inputs:
  *     uint8_t scale[w]                      sign, 3 bits of exponent, 4 of mantissa: infer_cols_scale
  *     codes of input 0, input 1 ... 63, each w outputs:
  *       q8g64  int8_t [w]
@@ -40,7 +41,7 @@ static inline size_t infer_cols_group_bytes(size_t outputs, uint32_t bits)
 typedef struct infer_cols {
     const float *column, *row;
     const uint8_t *stripes;
-    size_t groups, padded, count; /* of 64 inputs; outputs; stripes */
+    size_t groups, padded, pairs, count; /* of 64 inputs; outputs; pairs of tiles; stripes */
     uint32_t bits;
 } infer_cols;
 
@@ -49,6 +50,7 @@ static inline infer_cols infer_cols_at(const void *w, size_t n, size_t k, uint32
     infer_cols c;
     c.groups = infer_cols_padded(k, INFER_COLS_GROUP) / INFER_COLS_GROUP;
     c.padded = infer_cols_padded(n, INFER_COLS_TILE);
+    c.pairs = infer_cols_padded(c.padded, 2 * INFER_COLS_TILE) / (2 * INFER_COLS_TILE);
     c.count = infer_cols_padded(c.padded, INFER_COLS_STRIPE) / INFER_COLS_STRIPE;
     c.bits = bits;
     c.column = w;
@@ -57,49 +59,39 @@ static inline infer_cols infer_cols_at(const void *w, size_t n, size_t k, uint32
     return c;
 }
 
-/* Pairs of tiles: stripes are cut between these, so that columns of q4g64 begin where pairs of lines do, which CPUs like to read together. */
-static inline size_t infer_cols_pairs(const infer_cols *c) { return infer_cols_padded(c->padded, 2 * INFER_COLS_TILE) / (2 * INFER_COLS_TILE); }
-
-/* The first output of stripe s. Two threads, which share the tiles evenly, meet between two stripes where their number is even. */
+/* The first output of stripe s: stripes are cut between pairs of tiles. Two threads, which share the tiles evenly, meet between two stripes where their
+ * number is even. */
 static inline size_t infer_cols_start(const infer_cols *c, size_t s)
 {
-    size_t o = infer_cols_padded(s * infer_cols_pairs(c), c->count) / c->count * 2 * INFER_COLS_TILE;
+    size_t o = infer_cols_padded(s * c->pairs, c->count) / c->count * 2 * INFER_COLS_TILE;
     return o < c->padded ? o : c->padded;
 }
 
-/* Outputs of stripe s. */
-static inline size_t infer_cols_width(const infer_cols *c, size_t s) { return infer_cols_start(c, s + 1) - infer_cols_start(c, s); }
-
-/* The stripe of output o. */
-static inline size_t infer_cols_stripe(const infer_cols *c, size_t o)
-{
-    return o / (2 * INFER_COLS_TILE) * c->count / infer_cols_pairs(c);
-}
-
-/* Outputs of a stripe: `width` in all, and `count` of them from the matrix's output `at` on, the stripe's output `first`. */
+/* Outputs of a stripe of `width`: `count` of them from the matrix's output `at` on, the stripe's output `first`. groups: the stripe's. */
 typedef struct infer_cols_span {
-    size_t stripe, width, at, first, count;
+    const uint8_t *groups;
+    size_t width, at, first, count;
 } infer_cols_span;
 
 /* Outputs o.. of one stripe, up to `end` and no more than `most`. */
 static inline infer_cols_span infer_cols_span_at(const infer_cols *c, size_t o, size_t end, size_t most)
 {
-    infer_cols_span s = {.stripe = infer_cols_stripe(c, o), .at = o};
-    s.first = o - infer_cols_start(c, s.stripe);
-    s.width = infer_cols_width(c, s.stripe);
+    size_t stripe = o / (2 * INFER_COLS_TILE) * c->count / c->pairs, start = infer_cols_start(c, stripe);
+    infer_cols_span s = {.width = infer_cols_start(c, stripe + 1) - start, .at = o, .first = o - start};
+    s.groups = c->stripes + c->groups * infer_cols_group_bytes(start, c->bits);
     s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
     s.count = s.count < most ? s.count : most;
     return s;
 }
 
-/* The scales of group g in stripe s; the codes follow. */
-static inline const uint8_t *infer_cols_group(const infer_cols *c, size_t s, size_t g)
+/* The scales of group g of a stripe, all `width` of them; the codes follow. */
+static inline const uint8_t *infer_cols_group(const infer_cols *c, const infer_cols_span *s, size_t g)
 {
-    return c->stripes + c->groups * infer_cols_group_bytes(infer_cols_start(c, s), c->bits) + g * infer_cols_group_bytes(infer_cols_width(c, s), c->bits);
+    return s->groups + g * infer_cols_group_bytes(s->width, c->bits);
 }
 
 /* The codes of its first input. */
-static inline const uint8_t *infer_cols_codes(const infer_cols *c, size_t s, size_t g) { return infer_cols_group(c, s, g) + infer_cols_width(c, s); }
+static inline const uint8_t *infer_cols_codes(const infer_cols *c, const infer_cols_span *s, size_t g) { return infer_cols_group(c, s, g) + s->width; }
 
 static inline float infer_cols_scale(uint8_t byte)
 {

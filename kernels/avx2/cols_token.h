@@ -24,9 +24,8 @@ typedef struct place {
 
 ALWAYS_INLINE const uint8_t *column_of(const place *p, uint32_t i, size_t pitch) { return p->codes + p->list->input[i] * pitch; }
 
-
-/* sums += a line of the columns i..end - 1 of a list, while as many are asked for: of the columns of inputs asked[i].., or what follows (NULL). lines, to_come: those
- * of input 0. */
+/* sums += a line of the columns i..end - 1 of a list, while as many are asked for: of the columns of inputs asked[i].., or what follows (NULL).
+ * lines, to_come: those of input 0. */
 ALWAYS_INLINE void add_lines(__m256i sums[8], const active *a, const uint8_t *lines, uint32_t i, uint32_t end, size_t pitch, const uint8_t *to_come,
                              const uint8_t *asked, const uint32_t bits)
 {
@@ -79,12 +78,8 @@ ALWAYS_INLINE void add_group_by_lines(float *y, const place places[GROUPS], cons
         prefetch(next_scales + o0, outputs);
         start_sums(first, a, 0, bits);
         add_lines(first, a, at, 0, part, pitch, to_come, asked, bits);
-        for (int v = 0; v < 8; v++)
-            second[v] = _mm256_setzero_si256();
-        if (part < a->end) {
-            start_sums(second, a, part, bits);
-            add_lines(second, a, at, part, a->end, pitch, to_come, asked, bits);
-        }
+        start_sums(second, a, HALF, bits);
+        add_lines(second, a, at, part, a->end, pitch, to_come, asked, bits);
         for (uint32_t i = a->end; i < next->list->end; i++)
             prefetch(column_of(next, i, pitch) + next_b, LINE);
         add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
@@ -131,8 +126,8 @@ ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols 
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
            group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->at;
-    const uint8_t *scales = infer_cols_group(w, s->stripe, 0) + s->first, *codes = infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8;
-    const uint8_t *next_codes = next ? infer_cols_codes(w, next->stripe, 0) : NULL;
+    const uint8_t *scales = infer_cols_group(w, s, 0) + s->first, *codes = infer_cols_codes(w, s, 0) + s->first * bits / 8;
+    const uint8_t *next_codes = next ? infer_cols_codes(w, next, 0) : NULL;
     const uint32_t lines = (uint32_t)(bytes / LINE);
     _Alignas(64) float y[INFER_COLS_STRIPE];
     uint8_t order[LINES];
@@ -151,7 +146,8 @@ ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols 
             add_group_in_order(y, now, codes, pitch, scales, x_scales[2 * g], bits);
             continue;
         }
-        for (size_t r = 0; r < GROUPS; r++)
+        places[0] = (place){now, codes};
+        for (size_t r = 1; r < GROUPS; r++)
             if (r < left)
                 places[r] = (place){now + r, codes + r * group_bytes};
             else

@@ -93,8 +93,8 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
     for (uint32_t t = t0; t < t1; t++)
         memset(y[t - t0], 0, s->count * sizeof y[0][0]);
     for (size_t g = 0; g < w->groups; g++) {
-        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first,
-                      *codes = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
+        const uint8_t *scales = infer_cols_group(w, s, g) + s->first,
+                      *codes = infer_cols_codes(w, s, g) + s->first * bits / 8;
         size_t count = halves - 2 * g < 2 ? 1 : 2;
         uint32_t mask[2] = {0, 0};
         for (uint32_t t = t0; t < t1; t++)

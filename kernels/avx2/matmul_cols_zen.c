@@ -74,7 +74,7 @@ ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols 
     const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
     size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
            group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->at;
-    const uint8_t *scales = infer_cols_group(w, s->stripe, 0) + s->first, *codes = infer_cols_codes(w, s->stripe, 0) + s->first * bits / 8;
+    const uint8_t *scales = infer_cols_group(w, s, 0) + s->first, *codes = infer_cols_codes(w, s, 0) + s->first * bits / 8;
     __m256i sums[2][INFER_COLS_STRIPE / 8];
     _Alignas(64) float y[INFER_COLS_STRIPE];
 

@@ -265,7 +265,7 @@ ALWAYS_INLINE void one_token(const infer_matmul_args *a, const infer_sparse *s, 
             prefetch_weights((const char *)scales + WEIGHTS_AHEAD, 32);
             if (layout == INFER_LAYOUT_BCSR16X1) {
                 uint32_t end = first + *counts++, done = end / 4 * 4; /* in units that no later block shares */
-                prefetch_weights(values + WEIGHTS_AHEAD, (always ? always - 1 : 0) * unit_bytes); /* no fewer than a mean block has */
+                prefetch_weights(values + WEIGHTS_AHEAD, (always ? always - 1 : 0) * unit_bytes); /* what a mean block has, up to MOST_ALWAYS */
                 sum = multiply_16x1(x, numbers, values, first, end, always, type);
                 numbers += done;
                 values += done * (unit_bytes / 4);

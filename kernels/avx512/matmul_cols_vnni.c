@@ -130,8 +130,8 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
 
     memset(y, 0, (t1 - t0) * s->count * sizeof *y);
     for (size_t g = 0; g < w->groups; g++) {
-        const uint8_t *scales = infer_cols_group(w, s->stripe, g) + s->first,
-                      *columns = infer_cols_codes(w, s->stripe, g) + s->first * bits / 8;
+        const uint8_t *scales = infer_cols_group(w, s, g) + s->first,
+                      *columns = infer_cols_codes(w, s, g) + s->first * bits / 8;
         bool both = 2 * g + 1 < groups;
         __mmask64 exist = both ? ~0ull : ~0u;
         j.inputs = 0;

@@ -124,11 +124,11 @@ static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t
         for (uint32_t t = t0; t < t1; t++) {
             size_t at = t * (size_t)a->xq.row_groups + 2 * g;
             uint32_t left = inputs - 64 * g < 64 ? 32 : 64;
-            list_active(&list, a->xq.codes + 32 * at, left, infer_cols_codes(w, s->stripe, g) + s->first * w->bits / 8, pitch);
+            list_active(&list, a->xq.codes + 32 * at, left, infer_cols_codes(w, s, g) + s->first * w->bits / 8, pitch);
             for (uint32_t i = 0; i == 0 || i < list.count; i += COLUMNS)
                 (w->bits == 4 ? add_columns_q4 : add_columns_q8)(sums, &list, i, list.count - i < COLUMNS ? list.count : i + COLUMNS,
                                                                  outputs);
-            add_group(y + (t - t0) * outputs, sums, w->bits == 4 ? 8 * list.sum : 0, infer_cols_group(w, s->stripe, g) + s->first,
+            add_group(y + (t - t0) * outputs, sums, w->bits == 4 ? 8 * list.sum : 0, infer_cols_group(w, s, g) + s->first,
                       a->xq.scales[at], outputs);
         }
     for (uint32_t t = t0; t < t1; t++, y += outputs)

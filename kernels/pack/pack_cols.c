@@ -80,38 +80,38 @@ static void set_code(uint8_t *group, size_t width, uint32_t bits, uint32_t i, si
 }
 
 /* Codes -1, 0, 1, all scales 1. */
-static float pack_ternary_row(const float *w, uint64_t k, const infer_cols *c, uint64_t o, float s)
+static float pack_ternary_row(const float *w, uint64_t k, const infer_cols *c, uint64_t o, float scale)
 {
-    size_t stripe = infer_cols_stripe(c, (size_t)o), lane = (size_t)o - infer_cols_start(c, stripe), width = infer_cols_width(c, stripe);
+    infer_cols_span s = infer_cols_span_at(c, (size_t)o, (size_t)o + 1, 1);
     for (uint64_t i = 0; i < k; i++) {
-        uint8_t *group = (uint8_t *)infer_cols_group(c, stripe, (size_t)(i / 64));
-        group[lane] = scale_byte(1, false);
-        set_code(group, width, c->bits, (uint32_t)(i % 64), lane, (w[i] > 0) - (w[i] < 0));
+        uint8_t *group = (uint8_t *)infer_cols_group(c, &s, (size_t)(i / 64));
+        group[s.first] = scale_byte(1, false);
+        set_code(group, s.width, c->bits, (uint32_t)(i % 64), s.first, (w[i] > 0) - (w[i] < 0));
     }
-    return s;
+    return scale;
 }
 
 /* Row o, whose factor it returns. */
 static float pack_row(const float *w, uint64_t k, const infer_cols *c, uint64_t o)
 {
-    size_t stripe = infer_cols_stripe(c, (size_t)o), lane = (size_t)o - infer_cols_start(c, stripe), width = infer_cols_width(c, stripe);
+    infer_cols_span s = infer_cols_span_at(c, (size_t)o, (size_t)o + 1, 1);
     float largest = 0, row;
 
     for (uint64_t i = 0; i < k; i++)
         largest = fmaxf(largest, fabsf(w[i] / c->column[i]));
     row = largest / (c->bits == 8 ? 127.0f : 6.5f) / LARGEST_SCALE;
     for (size_t g = 0; g < c->groups && row > 0; g++) {
-        uint8_t *group = (uint8_t *)infer_cols_group(c, stripe, g);
+        uint8_t *group = (uint8_t *)infer_cols_group(c, &s, g);
         uint32_t count = k - 64 * g < 64 ? (uint32_t)(k - 64 * g) : 64;
         float x[64], extreme = 0, scale;
         for (uint32_t i = 0; i < count; i++) {
             x[i] = w[64 * g + i] / c->column[64 * g + i] / row;
             extreme = fabsf(x[i]) > fabsf(extreme) ? x[i] : extreme;
         }
-        group[lane] = c->bits == 8 ? scale_byte(fabsf(extreme) / 127, true) : search_scale(x, count, extreme);
-        scale = infer_cols_scale(group[lane]);
+        group[s.first] = c->bits == 8 ? scale_byte(fabsf(extreme) / 127, true) : search_scale(x, count, extreme);
+        scale = infer_cols_scale(group[s.first]);
         for (uint32_t i = 0; i < count; i++)
-            set_code(group, width, c->bits, i, lane, code_of(x[i] / scale, c->bits));
+            set_code(group, s.width, c->bits, i, s.first, code_of(x[i] / scale, c->bits));
     }
     return row;
 }
@@ -135,12 +135,15 @@ bool infer_pack_cols(infer_qtype type, const float *rows, uint64_t n, uint64_t k
     memset(column, 0, (size_t)(c.stripes - (const uint8_t *)out));
     for (uint64_t i = 0; i < k; i++)
         column[i] = (float)factors[i];
-    for (size_t s = 0; s < c.count; s++)
-        for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
-            uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g);
+    for (size_t o = 0, width; o < c.padded; o += width) {
+        infer_cols_span s = infer_cols_span_at(&c, o, c.padded, c.padded);
+        width = s.width;
+        for (size_t g = 0; g < c.groups; g++) {
+            uint8_t *group = (uint8_t *)infer_cols_group(&c, &s, g);
             memset(group, 0, width);
             memset(group + width, c.bits == 8 ? 0 : 0x88, infer_cols_group_bytes(width, c.bits) - width);
         }
+    }
     for (uint64_t o = 0; o < n; o++)
         row[o] = exact ? pack_ternary_row(rows + o * k, k, &c, o, infer_ternary_scale(rows + o * k, k)) : pack_row(rows + o * k, k, &c, o);
     return true;
@@ -151,10 +154,10 @@ void infer_unpack_cols(infer_qtype type, const void *w, uint64_t n, uint64_t k, 
     infer_cols c = infer_cols_at(w, (size_t)n, (size_t)k, bits_of(type));
 
     for (uint64_t o = row0; o < row0 + count; o++) {
-        size_t stripe = infer_cols_stripe(&c, (size_t)o), lane = (size_t)o - infer_cols_start(&c, stripe), width = infer_cols_width(&c, stripe);
+        infer_cols_span s = infer_cols_span_at(&c, (size_t)o, (size_t)o + 1, 1);
         for (uint64_t i = 0; i < k; i++) {
-            const uint8_t *group = infer_cols_group(&c, stripe, (size_t)(i / 64));
-            *rows++ = (float)infer_cols_code(group, width, c.bits, (uint32_t)(i % 64), lane) * infer_cols_scale(group[lane]) * c.row[o] * c.column[i];
+            const uint8_t *group = infer_cols_group(&c, &s, (size_t)(i / 64));
+            *rows++ = (float)infer_cols_code(group, s.width, c.bits, (uint32_t)(i % 64), s.first) * infer_cols_scale(group[s.first]) * c.row[o] * c.column[i];
         }
     }
 }

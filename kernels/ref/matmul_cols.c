@@ -11,16 +11,16 @@ static void matmul(const infer_matmul_args *a, infer_region at, uint32_t bits)
 
     for (uint32_t t = at.row0; t < at.row1; t++)
         for (uint32_t o = at.col0; o < at.col1; o++) {
-            size_t stripe = infer_cols_stripe(&w, o), lane = o - infer_cols_start(&w, stripe), width = infer_cols_width(&w, stripe);
+            infer_cols_span s = infer_cols_span_at(&w, o, o + 1, 1);
             float y = 0;
             for (size_t g = 0; g < w.groups; g++) {
-                const uint8_t *group = infer_cols_group(&w, stripe, g);
+                const uint8_t *group = infer_cols_group(&w, &s, g);
                 const int8_t *codes = a->xq.codes + 32 * t * row_groups + 64 * g;
                 int32_t sum = 0;
                 for (uint32_t i = 0; i < 64 && 64 * g + i < inputs; i++)
                     if (codes[i])
-                        sum += infer_cols_code(group, width, bits, i, lane) * codes[i];
-                y = fmaf((float)sum, infer_cols_scale(group[lane]) * a->xq.scales[t * row_groups + 2 * g], y);
+                        sum += infer_cols_code(group, s.width, bits, i, s.first) * codes[i];
+                y = fmaf((float)sum, infer_cols_scale(group[s.first]) * a->xq.scales[t * row_groups + 2 * g], y);
             }
             a->y[(size_t)t * a->y_stride + o] = y * w.row[o];
         }

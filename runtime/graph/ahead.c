@@ -44,11 +44,10 @@ static uint32_t spans_of(const infer_weight *w, uint64_t col0, uint64_t col1, bo
     }
     if (info->layout == INFER_LAYOUT_COLS) {
         infer_cols c = infer_cols_at(w->data, (size_t)info->rows, (size_t)info->cols, infer_qtype_find(info->type)->cols_bits);
-        size_t stripe = infer_cols_stripe(&c, (size_t)col0);
-        if (events || col0 != infer_cols_start(&c, stripe))
+        infer_cols_span s = infer_cols_span_at(&c, (size_t)col0, (size_t)col1, c.padded);
+        if (events || s.first != 0)
             return 0; /* which inputs count, it does not know yet; within a stripe lines lie apart */
-        each = infer_cols_group_bytes(infer_cols_width(&c, stripe), c.bits);
-        out[0] = (span){infer_cols_group(&c, stripe, 0), c.groups * each};
+        out[0] = (span){s.groups, c.groups * infer_cols_group_bytes(s.width, c.bits)};
         return 1;
     }
     return infer_layout_sparse(info->layout) ? sparse_spans(info, w->data, first, end, out) : 0;

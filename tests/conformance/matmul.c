@@ -55,13 +55,16 @@ static void fill_cols(test *t, uint32_t bits, uint8_t *w, uint32_t n, uint32_t k
     infer_cols c = infer_cols_at(w, n, k, bits);
 
     fill_floats(t, (float *)(void *)w, c.groups * INFER_COLS_GROUP + c.padded, f);
-    for (size_t s = 0; s < c.count; s++)
-        for (size_t g = 0, width = infer_cols_width(&c, s); g < c.groups; g++) {
-            uint8_t *group = (uint8_t *)infer_cols_group(&c, s, g);
-            for (size_t o = 0; o < width; o++)
-                group[o] = (uint8_t)random_below(t, 256);
+    for (size_t o = 0, width; o < c.padded; o += width) {
+        infer_cols_span s = infer_cols_span_at(&c, o, c.padded, c.padded);
+        width = s.width;
+        for (size_t g = 0; g < c.groups; g++) {
+            uint8_t *group = (uint8_t *)infer_cols_group(&c, &s, g);
+            for (size_t i = 0; i < width; i++)
+                group[i] = (uint8_t)random_below(t, 256);
             fill_ints(t, (int8_t *)group + width, INFER_COLS_GROUP * infer_cols_codes_bytes(width, bits), -127, 127, f);
         }
+    }
 }
 
 static void fill_weights(test *t, infer_qtype type, uint8_t *w, size_t bytes, uint32_t n, uint32_t k, fill f)

@@ -319,10 +319,11 @@ void unit_pack_cols(test *t)
         infer_unpack_cols(type, w, n, k, 0, n, back);
         c = infer_cols_at(w, n, k, infer_qtype_find(type)->cols_bits);
         for (size_t j = 0; j < (size_t)n * k; j++) {
-            size_t o = j / k, input = j % k, stripe = infer_cols_stripe(&c, o), lane = o - infer_cols_start(&c, stripe);
-            const uint8_t *group = infer_cols_group(&c, stripe, input / 64);
-            double step = fabs((double)infer_cols_scale(group[lane]) * c.row[o] * c.column[input]);
-            int32_t code = infer_cols_code(group, infer_cols_width(&c, stripe), c.bits, (uint32_t)(input % 64), lane);
+            size_t o = j / k, input = j % k;
+            infer_cols_span s = infer_cols_span_at(&c, o, o + 1, 1);
+            const uint8_t *group = infer_cols_group(&c, &s, input / 64);
+            double step = fabs((double)infer_cols_scale(group[s.first]) * c.row[o] * c.column[input]);
+            int32_t code = infer_cols_code(group, s.width, c.bits, (uint32_t)(input % 64), s.first);
             check_near(t, back[j], rows[j], ternary || rows[j] == 0 ? 0 : cols_bound(step, c.bits, code), "unpacked value");
         }
         rows[random_below(t, n * k)] = i % 8 ? NAN : INFINITY;
