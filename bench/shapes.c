@@ -162,7 +162,7 @@ static infer_status random_cols(infer_qtype type, uint32_t rows, uint32_t k, uin
     for (uint32_t o = 0; o < rows; o++)
         row[o] = DEVIATION / (c.bits == 8 ? 73.0f : 4.2f); /* deviation of the codes */
     for (size_t o = 0, width; o < c.padded; o += width) {
-        infer_cols_span s = infer_cols_span_at(&c, o, c.padded, c.padded);
+        infer_cols_stripe s = infer_cols_stripe_of(&c, o);
         width = s.width;
         for (size_t g = 0; g < c.groups; g++) {
             uint8_t *group = (uint8_t *)infer_cols_group(&c, &s, g), *codes = group + width;

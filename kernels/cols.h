@@ -6,7 +6,7 @@
  *
  *   float   column[inputs, padded to 64]    for the quantization of the input (infer_quantize_args): kernels of matmul do not look at them
  *   float   row[outputs, padded to 128]
- *   stripes, as few as have at most INFER_COLS_STRIPE outputs each, and as wide as each other but for two tiles. In a stripe of w outputs, for every
+ *   stripes of 512 outputs (q4g64) or 256 (q8g64), whose columns have 256 bytes; the last one has what is left. In a stripe of w outputs, for every
  *   64 inputs:
  *     uint8_t scale[w]                      sign, 3 bits of exponent, 4 of mantissa: infer_cols_scale
  *     codes of input 0, input 1 ... 63, each w outputs:
@@ -21,9 +21,9 @@
 #include <string.h>
 
 enum {
-    INFER_COLS_GROUP = 64,    /* inputs that share a scale */
-    INFER_COLS_TILE = 128,    /* outputs are padded to it, and regions are cut at multiples of it */
-    INFER_COLS_STRIPE = 1024  /* at most */
+    INFER_COLS_GROUP = 64,  /* inputs that share a scale */
+    INFER_COLS_TILE = 128,  /* outputs are padded to it */
+    INFER_COLS_STRIPE = 512 /* outputs at most */
 };
 
 static inline size_t infer_cols_padded(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
@@ -37,11 +37,15 @@ static inline size_t infer_cols_group_bytes(size_t outputs, uint32_t bits)
     return outputs + INFER_COLS_GROUP * infer_cols_codes_bytes(outputs, bits);
 }
 
+/* Outputs of a stripe, but for the last one. Narrow stripes can be shared out evenly; where some columns are skipped, these four lines are as good as eight,
+ * and better than two (kernels/README.md). */
+static inline size_t infer_cols_stripe_outputs(uint32_t bits) { return INFER_COLS_STRIPE / (bits / 4); }
+
 /* What a matmul of n outputs and k inputs finds where. */
 typedef struct infer_cols {
     const float *column, *row;
     const uint8_t *stripes;
-    size_t groups, padded, pairs, count; /* of 64 inputs; outputs; pairs of tiles; stripes */
+    size_t groups, padded; /* of 64 inputs; outputs */
     uint32_t bits;
 } infer_cols;
 
@@ -50,8 +54,6 @@ static inline infer_cols infer_cols_at(const void *w, size_t n, size_t k, uint32
     infer_cols c;
     c.groups = infer_cols_padded(k, INFER_COLS_GROUP) / INFER_COLS_GROUP;
     c.padded = infer_cols_padded(n, INFER_COLS_TILE);
-    c.pairs = infer_cols_padded(c.padded, 2 * INFER_COLS_TILE) / (2 * INFER_COLS_TILE);
-    c.count = infer_cols_padded(c.padded, INFER_COLS_STRIPE) / INFER_COLS_STRIPE;
     c.bits = bits;
     c.column = w;
     c.row = c.column + c.groups * INFER_COLS_GROUP;
@@ -59,39 +61,30 @@ static inline infer_cols infer_cols_at(const void *w, size_t n, size_t k, uint32
     return c;
 }
 
-/* The first output of stripe s: stripes are cut between pairs of tiles. Two threads, which share the tiles evenly, meet between two stripes where their
- * number is even. */
-static inline size_t infer_cols_start(const infer_cols *c, size_t s)
-{
-    size_t o = infer_cols_padded(s * c->pairs, c->count) / c->count * 2 * INFER_COLS_TILE;
-    return o < c->padded ? o : c->padded;
-}
-
-/* Outputs of a stripe of `width`: `count` of them from the matrix's output `at` on, the stripe's output `first`. groups: the stripe's. */
-typedef struct infer_cols_span {
+/* A stripe of `width` outputs, from `at` on. */
+typedef struct infer_cols_stripe {
     const uint8_t *groups;
-    size_t width, at, first, count;
-} infer_cols_span;
+    size_t width, at;
+} infer_cols_stripe;
 
-/* Outputs o.. of one stripe, up to `end` and no more than `most`. */
-static inline infer_cols_span infer_cols_span_at(const infer_cols *c, size_t o, size_t end, size_t most)
+/* That of output o. */
+static inline infer_cols_stripe infer_cols_stripe_of(const infer_cols *c, size_t o)
 {
-    size_t stripe = o / (2 * INFER_COLS_TILE) * c->count / c->pairs, start = infer_cols_start(c, stripe);
-    infer_cols_span s = {.width = infer_cols_start(c, stripe + 1) - start, .at = o, .first = o - start};
-    s.groups = c->stripes + c->groups * infer_cols_group_bytes(start, c->bits);
-    s.count = s.width - s.first < end - o ? s.width - s.first : end - o;
-    s.count = s.count < most ? s.count : most;
+    size_t outputs = infer_cols_stripe_outputs(c->bits);
+    infer_cols_stripe s = {.at = o / outputs * outputs};
+    s.width = c->padded - s.at < outputs ? c->padded - s.at : outputs;
+    s.groups = c->stripes + c->groups * infer_cols_group_bytes(s.at, c->bits);
     return s;
 }
 
 /* The scales of group g of a stripe, all `width` of them; the codes follow. */
-static inline const uint8_t *infer_cols_group(const infer_cols *c, const infer_cols_span *s, size_t g)
+static inline const uint8_t *infer_cols_group(const infer_cols *c, const infer_cols_stripe *s, size_t g)
 {
     return s->groups + g * infer_cols_group_bytes(s->width, c->bits);
 }
 
 /* The codes of its first input. */
-static inline const uint8_t *infer_cols_codes(const infer_cols *c, const infer_cols_span *s, size_t g) { return infer_cols_group(c, s, g) + s->width; }
+static inline const uint8_t *infer_cols_codes(const infer_cols *c, const infer_cols_stripe *s, size_t g) { return infer_cols_group(c, s, g) + s->width; }
 
 static inline float infer_cols_scale(uint8_t byte)
 {

@@ -136,8 +136,8 @@ typedef struct infer_quantize_args {
 
 /* ---- weights ---- */
 
-/* y[m][n] = x[m][k] * w[n][k]^T. Integer types read xq, float types x. Region: columns (output rows of w) at multiples of 16, with the layout cols of
- * 128, or ending at n; any rows. The layout cols reads only the weights of inputs that have a code other than 0 in some token. */
+/* y[m][n] = x[m][k] * w[n][k]^T. Integer types read xq, float types x. Region: columns (output rows of w) at multiples of 16, in the layout
+ * cols whole stripes, or ending at n; any rows. The layout cols reads only the weights of inputs that have a code other than 0 in some token. */
 typedef struct infer_matmul_args {
     const void *w; /* 64-byte aligned */
     const float *x;

@@ -20,7 +20,7 @@ typedef enum infer_layout {
     INFER_LAYOUT_BCSR16X4 = 4, /* 16 rows x 4 inputs */
     INFER_LAYOUT_CSR = 5,      /* single weights, each with its input */
     INFER_LAYOUT_BITMASK = 6,  /* single weights, and a bit for every one */
-    INFER_LAYOUT_COLS = 7,     /* each input's weights together; 2 while its stripes were cut otherwise */
+    INFER_LAYOUT_COLS = 8,     /* each input's weights together; 2 and 7 while its stripes were cut otherwise */
     INFER_LAYOUT_NONE = 255
 } infer_layout;
 

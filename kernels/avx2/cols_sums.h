@@ -8,21 +8,16 @@
 
 #include "avx2/vector.h"
 #include "cols.h"
+#include "compress8.h"
 #include "kernels.h"
 
 enum {
     HALF = 32,   /* inputs whose sum fits */
     MANY = 28,   /* of 32 inputs: where more are not 0, hardly anything is skipped */
     LINE = 64,   /* bytes */
-    LISTED = 256 /* groups whose lists of inputs are kept */
+    COLUMN = 256, /* bytes of a column, but in the last stripe */
+    LISTED = 120 /* groups whose lists of inputs are kept: all up to 7,680 inputs */
 };
-
-/* Numbers of six bits, the bits reversed. */
-ALWAYS_INLINE uint32_t reversed(uint32_t i)
-{
-    i = (i & 7) << 3 | i >> 3;
-    return (i & 011) << 2 | (i & 022) | (i & 044) >> 2;
-}
 
 ALWAYS_INLINE uint32_t active_mask(const int8_t *codes)
 {
@@ -116,76 +111,114 @@ ALWAYS_INLINE void finish(float *out, const float *y, const float *row, uint32_t
 
 /* ---- one token: which inputs are not 0 ---- */
 
-/*
- * A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. Where some are skipped, they are not
- * in the order of memory: the hardware would take it for a pattern, and read what is skipped.
- */
+/* A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. */
 typedef struct active {
     uint32_t end;
-    bool scattered;
-    int16_t start[2];        /* q4g64: of the sums of the first 32, of the others */
-    uint8_t input[4 * HALF]; /* behind `end` the last one */
-    int8_t x[4 * HALF];
+    int16_t start[2];               /* q4g64: of the sums of the first 32, of the others */
+    uint16_t column[2 * HALF + 8];  /* COLUMN x the input: where its codes begin, behind those of input 0 */
+    int8_t x[2 * HALF + 8];
 } active;
 
-/* In bit-reversed order, or `streams` of them in turn, each in order. Without branches: which inputs are silent cannot be predicted. */
-ALWAYS_INLINE void list_inputs(active *a, const int8_t codes[2 * HALF], const bool scattered, const uint32_t streams)
+/* The lists of groups first.. of a token. Where some inputs are skipped, the others are in bit-reversed order: the hardware would take their own for a
+ * pattern, and read what is skipped. */
+typedef struct lists {
+    size_t first, count;
+    bool scattered;
+    active of[LISTED];
+} lists;
+
+ALWAYS_INLINE __m128i load_128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
+
+/* A byte of each of 64 inputs, in bit-reversed order of these. */
+ALWAYS_INLINE void reverse_bits(__m128i v[4])
 {
-    uint32_t n = 0;
-#pragma GCC unroll 64
-    for (uint32_t i = 0; i < 2 * HALF; i++) {
-        uint32_t input = scattered ? reversed(i) : i % streams * (2 * HALF / streams) + i / streams;
-        a->input[n] = (uint8_t)input;
-        a->x[n] = codes[input];
-        n += codes[input] != 0;
+    const __m128i reversed = _mm_setr_epi8(0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15);
+    __m128i even[2], odd[2];
+    for (int i = 0; i < 4; i++)
+        v[i] = _mm_shuffle_epi8(v[i], reversed);
+    even[0] = _mm_unpacklo_epi8(v[0], v[2]);
+    even[1] = _mm_unpackhi_epi8(v[0], v[2]);
+    odd[0] = _mm_unpacklo_epi8(v[1], v[3]);
+    odd[1] = _mm_unpackhi_epi8(v[1], v[3]);
+    for (int i = 0; i < 2; i++) {
+        v[2 * i] = _mm_unpacklo_epi16(even[i], odd[i]);
+        v[2 * i + 1] = _mm_unpackhi_epi16(even[i], odd[i]);
     }
 }
 
-ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const uint32_t streams, const uint32_t unit)
+/* Returns how many. Without branches: which inputs are silent cannot be predicted. */
+ALWAYS_INLINE uint32_t list_inputs(active *a, const int8_t codes[2 * HALF], const bool scattered)
+{
+    const __m128i zero = _mm_setzero_si128();
+    __m128i number[4], code[4];
+    uint32_t n = 0;
+    for (int i = 0; i < 4; i++) {
+        number[i] = _mm_add_epi8(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm_set1_epi8((char)(16 * i)));
+        code[i] = load_128(codes + 16 * i);
+    }
+    if (scattered) {
+        reverse_bits(number);
+        reverse_bits(code);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        __m128i c = code[i / 2], k = number[i / 2], places;
+        uint32_t mask = ~(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(c, zero));
+        if (i % 2) {
+            mask >>= 8;
+            c = _mm_unpackhi_epi64(c, c);
+            k = _mm_unpackhi_epi64(k, k);
+        }
+        mask &= 255;
+        places = _mm_loadl_epi64((const __m128i *)(const void *)&infer_compress8[mask]);
+        _mm_storel_epi64((__m128i *)(void *)(a->x + n), _mm_shuffle_epi8(c, places));
+        _mm_storeu_si128((__m128i *)(void *)(a->column + n), _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_shuffle_epi8(k, places)), 8));
+        n += (uint32_t)__builtin_popcount(mask);
+    }
+    return n;
+}
+
+/* -8 x the sum of 32 activations */
+ALWAYS_INLINE int16_t start_of(const int8_t *x)
+{
+    __m256i fours = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), load_256(x)), _mm256_set1_epi16(-8));
+    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+    sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
+    return (int16_t)(_mm_cvtsi128_si32(sum) + _mm_extract_epi32(sum, 1));
+}
+
+/* unit: 2 or 4 inputs */
+ALWAYS_INLINE void list_active(active *a, const int8_t *codes, size_t halves, const bool scattered, const uint32_t unit)
 {
     int8_t all[2 * HALF] = {0};
     uint32_t n;
     memcpy(all, codes, halves == 2 ? 2 * HALF : HALF);
-    n = (uint32_t)__builtin_popcount(active_mask(all)) + (uint32_t)__builtin_popcount(active_mask(all + HALF));
-    a->scattered = n < MANY * halves;
-    if (a->scattered)
-        list_inputs(a, all, true, streams);
-    else
-        list_inputs(a, all, false, streams);
-    memset(a->input + n, n ? a->input[n - 1] : 0, 2 * HALF);
-    memset(a->x + n, 0, 2 * HALF);
-    a->end = (n + unit - 1) / unit * unit;
-    for (int part = 0; part < 2; part++) {
-        int32_t sum = 0;
-        for (int i = 0; i < HALF; i++)
-            sum += a->x[HALF * part + i];
-        a->start[part] = (int16_t)(-8 * sum);
-    }
+    n = list_inputs(a, all, scattered);
+    memset(a->x + n, 0, sizeof a->x - n);
+    for (a->end = n; a->end % unit; a->end++)
+        a->column[a->end] = a->column[n - 1];
+    for (int part = 0; part < 2; part++)
+        a->start[part] = start_of(a->x + HALF * part);
 }
 
-/* The lists of groups first.. of a token. */
-typedef struct lists {
-    size_t first;
-    uint32_t mean; /* inputs of a group that are not 0 */
-    active of[LISTED];
-} lists;
-
-/* That of group g, which follows the one asked for before, or is the token's first. */
-ALWAYS_INLINE const active *list_of(lists *l, const infer_matmul_args *a, uint32_t t, size_t g, size_t groups, const uint32_t streams,
-                                    const uint32_t unit)
+/* Those of groups first.., as many as there is room for. */
+ALWAYS_INLINE void make_lists(lists *l, const infer_matmul_args *a, uint32_t t, size_t first, const uint32_t unit)
 {
-    if (g % LISTED == 0 && l->first != g) {
-        const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups);
-        size_t halves = infer_q8_groups(a->k), count = groups - g < LISTED ? groups - g : LISTED;
-        uint32_t all = 0;
-        for (size_t i = 0; i < count; i++) {
-            list_active(&l->of[i], codes + 2 * HALF * (g + i), halves - 2 * (g + i) < 2 ? 1 : 2, streams, unit);
-            all += l->of[i].end;
-        }
-        l->first = g;
-        l->mean = all / (uint32_t)count;
-    }
-    return &l->of[g % LISTED];
+    size_t halves = infer_q8_groups(a->k) - 2 * first, groups = (halves + 1) / 2;
+    const int8_t *codes = a->xq.codes + HALF * (t * (size_t)a->xq.row_groups + 2 * first);
+    size_t inputs = 0;
+
+    l->first = first;
+    l->count = groups < LISTED ? groups : LISTED;
+    halves = halves < 2 * LISTED ? halves : 2 * LISTED;
+    for (size_t h = 0; h < halves; h++)
+        inputs += (size_t)__builtin_popcount(active_mask(codes + HALF * h));
+    l->scattered = inputs < MANY * halves;
+    for (size_t g = 0; g < l->count; g++, codes += 2 * HALF)
+        if (l->scattered)
+            list_active(&l->of[g], codes, halves - 2 * g < 2 ? 1 : 2, true, unit);
+        else
+            list_active(&l->of[g], codes, halves - 2 * g < 2 ? 1 : 2, false, unit);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * y = x w^T in layout `cols`, one token: for AVX2, and in the registers that AVX-512 has. A line of 64 bytes of each column of a group is taken at a time.
- * Where hardly any input of a group is skipped, and all outputs of the stripe are wanted, what follows is asked for in the order of memory. Elsewhere lines
- * that the hardware cannot know of are, in an order that it does not take for a pattern: it would read what is skipped.
+ * Where hardly any input is skipped, what follows is asked for in the order of memory. Elsewhere lines that the hardware cannot know of are, listed
+ * beforehand in an order that it does not take for a pattern: it would read what is skipped.
  */
 #ifndef INFER_KERNELS_AVX2_COLS_TOKEN_H
 #define INFER_KERNELS_AVX2_COLS_TOKEN_H
@@ -9,173 +9,226 @@
 #include "avx2/cols_sums.h"
 
 enum {
-    LINES = INFER_COLS_STRIPE / LINE,
-    LINES_AHEAD_Q4 = 400,   /* from what is read to what is asked for, of all columns that are not skipped (measured) */
-    LINES_AHEAD_Q8 = 150,   /* columns of 1 KB: a line of each would fall into few sets of L1 */
-    BYTES_AHEAD = 16 << 10, /* the same in the order of memory (measured) */
-    GROUPS = 8              /* this one and those that lines are asked for of */
+    LINES = COLUMN / LINE,
+    LINES_AHEAD = 320,      /* from what is read to what is asked for, of columns that are not skipped (measured) */
+    BYTES_AHEAD = 16 << 10,  /* the same in the order of memory (measured) */
+    SCALES_AHEAD = 1         /* groups */
 };
 
-/* A group: its list, and the codes of its first input. */
-typedef struct place {
-    const active *list;
-    const uint8_t *codes;
-} place;
+/* Where the lines of a column lie, in the order in which they are taken: neighbours are asked for far from each other. */
+static const uint8_t line_order[LINES + 1][LINES] = {{0}, {0}, {0, 1}, {0, 2, 1}, {0, 2, 1, 3}};
 
-ALWAYS_INLINE const uint8_t *column_of(const place *p, uint32_t i, size_t pitch) { return p->codes + p->list->input[i] * pitch; }
+/* The lines of columns that are not skipped, of all groups that have lists, as they are asked for; `ahead` of the next stripe follow. */
+typedef struct asks {
+    size_t first, lines;  /* group; of a column */
+    uint32_t count, ahead;
+    uint16_t line[LISTED * 2 * HALF * LINES + LINES_AHEAD + 8]; /* counted from the first group's scales */
+} asks;
 
-/* sums += a line of the columns i..end - 1 of a list, while as many are asked for: of the columns of inputs asked[i].., or what follows (NULL).
- * lines, to_come: those of input 0. */
-ALWAYS_INLINE void add_lines(__m256i sums[8], const active *a, const uint8_t *lines, uint32_t i, uint32_t end, size_t pitch, const uint8_t *to_come,
-                             const uint8_t *asked, const uint32_t bits)
+/* `line` moves to that of another stripe, two stripes of the longest list apart at most. */
+_Static_assert(2 * LISTED * (INFER_COLS_STRIPE / LINE + 2 * HALF * LINES) <= UINT16_MAX, "lines are counted in 16 bits");
+
+/* Two groups in turn, four columns of each, a line of all these after the other (measured). */
+ALWAYS_INLINE void list_asks(asks *k, const lists *l, size_t lines, size_t group_lines, size_t scale_lines)
+{
+    uint32_t n = 0;
+
+    k->first = l->first;
+    k->lines = lines;
+    for (size_t g = 0; g < l->count; g += 2) {
+        const uint32_t from = n;
+        uint32_t count;
+        for (uint32_t i = 0; i < 2 * HALF; i += 4)
+            for (size_t r = g; r < g + 2 && r < l->count; r++) {
+                const active *a = &l->of[r];
+                __m128i four;
+                if (i >= a->end)
+                    continue;
+                four = _mm_srli_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(a->column + i)), 8);
+                four = _mm_add_epi16(_mm_mullo_epi16(four, _mm_set1_epi16((int16_t)lines)), _mm_set1_epi16((int16_t)(r * group_lines + scale_lines)));
+                _mm_storel_epi64((__m128i *)(void *)(k->line + n), four);
+                n += a->end - i < 4 ? a->end - i : 4;
+            }
+        count = n - from;
+        for (size_t i = 1; i < lines; i++, n += count)
+            for (uint32_t c = 0; c < count; c += 8)
+                _mm_storeu_si128((__m128i *)(void *)(k->line + n + c), _mm_add_epi16(load_128(k->line + from + c), _mm_set1_epi16(line_order[lines][i])));
+    }
+    k->count = n;
+    k->ahead = n < LINES_AHEAD ? n : LINES_AHEAD;
+}
+
+/* What stands behind the last line: the first ones of the stripe that is so many lines away, or nothing new (0). */
+ALWAYS_INLINE void ask_on(asks *k, size_t distance)
+{
+    for (uint32_t i = 0; i < k->ahead; i++)
+        k->line[k->count + i] = distance ? (uint16_t)(k->line[i] + distance) : k->line[k->count - 1];
+}
+
+/* 0, but not before this byte is there. */
+ALWAYS_INLINE size_t wait_for(const uint8_t *read)
+{
+    uint32_t byte = *read;
+    __asm__("" : "+r"(byte));
+    return byte >> 8;
+}
+
+/* pitch: of columns */
+ALWAYS_INLINE const uint8_t *column_of(const active *a, uint32_t i, const uint8_t *codes, const size_t pitch)
+{
+    return codes + (pitch == COLUMN ? a->column[i] : a->column[i] / COLUMN * pitch);
+}
+
+/* sums += a line of 2 (q4g64) or 4 columns */
+ALWAYS_INLINE void add_unit(__m256i sums[8], const uint8_t *const c[4], const int8_t *x, const uint32_t bits)
+{
+    if (bits == 4) {
+        int16_t two;
+        memcpy(&two, x, sizeof two);
+        __m256i pair = _mm256_set1_epi16(two);
+        add_pair(sums, load_256(c[0]), load_256(c[1]), pair);
+        add_pair(sums + 4, load_256(c[0] + 32), load_256(c[1] + 32), pair);
+    } else {
+        __m256i four = broadcast_32(x), magnitude = _mm256_abs_epi8(four);
+        add_four(sums, load_256(c[0]), load_256(c[1]), load_256(c[2]), load_256(c[3]), four, magnitude);
+        add_four(sums + 4, load_256(c[0] + 32), load_256(c[1] + 32), load_256(c[2] + 32), load_256(c[3] + 32), four, magnitude);
+    }
+}
+
+/* sums = start + a line of columns i..end - 1 of a list; codes: that line of input 0. As many lines are asked for, ask[i].. of `from`, each when what is
+ * added is there: asked for as soon as instructions allow, all come later (measured). */
+ALWAYS_INLINE void sum_columns(__m256i sums[8], __m256i start, const active *a, const uint8_t *codes, uint32_t i, uint32_t end, const uint16_t *ask,
+                               const uint8_t *from, const size_t pitch, const uint32_t bits)
 {
     const uint32_t unit = bits == 4 ? 2 : 4;
     __m256i s[8];
     for (int v = 0; v < 8; v++)
-        s[v] = sums[v];
+        s[v] = start;
     for (; i < end; i += unit) {
-        const uint8_t *c[4];
-        for (uint32_t k = 0; k < unit; k++) {
-            c[k] = lines + a->input[i + k] * pitch;
-            prefetch(to_come + (asked ? asked[i + k] * pitch : (i + k) * LINE), LINE);
-        }
-        if (bits == 4) {
-            int16_t pair;
-            memcpy(&pair, a->x + i, sizeof pair);
-            __m256i x = _mm256_set1_epi16(pair);
-            add_pair(s, load_256(c[0]), load_256(c[1]), x);
-            add_pair(s + 4, load_256(c[0] + 32), load_256(c[1] + 32), x);
-        } else {
-            __m256i x = broadcast_32(a->x + i), magnitude = _mm256_abs_epi8(x);
-            add_four(s, load_256(c[0]), load_256(c[1]), load_256(c[2]), load_256(c[3]), x, magnitude);
-            add_four(s + 4, load_256(c[0] + 32), load_256(c[1] + 32), load_256(c[2] + 32), load_256(c[3] + 32), x, magnitude);
-        }
+        const uint8_t *c[4], *there;
+        for (uint32_t k = 0; k < unit; k++)
+            c[k] = column_of(a, i + k, codes, pitch);
+        there = from + wait_for(c[unit - 1]);
+        for (uint32_t k = 0; k < unit; k++)
+            prefetch(there + LINE * (size_t)ask[i + k], LINE);
+        add_unit(s, c, a->x + i, bits);
     }
     for (int v = 0; v < 8; v++)
         sums[v] = s[v];
 }
 
-/* Of inputs i.. of a list, before they are added. */
-ALWAYS_INLINE void start_sums(__m256i sums[8], const active *a, uint32_t i, const uint32_t bits)
+ALWAYS_INLINE __m256i start_sum(const active *a, uint32_t i, const uint32_t bits)
 {
+    return bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
+}
+
+/* y += the groups of a stripe that have lists, from the scales of the first on. The first `ahead` lines were asked for. */
+ALWAYS_INLINE void add_scattered(float *y, const lists *l, const asks *k, const uint8_t *groups, const float *x_scales, const size_t pitch,
+                                 const uint32_t bits)
+{
+    const size_t outputs = LINE * 8 / bits, width = pitch * 8 / bits, group_bytes = infer_cols_group_bytes(width, bits);
+    const uint16_t *ask = k->line + k->ahead;
+    const uint8_t *scales = groups;
+    for (size_t g = 0; g < l->count; g++, scales += group_bytes) {
+        const active *a = &l->of[g];
+        const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end;
+        __m256 x_scale = _mm256_set1_ps(x_scales[2 * g]);
+        prefetch(scales + SCALES_AHEAD * group_bytes, width);
+        for (size_t i = 0; i < pitch / LINE; i++, ask += a->end) {
+            size_t at = line_order[pitch / LINE][i], o = outputs * at;
+            const uint8_t *codes = scales + width + LINE * at;
+            __m256i first[8], second[8];
+            sum_columns(first, start_sum(a, 0, bits), a, codes, 0, part, ask, groups, pitch, bits);
+            sum_columns(second, start_sum(a, HALF, bits), a, codes, part, a->end, ask, groups, pitch, bits);
+            add_line(y + o, first, second, scales + o, x_scale, bits);
+        }
+    }
+}
+
+/* sums += a line of columns i..end - 1 of a list, which are all but side by side, while as many lines are asked for that are. */
+ALWAYS_INLINE void add_columns(__m256i sums[8], const active *a, const uint8_t *codes, uint32_t i, uint32_t end, const uint8_t *to_come,
+                               const size_t pitch, const uint32_t bits)
+{
+    const uint32_t unit = bits == 4 ? 2 : 4;
+    __m256i s[8];
     for (int v = 0; v < 8; v++)
-        sums[v] = bits == 4 ? _mm256_set1_epi16(a->start[i / HALF]) : _mm256_setzero_si256();
-}
-
-/* y += a group, of whose columns `lines` lines are taken in this order, while lines `ahead` of them, at most (GROUPS - 1) * lines, are asked for; places:
- * its own and those behind it, GROUPS of them. */
-ALWAYS_INLINE void add_group_by_lines(float *y, const place places[GROUPS], const uint8_t *order, uint32_t lines, uint32_t ahead, size_t pitch,
-                                      const uint8_t *scales, const uint8_t *next_scales, float x_scale, const uint32_t bits)
-{
-    const active *a = places[0].list;
-    const size_t outputs = LINE * 8 / bits;
-    const uint32_t part = bits == 4 && a->end > HALF ? HALF : a->end;
-    for (uint32_t l = 0; l < lines; l++) {
-        const place *next = &places[(l + ahead) / lines];
-        size_t b = LINE * order[l], o0 = outputs * order[l], next_b = LINE * order[(l + ahead) % lines];
-        const uint8_t *at = places[0].codes + b, *to_come = next->codes + next_b, *asked = next->list->input;
-        __m256i first[8], second[8];
-        prefetch(next_scales + o0, outputs);
-        start_sums(first, a, 0, bits);
-        add_lines(first, a, at, 0, part, pitch, to_come, asked, bits);
-        start_sums(second, a, HALF, bits);
-        add_lines(second, a, at, part, a->end, pitch, to_come, asked, bits);
-        for (uint32_t i = a->end; i < next->list->end; i++)
-            prefetch(column_of(next, i, pitch) + next_b, LINE);
-        add_line(y + o0, first, second, scales + o0, _mm256_set1_ps(x_scale), bits);
+        s[v] = sums[v];
+    for (; i < end; i += unit, to_come += unit * LINE) {
+        const uint8_t *c[4];
+        for (uint32_t k = 0; k < unit; k++)
+            c[k] = column_of(a, i + k, codes, pitch);
+        prefetch(to_come, unit * LINE);
+        add_unit(s, c, a->x + i, bits);
     }
+    for (int v = 0; v < 8; v++)
+        sums[v] = s[v];
 }
 
-/* What add_group_by_lines counts on: the first `ahead` lines were asked for. */
-ALWAYS_INLINE void ask_for_first_lines(const place places[GROUPS], const uint8_t *order, uint32_t lines, uint32_t ahead, size_t pitch)
+/* The same in the order of memory: some columns at a time, so that these and what is asked for fit into L1. */
+ALWAYS_INLINE void add_in_order(float *y, const lists *l, const uint8_t *groups, const float *x_scales, const size_t pitch, const uint32_t bits)
 {
-    for (uint32_t l = 0; l < ahead; l++)
-        for (uint32_t i = 0; i < places[l / lines].list->end; i++)
-            prefetch(column_of(&places[l / lines], i, pitch) + LINE * order[l % lines], LINE);
-}
-
-/* y += a group, which is all but read in the order of memory: some columns at a time, so that these and what is asked for fit into L1. */
-ALWAYS_INLINE void add_group_in_order(float *y, const active *a, const uint8_t *codes, size_t pitch, const uint8_t *scales, float x_scale,
-                                      const uint32_t bits)
-{
-    const size_t outputs = LINE * 8 / bits, lines = pitch / LINE;
+    const size_t outputs = LINE * 8 / bits, width = pitch * 8 / bits, group_bytes = infer_cols_group_bytes(width, bits);
     const uint32_t columns = HALF / 2; /* at a time (measured) */
-    __m256i sums[2][LINES][8];
-    for (uint32_t i = 0; i < a->end; i += columns) {
-        const uint32_t end = a->end - i < columns ? a->end : i + columns, part = bits == 4 ? i / HALF : 0;
-        const uint8_t *to_come = codes + i * pitch + BYTES_AHEAD;
-        for (size_t l = 0; l < lines; l++, to_come += columns * LINE) {
-            if (i == 0 || (bits == 4 && i == HALF))
-                start_sums(sums[part][l], a, i, bits);
-            add_lines(sums[part][l], a, codes + LINE * l, i, end, pitch, to_come - i * LINE, NULL, bits);
-        }
+    const uint8_t *scales = groups;
+    for (size_t g = 0; g < l->count; g++, scales += group_bytes) {
+        const active *a = &l->of[g];
+        const uint8_t *codes = scales + width, *to_come = codes + BYTES_AHEAD;
+        prefetch(scales + group_bytes + BYTES_AHEAD, width); /* behind what this group's columns ask for */
+        __m256i sums[2][LINES][8];
+        for (uint32_t part = 0; part < 2; part++)
+            for (size_t i = 0; i < pitch / LINE; i++)
+                for (int v = 0; v < 8; v++)
+                    sums[part][i][v] = start_sum(a, HALF * part, bits);
+        for (uint32_t i = 0; i < a->end; i += columns)
+            for (size_t k = 0; k < pitch / LINE; k++, to_come += columns * LINE)
+                add_columns(sums[bits == 4 ? i / HALF : 0][k], a, codes + LINE * k, i, a->end - i < columns ? a->end : i + columns, to_come, pitch, bits);
+        for (size_t i = 0; i < pitch / LINE; i++)
+            add_line(y + outputs * i, sums[0][i], sums[1][i], scales + outputs * i, _mm256_set1_ps(x_scales[2 * g]), bits);
     }
-    for (size_t l = 0; l < lines; l++) {
-        if (a->end == 0)
-            start_sums(sums[0][l], a, 0, bits); /* of no inputs too: the scale may be NaN */
-        if (a->end <= HALF)
-            start_sums(sums[1][l], a, HALF, bits);
-        add_line(y + outputs * l, sums[0][l], sums[1][l], scales + outputs * l, _mm256_set1_ps(x_scale), bits);
-    }
-}
-
-/* Lines of stripe s: with the last ones the first ones of `next`, as wide a stripe, are asked for, or of nothing more (NULL); begun: its own were. */
-ALWAYS_INLINE void token_of_stripe(const infer_matmul_args *a, const infer_cols *w, uint32_t t, const infer_cols_span *s,
-                                   const infer_cols_span *next, bool begun, lists *l, const uint32_t bits)
-{
-    const float *x_scales = a->xq.scales + t * (size_t)a->xq.row_groups;
-    size_t pitch = infer_cols_codes_bytes(s->width, bits), bytes = infer_cols_codes_bytes(s->count, bits),
-           group_bytes = infer_cols_group_bytes(s->width, bits), o0 = s->at;
-    const uint8_t *scales = infer_cols_group(w, s, 0) + s->first, *codes = infer_cols_codes(w, s, 0) + s->first * bits / 8;
-    const uint8_t *next_codes = next ? infer_cols_codes(w, next, 0) : NULL;
-    const uint32_t lines = (uint32_t)(bytes / LINE);
-    _Alignas(64) float y[INFER_COLS_STRIPE];
-    uint8_t order[LINES];
-
-    for (uint32_t i = 0, n = 0; n < lines; i++)
-        if (reversed(i) < lines)
-            order[n++] = (uint8_t)reversed(i);
-    memset(y, 0, s->count * sizeof *y);
-    for (size_t g = 0; g < w->groups; g++, scales += group_bytes, codes += group_bytes) {
-        const active *now = list_of(l, a, t, g, w->groups, 1, bits == 4 ? 2 : 4);
-        const uint32_t wanted = (bits == 4 ? LINES_AHEAD_Q4 : LINES_AHEAD_Q8) / (l->mean + 1);
-        const uint32_t ahead = wanted < (GROUPS - 1) * lines ? wanted : (GROUPS - 1) * lines;
-        size_t left = w->groups - g < LISTED - g % LISTED ? w->groups - g : LISTED - g % LISTED; /* groups with lists */
-        place places[GROUPS];
-        if (!now->scattered && bytes == pitch) {
-            add_group_in_order(y, now, codes, pitch, scales, x_scales[2 * g], bits);
-            continue;
-        }
-        places[0] = (place){now, codes};
-        for (size_t r = 1; r < GROUPS; r++)
-            if (r < left)
-                places[r] = (place){now + r, codes + r * group_bytes};
-            else
-                places[r] = next ? (place){l->of + (r - left), next_codes + (r - left) * group_bytes} : places[r - 1];
-        if (g % LISTED == 0 && !(g == 0 && begun))
-            ask_for_first_lines(places, order, lines, ahead, pitch);
-        add_group_by_lines(y, places, order, lines, ahead, pitch, scales, left > 1 ? scales + group_bytes : scales, x_scales[2 * g], bits);
-    }
-    finish(a->y + (size_t)t * a->y_stride + o0, y, w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
 }
 
 /* at.row1 is at.row0 + 1. */
 ALWAYS_INLINE void cols_token(const infer_matmul_args *a, infer_region at, const uint32_t bits)
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
-    bool begun = false;
-    lists l; /* 70 KB: each is written before it is read */
+    const float *x_scales = a->xq.scales + at.row0 * (size_t)a->xq.row_groups;
+    size_t end = infer_cols_padded(at.col1, INFER_COLS_TILE), width;
+    bool begun = false; /* its first lines were asked for */
+    lists l;            /* with `k` 90 KB: each is written before it is read */
+    asks k;
 
-    l.first = SIZE_MAX;
-    for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        infer_cols_span s = infer_cols_span_at(&w, o, end, INFER_COLS_STRIPE), next = s;
-        bool join;
-        o += s.count;
-        if (o < end)
-            next = infer_cols_span_at(&w, o, end, INFER_COLS_STRIPE);
-        join = o < end && next.width == s.width && next.count == s.count && w.groups >= GROUPS && w.groups <= LISTED;
-        token_of_stripe(a, &w, at.row0, &s, join ? &next : NULL, begun, &l, bits);
-        begun = join;
+    l.first = k.first = SIZE_MAX;
+    for (size_t o = at.col0; o < end; o += width) {
+        infer_cols_stripe s = infer_cols_stripe_of(&w, o);
+        size_t pitch = infer_cols_codes_bytes(s.width, bits), group_lines = infer_cols_group_bytes(s.width, bits) / LINE;
+        _Alignas(64) float y[INFER_COLS_STRIPE];
+
+        width = s.width;
+        memset(y, 0, width * sizeof *y);
+        for (size_t g = 0; g < w.groups; g += l.count) {
+            bool goes_on = w.groups <= LISTED && o + 2 * width <= end;
+            const uint8_t *groups = infer_cols_group(&w, &s, g);
+            if (l.first != g)
+                make_lists(&l, a, at.row0, g, bits == 4 ? 2 : 4);
+            if (!l.scattered) {
+                if (pitch == COLUMN)
+                    add_in_order(y, &l, groups, x_scales + 2 * g, COLUMN, bits);
+                else
+                    add_in_order(y, &l, groups, x_scales + 2 * g, pitch, bits);
+                continue;
+            }
+            if (k.first != g || k.lines != pitch / LINE)
+                list_asks(&k, &l, pitch / LINE, group_lines, width / LINE);
+            for (uint32_t i = 0; i < k.ahead && !begun; i++)
+                prefetch(groups + LINE * (size_t)k.line[i], LINE);
+            ask_on(&k, goes_on ? w.groups * group_lines : 0);
+            if (pitch == COLUMN)
+                add_scattered(y, &l, &k, groups, x_scales + 2 * g, COLUMN, bits);
+            else
+                add_scattered(y, &l, &k, groups, x_scales + 2 * g, pitch, bits);
+            begun = goes_on;
+        }
+        finish(a->y + (size_t)at.row0 * a->y_stride + o, y, w.row + o, (uint32_t)(a->n - o < width ? a->n - o : width));
     }
 }
 

@@ -4,10 +4,7 @@
  */
 #include "cols_token.h"
 
-enum {
-    BLOCK_TOKENS = 16,
-    BLOCK_OUTPUTS = 512
-};
+enum { BLOCK_TOKENS = 16 };
 
 /* The columns of 32 inputs that any token needs, in units of two or four, for 128 outputs. */
 typedef struct joined {
@@ -84,23 +81,25 @@ ALWAYS_INLINE void multiply(const joined *j, const int8_t *codes, const int16_t 
     }
 }
 
-ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, const uint32_t bits)
+ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_stripe *s, const uint32_t bits)
 {
     size_t halves = infer_q8_groups(a->k), pitch = infer_cols_codes_bytes(s->width, bits), o0 = s->at;
-    _Alignas(64) float y[BLOCK_TOKENS][BLOCK_OUTPUTS];
+    const size_t tile_bytes = infer_cols_group_bytes(INFER_COLS_TILE, bits); /* of a group */
+    _Alignas(64) float y[BLOCK_TOKENS][INFER_COLS_STRIPE];
     joined j[2];
 
     for (uint32_t t = t0; t < t1; t++)
-        memset(y[t - t0], 0, s->count * sizeof y[0][0]);
+        memset(y[t - t0], 0, s->width * sizeof y[0][0]);
     for (size_t g = 0; g < w->groups; g++) {
-        const uint8_t *scales = infer_cols_group(w, s, g) + s->first,
-                      *codes = infer_cols_codes(w, s, g) + s->first * bits / 8;
+        const uint8_t *scales = infer_cols_group(w, s, g), *codes = infer_cols_codes(w, s, g), *next = infer_cols_group(w, s, g + 1);
         size_t count = halves - 2 * g < 2 ? 1 : 2;
         uint32_t mask[2] = {0, 0};
         for (uint32_t t = t0; t < t1; t++)
             for (size_t h = 0; h < count; h++)
                 mask[h] |= active_mask(a->xq.codes + HALF * (t * (size_t)a->xq.row_groups + 2 * g + h));
-        for (size_t o = 0; o < s->count; o += INFER_COLS_TILE) {
+        for (size_t o = 0; o < s->width; o += INFER_COLS_TILE) {
+            prefetch(next, tile_bytes);
+            next += tile_bytes;
             for (size_t h = 0; h < count; h++)
                 join(&j[h], mask[h], codes + HALF * h * pitch + o * bits / 8, pitch, bits);
             for (uint32_t t = t0; t < t1; t++) {
@@ -118,7 +117,7 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
         }
     }
     for (uint32_t t = t0; t < t1; t++)
-        finish(a->y + (size_t)t * a->y_stride + o0, y[t - t0], w->row + o0, (uint32_t)(a->n - o0 < s->count ? a->n - o0 : s->count));
+        finish(a->y + (size_t)t * a->y_stride + o0, y[t - t0], w->row + o0, (uint32_t)(a->n - o0 < s->width ? a->n - o0 : s->width));
 }
 
 ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uint32_t bits)
@@ -129,11 +128,11 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
         cols_token(a, at, bits);
         return;
     }
-    for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        infer_cols_span s = infer_cols_span_at(&w, o, end, BLOCK_OUTPUTS);
+    for (size_t o = at.col0; o < at.col1;) {
+        infer_cols_stripe s = infer_cols_stripe_of(&w, o);
         for (uint32_t t = at.row0; t < at.row1; t += BLOCK_TOKENS)
             tokens(a, &w, t, at.row1 - t < BLOCK_TOKENS ? at.row1 : t + BLOCK_TOKENS, &s, bits);
-        o += s.count;
+        o += s.width;
     }
 }
 

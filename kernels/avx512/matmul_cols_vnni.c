@@ -11,8 +11,6 @@
 
 enum {
     COLS_TOKENS = 64,
-    COLS_SUMS =
-        64 * 256, /* outputs x tokens, which stay in the cache over all inputs: with fewer tokens longer runs of a column (measured) */
     VECTORS = INFER_COLS_TILE / 16
 };
 
@@ -121,17 +119,17 @@ ALWAYS_INLINE void finish_64(float *out, const float *y, const float *row, uint3
         _mm512_mask_storeu_ps(out + 16 * l, lanes_below(count - 16 * l), _mm512_mul_ps(v[l], _mm512_loadu_ps(row + 16 * l)));
 }
 
-ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, const uint32_t bits)
+ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_stripe *s, const uint32_t bits)
 {
     size_t groups = infer_q8_groups(a->k), row_groups = a->xq.row_groups, pitch = infer_cols_codes_bytes(s->width, bits);
+    const size_t tile_bytes = infer_cols_group_bytes(INFER_COLS_TILE, bits); /* of a group */
     size_t o0 = s->at;
-    _Alignas(64) float y[COLS_SUMS]; /* [t][s->count] */
+    _Alignas(64) float y[COLS_TOKENS * INFER_COLS_STRIPE]; /* [t][s->width] */
     joined j;
 
-    memset(y, 0, (t1 - t0) * s->count * sizeof *y);
+    memset(y, 0, (t1 - t0) * s->width * sizeof *y);
     for (size_t g = 0; g < w->groups; g++) {
-        const uint8_t *scales = infer_cols_group(w, s, g) + s->first,
-                      *columns = infer_cols_codes(w, s, g) + s->first * bits / 8;
+        const uint8_t *scales = infer_cols_group(w, s, g), *columns = infer_cols_codes(w, s, g), *next = infer_cols_group(w, s, g + 1);
         bool both = 2 * g + 1 < groups;
         __mmask64 exist = both ? ~0ull : ~0u;
         j.inputs = 0;
@@ -139,33 +137,33 @@ ALWAYS_INLINE void tokens(const infer_matmul_args *a, const infer_cols *w, uint3
             __m512i codes = _mm512_maskz_loadu_epi8(exist, a->xq.codes + 32 * (t * row_groups + 2 * g));
             j.inputs |= _mm512_test_epi8_mask(codes, codes);
         }
-        for (size_t o = 0; o < s->count; o += INFER_COLS_TILE) {
+        for (size_t o = 0; o < s->width; o += INFER_COLS_TILE) {
+            for (size_t line = 0; line < tile_bytes; line += 64, next += 64)
+                _mm_prefetch((const char *)next, _MM_HINT_T0);
             join(&j, columns + o * bits / 8, pitch, bits);
             for (uint32_t t = t0; t < t1; t++) {
                 size_t at = t * row_groups + 2 * g;
                 const int16_t *offset8 = a->xq.offset8 + 2 * at;
                 int32_t offset = (offset8[0] + offset8[1] + (both ? offset8[2] + offset8[3] : 0)) * (bits == 4 ? 1 : 16);
-                multiply(y + (t - t0) * s->count + o, &j, a->xq.codes + 32 * at, exist, offset, scales + o, a->xq.scales[at]);
+                multiply(y + (t - t0) * s->width + o, &j, a->xq.codes + 32 * at, exist, offset, scales + o, a->xq.scales[at]);
             }
         }
     }
     for (uint32_t t = t0; t < t1; t++)
-        for (size_t o = 0; o < s->count && o0 + o < a->n; o += 64)
-            finish_64(a->y + (size_t)t * a->y_stride + o0 + o, y + (t - t0) * s->count + o, w->row + o0 + o,
+        for (size_t o = 0; o < s->width && o0 + o < a->n; o += 64)
+            finish_64(a->y + (size_t)t * a->y_stride + o0 + o, y + (t - t0) * s->width + o, w->row + o0 + o,
                       (uint32_t)(a->n - o0 - o < 64 ? a->n - o0 - o : 64));
 }
 
 ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uint32_t bits)
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
-    size_t count = at.row1 - at.row0 < COLS_TOKENS ? at.row1 - at.row0 : COLS_TOKENS,
-           most = COLS_SUMS / count / INFER_COLS_TILE * INFER_COLS_TILE;
 
-    for (size_t o = at.col0, end = infer_cols_padded(at.col1, INFER_COLS_TILE); o < end;) {
-        infer_cols_span s = infer_cols_span_at(&w, o, end, most);
+    for (size_t o = at.col0; o < at.col1;) {
+        infer_cols_stripe s = infer_cols_stripe_of(&w, o);
         for (uint32_t t = at.row0; t < at.row1; t += COLS_TOKENS)
             tokens(a, &w, t, at.row1 - t < COLS_TOKENS ? at.row1 : t + COLS_TOKENS, &s, bits);
-        o += s.count;
+        o += s.width;
     }
 }
 

@@ -1,8 +1,8 @@
 /*
  * y = x w^T in layout `cols`. Up to 16 columns of inputs that are not 0 are added at once over the outputs, in int32 sums in memory. q4g64:
  * nibbles 0..15 as they are, the products of 16 in 16 bits (16 x 15 x 127 = 30480), and 8 x the activations taken off with the scales.
- * q8g64: two columns in 16 bits, then widened (2 x 128 x 127 fits). More tokens take 512 outputs at a time, whose columns stay in the
- * cache.
+ * q8g64: two columns in 16 bits, then widened (2 x 128 x 127 fits). The columns of a
+ * stripe's group stay in the cache while tokens take them.
  *
  * There is no kernel with SDOT: interleaving four columns costs what it saves. For 16 bytes of each of four columns, q4g64 24 instructions
  * here (2 to unpack, 4 to multiply a column), 24 there (8 to interleave, 8 to unpack, 8 to multiply).
@@ -12,8 +12,7 @@
 
 enum {
     COLUMNS = 16, /* added at once */
-    BLOCK_TOKENS = 16,
-    BLOCK_OUTPUTS = 512 /* with more tokens */
+    BLOCK_TOKENS = 16
 };
 
 /* The columns of a group's inputs that are not 0, and their codes; one more, times 0, follows. */
@@ -112,9 +111,9 @@ static void add_group(float *y, const int32_t *sums, int32_t offset, const uint8
 }
 
 /* Outputs of a stripe, of tokens t0..t1 - 1; y: room for them. */
-static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_span *s, float *y)
+static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t t0, uint32_t t1, const infer_cols_stripe *s, float *y)
 {
-    size_t pitch = infer_cols_codes_bytes(s->width, w->bits), o = s->at, outputs = s->count;
+    size_t pitch = infer_cols_codes_bytes(s->width, w->bits), o = s->at, outputs = s->width;
     size_t inputs = 32 * infer_q8_groups(a->k);
     int32_t sums[INFER_COLS_STRIPE];
     active list;
@@ -124,11 +123,11 @@ static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t
         for (uint32_t t = t0; t < t1; t++) {
             size_t at = t * (size_t)a->xq.row_groups + 2 * g;
             uint32_t left = inputs - 64 * g < 64 ? 32 : 64;
-            list_active(&list, a->xq.codes + 32 * at, left, infer_cols_codes(w, s, g) + s->first * w->bits / 8, pitch);
+            list_active(&list, a->xq.codes + 32 * at, left, infer_cols_codes(w, s, g), pitch);
             for (uint32_t i = 0; i == 0 || i < list.count; i += COLUMNS)
                 (w->bits == 4 ? add_columns_q4 : add_columns_q8)(sums, &list, i, list.count - i < COLUMNS ? list.count : i + COLUMNS,
                                                                  outputs);
-            add_group(y + (t - t0) * outputs, sums, w->bits == 4 ? 8 * list.sum : 0, infer_cols_group(w, s, g) + s->first,
+            add_group(y + (t - t0) * outputs, sums, w->bits == 4 ? 8 * list.sum : 0, infer_cols_group(w, s, g),
                       a->xq.scales[at], outputs);
         }
     for (uint32_t t = t0; t < t1; t++, y += outputs)
@@ -141,14 +140,13 @@ static void outputs_of(const infer_matmul_args *a, const infer_cols *w, uint32_t
 static void matmul(const infer_matmul_args *a, infer_region at, uint32_t bits)
 {
     infer_cols w = infer_cols_at(a->w, a->n, a->k, bits);
-    size_t most = at.row1 - at.row0 == 1 ? INFER_COLS_STRIPE : BLOCK_OUTPUTS, end = infer_cols_padded(at.col1, INFER_COLS_TILE);
-    float y[BLOCK_TOKENS * BLOCK_OUTPUTS];
+    float y[BLOCK_TOKENS * INFER_COLS_STRIPE];
 
-    for (size_t o = at.col0; o < end;) {
-        infer_cols_span s = infer_cols_span_at(&w, o, end, most);
+    for (size_t o = at.col0; o < at.col1;) {
+        infer_cols_stripe s = infer_cols_stripe_of(&w, o);
         for (uint32_t t = at.row0; t < at.row1; t += BLOCK_TOKENS)
             outputs_of(a, &w, t, at.row1 - t < BLOCK_TOKENS ? at.row1 : t + BLOCK_TOKENS, &s, y);
-        o += s.count;
+        o += s.width;
     }
 }
 

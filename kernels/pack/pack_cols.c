@@ -82,11 +82,12 @@ static void set_code(uint8_t *group, size_t width, uint32_t bits, uint32_t i, si
 /* Codes -1, 0, 1, all scales 1. */
 static float pack_ternary_row(const float *w, uint64_t k, const infer_cols *c, uint64_t o, float scale)
 {
-    infer_cols_span s = infer_cols_span_at(c, (size_t)o, (size_t)o + 1, 1);
+    infer_cols_stripe s = infer_cols_stripe_of(c, (size_t)o);
+    size_t lane = (size_t)o - s.at;
     for (uint64_t i = 0; i < k; i++) {
         uint8_t *group = (uint8_t *)infer_cols_group(c, &s, (size_t)(i / 64));
-        group[s.first] = scale_byte(1, false);
-        set_code(group, s.width, c->bits, (uint32_t)(i % 64), s.first, (w[i] > 0) - (w[i] < 0));
+        group[lane] = scale_byte(1, false);
+        set_code(group, s.width, c->bits, (uint32_t)(i % 64), lane, (w[i] > 0) - (w[i] < 0));
     }
     return scale;
 }
@@ -94,7 +95,8 @@ static float pack_ternary_row(const float *w, uint64_t k, const infer_cols *c, u
 /* Row o, whose factor it returns. */
 static float pack_row(const float *w, uint64_t k, const infer_cols *c, uint64_t o)
 {
-    infer_cols_span s = infer_cols_span_at(c, (size_t)o, (size_t)o + 1, 1);
+    infer_cols_stripe s = infer_cols_stripe_of(c, (size_t)o);
+    size_t lane = (size_t)o - s.at;
     float largest = 0, row;
 
     for (uint64_t i = 0; i < k; i++)
@@ -108,10 +110,10 @@ static float pack_row(const float *w, uint64_t k, const infer_cols *c, uint64_t 
             x[i] = w[64 * g + i] / c->column[64 * g + i] / row;
             extreme = fabsf(x[i]) > fabsf(extreme) ? x[i] : extreme;
         }
-        group[s.first] = c->bits == 8 ? scale_byte(fabsf(extreme) / 127, true) : search_scale(x, count, extreme);
-        scale = infer_cols_scale(group[s.first]);
+        group[lane] = c->bits == 8 ? scale_byte(fabsf(extreme) / 127, true) : search_scale(x, count, extreme);
+        scale = infer_cols_scale(group[lane]);
         for (uint32_t i = 0; i < count; i++)
-            set_code(group, s.width, c->bits, i, s.first, code_of(x[i] / scale, c->bits));
+            set_code(group, s.width, c->bits, i, lane, code_of(x[i] / scale, c->bits));
     }
     return row;
 }
@@ -136,7 +138,7 @@ bool infer_pack_cols(infer_qtype type, const float *rows, uint64_t n, uint64_t k
     for (uint64_t i = 0; i < k; i++)
         column[i] = (float)factors[i];
     for (size_t o = 0, width; o < c.padded; o += width) {
-        infer_cols_span s = infer_cols_span_at(&c, o, c.padded, c.padded);
+        infer_cols_stripe s = infer_cols_stripe_of(&c, o);
         width = s.width;
         for (size_t g = 0; g < c.groups; g++) {
             uint8_t *group = (uint8_t *)infer_cols_group(&c, &s, g);
@@ -154,10 +156,11 @@ void infer_unpack_cols(infer_qtype type, const void *w, uint64_t n, uint64_t k, 
     infer_cols c = infer_cols_at(w, (size_t)n, (size_t)k, bits_of(type));
 
     for (uint64_t o = row0; o < row0 + count; o++) {
-        infer_cols_span s = infer_cols_span_at(&c, (size_t)o, (size_t)o + 1, 1);
+        infer_cols_stripe s = infer_cols_stripe_of(&c, (size_t)o);
+        size_t lane = (size_t)o - s.at;
         for (uint64_t i = 0; i < k; i++) {
             const uint8_t *group = infer_cols_group(&c, &s, (size_t)(i / 64));
-            *rows++ = (float)infer_cols_code(group, s.width, c.bits, (uint32_t)(i % 64), s.first) * infer_cols_scale(group[s.first]) * c.row[o] * c.column[i];
+            *rows++ = (float)infer_cols_code(group, s.width, c.bits, (uint32_t)(i % 64), lane) * infer_cols_scale(group[lane]) * c.row[o] * c.column[i];
         }
     }
 }

@@ -11,7 +11,8 @@ static void matmul(const infer_matmul_args *a, infer_region at, uint32_t bits)
 
     for (uint32_t t = at.row0; t < at.row1; t++)
         for (uint32_t o = at.col0; o < at.col1; o++) {
-            infer_cols_span s = infer_cols_span_at(&w, o, o + 1, 1);
+            infer_cols_stripe s = infer_cols_stripe_of(&w, o);
+            size_t lane = o - s.at;
             float y = 0;
             for (size_t g = 0; g < w.groups; g++) {
                 const uint8_t *group = infer_cols_group(&w, &s, g);
@@ -19,8 +20,8 @@ static void matmul(const infer_matmul_args *a, infer_region at, uint32_t bits)
                 int32_t sum = 0;
                 for (uint32_t i = 0; i < 64 && 64 * g + i < inputs; i++)
                     if (codes[i])
-                        sum += infer_cols_code(group, s.width, bits, i, s.first) * codes[i];
-                y = fmaf((float)sum, infer_cols_scale(group[s.first]) * a->xq.scales[t * row_groups + 2 * g], y);
+                        sum += infer_cols_code(group, s.width, bits, i, lane) * codes[i];
+                y = fmaf((float)sum, infer_cols_scale(group[lane]) * a->xq.scales[t * row_groups + 2 * g], y);
             }
             a->y[(size_t)t * a->y_stride + o] = y * w.row[o];
         }

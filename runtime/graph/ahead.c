@@ -44,10 +44,10 @@ static uint32_t spans_of(const infer_weight *w, uint64_t col0, uint64_t col1, bo
     }
     if (info->layout == INFER_LAYOUT_COLS) {
         infer_cols c = infer_cols_at(w->data, (size_t)info->rows, (size_t)info->cols, infer_qtype_find(info->type)->cols_bits);
-        infer_cols_span s = infer_cols_span_at(&c, (size_t)col0, (size_t)col1, c.padded);
-        if (events || s.first != 0)
-            return 0; /* which inputs count, it does not know yet; within a stripe lines lie apart */
-        out[0] = (span){s.groups, c.groups * infer_cols_group_bytes(s.width, c.bits)};
+        if (events)
+            return 0; /* which inputs count, it does not know yet */
+        out[0] = (span){infer_cols_stripe_of(&c, (size_t)col0).groups,
+                        c.groups * infer_cols_group_bytes(infer_cols_padded((size_t)(col1 - col0), INFER_COLS_TILE), c.bits)};
         return 1;
     }
     return infer_layout_sparse(info->layout) ? sparse_spans(info, w->data, first, end, out) : 0;

@@ -7,7 +7,7 @@
 #define TASK_WEIGHT_BYTES (48u << 10) /* smallest share of a step's weights worth a task of its own */
 #define TASK_ELEMENTS 4096u           /* the same for steps without weights, in output elements */
 #define TASK_CONTEXT 6u               /* positions that attention reads in the time of an element of the others */
-#define TASKS_PER_THREAD 16u          /* one in the layout cols, where what is read of an input is as wide as a task */
+#define TASKS_PER_THREAD 16u          /* one in the layout cols with events: a task finds out anew which inputs count, and waits for the first */
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -17,7 +17,7 @@ static void cut(const infer_plan *plan, const infer_step *step, infer_step_state
     uint32_t m = infer_batch_rows(batch, step->rows);
     uint64_t elements = (uint64_t)m * step->cols * (step->attends && !batch->chunk_rows ? 1 + (batch->pos0 + batch->m) / TASK_CONTEXT : 1);
     uint64_t work = step->weight_bytes ? step->weight_bytes / TASK_WEIGHT_BYTES * m : elements / TASK_ELEMENTS;
-    uint32_t most = plan->threads == 1 ? 1 : plan->threads * (step->long_tasks ? 1 : TASKS_PER_THREAD);
+    uint32_t most = plan->threads == 1 ? 1 : plan->threads * (step->long_tasks && plan->events ? 1 : TASKS_PER_THREAD);
     uint32_t want = work < 1 ? 1 : work < most ? (uint32_t)work : most;
     uint32_t grains = (uint32_t)infer_ceil_div(step->cols, step->grain);
     st->m = m;

@@ -48,7 +48,7 @@ typedef struct infer_step {
     infer_rows rows;
     uint32_t cols, grain;        /* columns of its outputs, and where they may be cut */
     uint64_t weight_bytes;       /* read by the step, whatever the batch */
-    bool long_tasks;             /* has a matrix in the layout cols: few long tasks */
+    bool long_tasks;             /* has a matrix in the layout cols: few long tasks where inputs are silent */
     bool attends;                /* reads the whole context, unless attention is split */
     uint32_t dependencies;       /* steps it waits for */
     uint32_t first_successor, successors; /* into plan->successors */

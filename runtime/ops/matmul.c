@@ -15,8 +15,9 @@ uint32_t infer_build_matmul(infer_graph *g, uint32_t layer, const char *name, ui
 
 uint32_t infer_op_matmul_grain(const infer_graph *g, const infer_node *n)
 {
+    const infer_tensor_info *w = n->weight.info;
     (void)g;
-    return n->weight.info->layout == INFER_LAYOUT_COLS ? INFER_COLS_TILE : 16; /* a panel */
+    return w->layout == INFER_LAYOUT_COLS ? (uint32_t)infer_cols_stripe_outputs(infer_qtype_find(w->type)->cols_bits) : 16; /* a panel */
 }
 
 void infer_op_matmul_bind(const infer_plan *plan, const infer_node *n, const infer_batch *batch, infer_args *args)

@@ -13,7 +13,11 @@
 static size_t weight_align(infer_qtype type) { return infer_qtype_find(type)->panel_bytes % 64 ? 32 : 64; }
 
 /* Outputs at whose multiples regions are cut. */
-static uint32_t grain(infer_qtype type) { return infer_matrix_layout(type) == INFER_LAYOUT_COLS ? INFER_COLS_TILE : 16; }
+static uint32_t grain(infer_qtype type)
+{
+    uint32_t bits = infer_qtype_find(type)->cols_bits;
+    return bits ? (uint32_t)infer_cols_stripe_outputs(bits) : 16;
+}
 
 /* ---- weights: every byte is filled, padding with anything at all, since it must not show ---- */
 
@@ -56,7 +60,7 @@ static void fill_cols(test *t, uint32_t bits, uint8_t *w, uint32_t n, uint32_t k
 
     fill_floats(t, (float *)(void *)w, c.groups * INFER_COLS_GROUP + c.padded, f);
     for (size_t o = 0, width; o < c.padded; o += width) {
-        infer_cols_span s = infer_cols_span_at(&c, o, c.padded, c.padded);
+        infer_cols_stripe s = infer_cols_stripe_of(&c, o);
         width = s.width;
         for (size_t g = 0; g < c.groups; g++) {
             uint8_t *group = (uint8_t *)infer_cols_group(&c, &s, g);
@@ -188,7 +192,7 @@ void test_matmul(test *t)
     static const uint32_t shapes[][3] = {{1, 172, 64},   {9, 64, 172},   {1, 512, 64},   {33, 128, 384},  {66, 288, 768},  {1, 768, 288},
                                          {1, 256, 2048}, {5, 64, 5632},  {129, 48, 160}, {257, 17, 2049}, {31, 100, 1100}, {6, 320, 33},
                                          {1, 1025, 130}, {1, 4300, 100}, {19, 4200, 97}, {1, 1200, 200},  {1, 130, 16500}, {1, 300, 700},
-                                         {1, 2600, 1000}};
+                                         {1, 2600, 1000}, {1, 600, 7800}};
     uint32_t next = 0;
 
     if (infer_layout_sparse(t->kernel->layout)) {

@@ -144,7 +144,7 @@ TYPES = {0: ("f32", 4, 0, 256, 4), 1: ("f16", 4, 0, 128, 2), 2: ("bf16", 4, 0, 1
          5: ("n4g32", 32, 0, 288, 0), 6: ("t2r", 32, 64, 128, 0), 9: ("q8g64", 64, 0, 0, 0), 10: ("q4g64", 64, 0, 0, 0)}
 COLS_BITS = {"q8g64": 8, "q4g64": 4}
 N4_VALUES = (-63, -49, -39, -30, -23, -17, -11, -5, 0, 6, 12, 18, 25, 32, 41, 52)
-LAYOUTS = {0: "rows", 1: "tile16x4", 3: "bcsr16x1", 4: "bcsr16x4", 5: "csr", 6: "bitmask", 7: "cols"}
+LAYOUTS = {0: "rows", 1: "tile16x4", 3: "bcsr16x1", 4: "bcsr16x4", 5: "csr", 6: "bitmask", 8: "cols"}
 SPARSE = ("bcsr16x1", "bcsr16x4", "csr", "bitmask")
 
 
@@ -225,10 +225,9 @@ class Tensor:
         bits, groups, outputs = COLS_BITS[self.type], -(-self.cols // 64), -(-self.rows // 128) * 128
         column, = struct.unpack_from("<f", raw, 4 * col)
         factor, = struct.unpack_from("<f", raw, 256 * groups + 4 * row)
-        pairs, stripes = -(-outputs // 256), -(-outputs // 1024)
-        starts = [256 * -(-s * pairs // stripes) for s in range(stripes)] + [outputs]
-        stripe, end = next((a, b) for a, b in zip(starts, starts[1:]) if row < b)
-        o, width = row - stripe, end - stripe
+        most = 2048 // bits
+        stripe, o = row // most * most, row % most
+        width = min(most, outputs - stripe)
         group = 256 * groups + 4 * outputs + groups * stripe * (1 + 8 * bits) + col // 64 * width * (1 + 8 * bits)
         byte = raw[group + o]
         scale = (16 + (byte & 15)) / 16 * 2.0 ** ((byte >> 4 & 7) - 7) * (-1 if byte & 128 else 1) * factor * column

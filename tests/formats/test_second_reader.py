@@ -118,12 +118,12 @@ def examples_of_the_specification():
     raw[1664] = 0xFF
     holder.raw = bytes(raw)
     assert t.at(16, 32)[0] == -0.5
-    t = read_infer.Tensor(holder, "x", 10, 7, 1100, 70, 0, 81152, 0)
+    t = read_infer.Tensor(holder, "x", 10, 8, 1100, 70, 0, 81152, 0)
     raw = bytearray(81152)
     raw[4 * 69:4 * 70] = struct.pack("<f", 3.0)
     raw[512 + 4 * 1095:512 + 4 * 1096] = struct.pack("<f", 0.5)
-    raw[68807] = 0xE8
-    raw[69959] = 0xB4
+    raw[76999] = 0xE8
+    raw[77383] = 0xB4
     holder.raw = bytes(raw)
     assert t.at(1095, 69)[0] == -3.375
     counts, inputs, fours = bytes((2, 3, 0, 0)), bytes((1, 3, 2, 3, 5, 0, 0, 0)), struct.pack("<2H", 1, 3)
