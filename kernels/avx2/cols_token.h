@@ -1,7 +1,7 @@
 /*
- * y = x w^T in layout `cols`, one token: for AVX2, and in the registers that AVX-512 has. A line of 64 bytes of each column of a group is taken at a time.
- * Where hardly any input is skipped, what follows is asked for in the order of memory. Elsewhere lines that the hardware cannot know of are, listed
- * beforehand in an order that it does not take for a pattern: it would read what is skipped.
+ * y = x w^T in layout `cols`, one token. A line of 64 bytes of each column of a group is taken at a time. Where hardly any input is skipped, what follows
+ * is asked for in the order of memory. Elsewhere lines that the hardware cannot know of are, listed beforehand, and columns are taken in an order
+ * that it does not take for a pattern: it would read what is skipped.
  */
 #ifndef INFER_KERNELS_AVX2_COLS_TOKEN_H
 #define INFER_KERNELS_AVX2_COLS_TOKEN_H

@@ -3,9 +3,8 @@
  * unsigned codes, meet every token: vpermb brings its activations into the same order. Sums start from -offset x the sum of the
  * activations, as in matmul_vnni.h.
  *
- * One token: matmul_cols_token.c.
+ * One token, which memory bounds, runs the AVX2 kernel: compiled for AVX-512 it is slower where most inputs count (measured).
  */
-#include "avx512/cols_token.h"
 #include "avx512/matmul_vnni.h"
 #include "cols.h"
 
@@ -170,7 +169,7 @@ ALWAYS_INLINE void matmul(const infer_matmul_args *a, infer_region at, const uin
 void matmul_q8g64_cols__avx512vnni(const void *args, infer_region at)
 {
     if (at.row1 - at.row0 == 1)
-        infer_q8g64_cols_token__avx512vnni(args, at);
+        matmul_q8g64_cols__avx2(args, at);
     else
         matmul(args, at, 8);
 }
@@ -178,7 +177,7 @@ void matmul_q8g64_cols__avx512vnni(const void *args, infer_region at)
 void matmul_q4g64_cols__avx512vnni(const void *args, infer_region at)
 {
     if (at.row1 - at.row0 == 1)
-        infer_q4g64_cols_token__avx512vnni(args, at);
+        matmul_q4g64_cols__avx2(args, at);
     else
         matmul(args, at, 4);
 }
