@@ -6,7 +6,10 @@
 #include "panels.h"
 #include "tile16x4.h"
 
-enum { GROUP_BYTES = INFER_TILE_Q8_GROUP_BYTES };
+enum {
+    GROUP_BYTES = INFER_TILE_Q8_GROUP_BYTES,
+    AHEAD_BYTES = 6 << 10 /* from what is read to what is asked for, into L1 (measured) */
+};
 
 /* y += float(sums) * (weight scales * activation scale), 8 rows */
 ALWAYS_INLINE __m256 add_group(__m256 y, __m256i sums, __m256 w_scales, __m256 x_scale)
@@ -38,7 +41,7 @@ ALWAYS_INLINE void multiply(const infer_matmul_args *a, uint32_t t0, const uint3
     for (size_t g = 0; g < groups; g++, group += GROUP_BYTES, x += 32, x_scale++) {
         __m256i sums[TOKENS][2];
         if (panels == 1)
-            prefetch_weights(group + WEIGHTS_AHEAD, GROUP_BYTES);
+            prefetch(group + AHEAD_BYTES, GROUP_BYTES);
         for (uint32_t p = 0; p < panels; p++)
             for (uint32_t t = 0; t < tokens; t++)
                 sums[p + t][0] = sums[p + t][1] = _mm256_setzero_si256();
