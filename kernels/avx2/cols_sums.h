@@ -172,7 +172,7 @@ ALWAYS_INLINE uint32_t list_inputs(active *a, const int8_t codes[2 * HALF], cons
         mask &= 255;
         places = _mm_loadl_epi64((const __m128i *)(const void *)&infer_compress8[mask]);
         _mm_storel_epi64((__m128i *)(void *)(a->x + n), _mm_shuffle_epi8(c, places));
-        _mm_storeu_si128((__m128i *)(void *)(a->column + n), _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_shuffle_epi8(k, places)), 8));
+        _mm_storeu_si128((__m128i *)(void *)(a->column + n), _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_shuffle_epi8(k, places)), 8)); /* x COLUMN */
         n += (uint32_t)__builtin_popcount(mask);
     }
     return n;

@@ -10,7 +10,7 @@
 
 enum {
     LINES = COLUMN / LINE,
-    LINES_AHEAD = 320,      /* from what is read to what is asked for, of columns that are not skipped (measured) */
+    LINES_AHEAD = 320,       /* from what is read to what is asked for, of columns that are not skipped (measured) */
     BYTES_AHEAD = 16 << 10,  /* the same in the order of memory (measured) */
     SCALES_AHEAD = 1         /* groups */
 };
@@ -44,7 +44,7 @@ ALWAYS_INLINE void list_asks(asks *k, const lists *l, size_t lines, size_t group
                 __m128i four;
                 if (i >= a->end)
                     continue;
-                four = _mm_srli_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(a->column + i)), 8);
+                four = _mm_srli_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(a->column + i)), 8); /* / COLUMN */
                 four = _mm_add_epi16(_mm_mullo_epi16(four, _mm_set1_epi16((int16_t)lines)), _mm_set1_epi16((int16_t)(r * group_lines + scale_lines)));
                 _mm_storel_epi64((__m128i *)(void *)(k->line + n), four);
                 n += a->end - i < 4 ? a->end - i : 4;

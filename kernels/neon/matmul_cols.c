@@ -1,8 +1,8 @@
 /*
  * y = x w^T in layout `cols`. Up to 16 columns of inputs that are not 0 are added at once over the outputs, in int32 sums in memory. q4g64:
  * nibbles 0..15 as they are, the products of 16 in 16 bits (16 x 15 x 127 = 30480), and 8 x the activations taken off with the scales.
- * q8g64: two columns in 16 bits, then widened (2 x 128 x 127 fits). The columns of a
- * stripe's group stay in the cache while tokens take them.
+ * q8g64: two columns in 16 bits, then widened (2 x 128 x 127 fits). The columns of a stripe's group stay in
+ * the cache while tokens take them.
  *
  * There is no kernel with SDOT: interleaving four columns costs what it saves. For 16 bytes of each of four columns, q4g64 24 instructions
  * here (2 to unpack, 4 to multiply a column), 24 there (8 to interleave, 8 to unpack, 8 to multiply).
