@@ -2,21 +2,17 @@
 #ifndef INFER_KERNELS_COMPRESS8_H
 #define INFER_KERNELS_COMPRESS8_H
 
+#include "masks8.h"
+
 #include <stdint.h>
 
 /* Byte i: which bit is the i-th of those that are set, from 0 on; behind them 0. As one number, the first byte lowest. */
 #define BELOW(m, bit) __builtin_popcount((m) & ((1 << (bit)) - 1))
 #define PLACE(m, bit) ((m) >> (bit)&1 ? (uint64_t)(bit) << 8 * BELOW(m, bit) : 0)
 #define ROW(m) PLACE(m, 1) | PLACE(m, 2) | PLACE(m, 3) | PLACE(m, 4) | PLACE(m, 5) | PLACE(m, 6) | PLACE(m, 7)
-#define ROWS4(m) ROW(m), ROW((m) + 1), ROW((m) + 2), ROW((m) + 3)
-#define ROWS16(m) ROWS4(m), ROWS4((m) + 4), ROWS4((m) + 8), ROWS4((m) + 12)
-#define ROWS64(m) ROWS16(m), ROWS16((m) + 16), ROWS16((m) + 32), ROWS16((m) + 48)
-static const uint64_t infer_compress8[256] = {ROWS64(0), ROWS64(64), ROWS64(128), ROWS64(192)};
+static const uint64_t infer_compress8[256] = {INFER_EACH_MASK8(ROW)};
 #undef BELOW
 #undef PLACE
 #undef ROW
-#undef ROWS4
-#undef ROWS16
-#undef ROWS64
 
 #endif
