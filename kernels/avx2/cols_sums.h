@@ -15,7 +15,7 @@ enum {
     HALF = 32,   /* inputs whose sum fits */
     MANY = 28,   /* of 32 inputs: where more are not 0, hardly anything is skipped */
     LINE = 64,   /* bytes */
-    COLUMN = 256, /* bytes of a column, but in the last stripe */
+    COLUMN = 256, /* bytes of a column, but in a narrow last stripe */
     LISTED = 120 /* groups whose lists of inputs are kept: all up to 7,680 inputs */
 };
 
@@ -114,10 +114,16 @@ ALWAYS_INLINE void finish(float *out, const float *y, const float *row, uint32_t
 /* A group's inputs that are not 0, and their codes, up to `end` in whole units; what fills them up is times 0. */
 typedef struct active {
     uint32_t end;
-    int16_t start[2];               /* q4g64: of the sums of the first 32, of the others */
-    uint16_t column[2 * HALF + 8];  /* COLUMN x the input: where its codes begin, behind those of input 0 */
+    int16_t start[2];              /* q4g64: of the sums of the first 32, of the others */
+    uint16_t column[2 * HALF + 8]; /* COLUMN x the input: where its codes begin, behind those of input 0 */
     int8_t x[2 * HALF + 8];
 } active;
+
+/* The codes of listed input i, pitch bytes a column; codes: those of input 0. */
+ALWAYS_INLINE const uint8_t *column_of(const active *a, uint32_t i, const uint8_t *codes, const size_t pitch)
+{
+    return codes + (pitch == COLUMN ? a->column[i] : a->column[i] / COLUMN * pitch);
+}
 
 /* The lists of groups first.. of a token. Where some inputs are skipped, the others are in bit-reversed order: the hardware would take their own for a
  * pattern, and read what is skipped. */
@@ -126,8 +132,6 @@ typedef struct lists {
     bool scattered;
     active of[LISTED];
 } lists;
-
-ALWAYS_INLINE __m128i load_128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 
 /* A byte of each of 64 inputs, in bit-reversed order of these. */
 ALWAYS_INLINE void reverse_bits(__m128i v[4])

@@ -73,12 +73,6 @@ ALWAYS_INLINE size_t wait_for(const uint8_t *read)
     return byte >> 8;
 }
 
-/* pitch: of columns */
-ALWAYS_INLINE const uint8_t *column_of(const active *a, uint32_t i, const uint8_t *codes, const size_t pitch)
-{
-    return codes + (pitch == COLUMN ? a->column[i] : a->column[i] / COLUMN * pitch);
-}
-
 /* sums += a line of 2 (q4g64) or 4 columns */
 ALWAYS_INLINE void add_unit(__m256i sums[8], const uint8_t *const c[4], const int8_t *x, const uint32_t bits)
 {

@@ -36,7 +36,7 @@ ALWAYS_INLINE __m128i expand_16(const uint8_t *numbers, uint32_t mask)
     __m128d low = _mm_load_sd((const double *)(const void *)infer_expand8[mask & 255]);
     __m128i places = _mm_castpd_si128(_mm_loadh_pd(low, (const double *)(const void *)infer_expand8[mask >> 8]));
     __m128i behind = _mm_load_si128((const __m128i *)(const void *)second_eight[_mm_popcnt_u32(mask & 255)]);
-    return _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)numbers), _mm_add_epi8(places, behind));
+    return _mm_shuffle_epi8(load_128(numbers), _mm_add_epi8(places, behind));
 }
 
 /* tiles [16][64]: codes, q4g64 + 8; returns where the block's numbers end. */

@@ -24,12 +24,6 @@ typedef struct columns {
     const uint8_t *codes; /* of input 0 in the first stripe */
 } columns;
 
-ALWAYS_INLINE const uint8_t *column_at(const columns *c, uint32_t k, const size_t pitch)
-{
-    uint32_t column = c->list->column[c->i + k];
-    return c->codes + (pitch == COLUMN ? column : column / COLUMN * pitch);
-}
-
 /* sums[stripe][VECTORS] = (first: start; else sums) + four columns, while those of `next` are asked for */
 ALWAYS_INLINE void add_columns(__m256i (*sums)[VECTORS], const columns *c, const columns *next, const stripes *s, const bool first,
                                const size_t pitch, const uint32_t bits)
@@ -41,8 +35,8 @@ ALWAYS_INLINE void add_columns(__m256i (*sums)[VECTORS], const columns *c, const
     const __m256i x01 = _mm256_set1_epi16(pairs[0]), x23 = _mm256_set1_epi16(pairs[1]), x = broadcast_32(pairs), magnitude = _mm256_abs_epi8(x);
 
     for (uint32_t k = 0; k < FOUR; k++) {
-        at[k] = column_at(c, k, pitch);
-        to_come[k] = column_at(next, k, pitch);
+        at[k] = column_of(c->list, c->i + k, c->codes, pitch);
+        to_come[k] = column_of(next->list, next->i + k, next->codes, pitch);
     }
     for (size_t stripe = 0, far = 0; stripe < s->count; stripe++, far += s->bytes)
         for (size_t b = far, v = 0; b < far + pitch; b += 32, v += 4) {

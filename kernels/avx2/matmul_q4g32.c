@@ -17,7 +17,7 @@ enum { GROUP_BYTES = INFER_TILE_Q4_GROUP_BYTES };
 /* What unsigned weights of 4 bits stand for, in both halves. */
 ALWAYS_INLINE __m256i value_table(void)
 {
-    __m128i values = _mm_loadu_si128((const __m128i *)(const void *)infer_n4_values);
+    __m128i values = load_128(infer_n4_values);
     return _mm256_broadcastsi128_si256(_mm_add_epi8(values, _mm_set1_epi8(INFER_N4_OFFSET)));
 }
 

@@ -88,7 +88,7 @@ ALWAYS_INLINE void add_block(__m256 y[2], const sums *s, const uint16_t *scales,
 ALWAYS_INLINE __m256i gather(const int8_t *x, const uint8_t *numbers)
 {
     const __m256i quarters = _mm256_setr_epi64x(0, 0, 0x1010101010101010, 0x1010101010101010), far = _mm256_set1_epi8(0x70);
-    __m256i list = _mm256_xor_si256(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)numbers)), quarters);
+    __m256i list = _mm256_xor_si256(_mm256_broadcastsi128_si256(load_128(numbers)), quarters);
     __m256i first = _mm256_shuffle_epi8(load_256(x), _mm256_adds_epu8(list, far));
     __m256i second = _mm256_shuffle_epi8(load_256(x + 32), _mm256_adds_epu8(_mm256_xor_si256(list, _mm256_set1_epi8(0x20)), far));
     __m256i parts = _mm256_or_si256(first, second);
@@ -100,7 +100,7 @@ ALWAYS_INLINE __m256i gather_32(const int8_t *x, const uint8_t *numbers)
 {
     __m256i list = load_256(numbers), bit4 = _mm256_slli_epi16(list, 3), bit5 = _mm256_slli_epi16(list, 2), part[4];
     for (int q = 0; q < 4; q++)
-        part[q] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(x + 16 * q))), list);
+        part[q] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_128(x + 16 * q)), list);
     __m256i again = bit4;
     __asm__("" : "+x"(again)); /* or gcc makes a mask for both of it first */
     return _mm256_blendv_epi8(_mm256_blendv_epi8(part[0], part[1], bit4), _mm256_blendv_epi8(part[2], part[3], again), bit5);
@@ -113,8 +113,8 @@ static const uint8_t set_from[3 + 32] = {[3] = SET, SET}, set_to[67 + 48 + 16] =
 /* Bytes first..end - 1 of 16 are set, twice; first 0..3, end -48..67. */
 ALWAYS_INLINE __m256i bytes_between(uint32_t first, int32_t end)
 {
-    __m128i behind = _mm_loadu_si128((const __m128i *)(const void *)(set_from + 3 - first));
-    __m128i before = _mm_loadu_si128((const __m128i *)(const void *)(set_to + 67 - end));
+    __m128i behind = load_128(set_from + 3 - first);
+    __m128i before = load_128(set_to + 67 - end);
     return _mm256_broadcastsi128_si256(_mm_and_si128(behind, before));
 }
 
@@ -389,7 +389,7 @@ ALWAYS_INLINE void columns_of(const uint8_t *unit, __m128i columns[4], const inf
     const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), nibble = _mm_set1_epi8(15);
     __m128i part[4], pair[4];
     for (int i = 0; i < 4; i++) { /* rows 4i..4i + 3 of input 0, of input 1 ... */
-        __m128i w = _mm_loadu_si128((const __m128i *)(const void *)(unit + (type == INFER_QTYPE_Q4G64 ? i % 2 : i) * 16));
+        __m128i w = load_128(unit + (type == INFER_QTYPE_Q4G64 ? i % 2 : i) * 16);
         if (type == INFER_QTYPE_Q4G64)
             w = _mm_and_si128(i < 2 ? w : _mm_srli_epi16(w, 4), nibble);
         part[i] = _mm_shuffle_epi8(w, order);

@@ -27,12 +27,13 @@ ALWAYS_INLINE __m256i broadcast_32(const void *p)
     return _mm256_set1_epi32(bits);
 }
 
+ALWAYS_INLINE __m128i load_128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 ALWAYS_INLINE __m256i load_256(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
-ALWAYS_INLINE __m256 load_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+ALWAYS_INLINE __m256 load_f16(const void *p) { return _mm256_cvtph_ps(load_128(p)); }
 
 ALWAYS_INLINE __m256 load_bf16(const void *p)
 {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_128(p)), 16));
 }
 
 /* Asks for bytes that are read soon: into L1. */
